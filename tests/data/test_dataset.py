@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from videorwkv.data.dataset import BadClip, ClipDataset, Sample
+from videorwkv.data.manifest import Manifest, Row, load_manifest
+from videorwkv.data.transforms import Augmentation
+from videorwkv.edges import EdgeOptions, edge_map
+from videorwkv.errors import ConfigError
+from videorwkv.models.inputs import make_inputs
+from videorwkv.video.sampling import Sampling
+from videorwkv.video.source import open_video
+from videorwkv.video.writer import write_video
+
+
+def get(dataset: ClipDataset, epoch: int, index: int) -> Sample:
+    sample = dataset[epoch, index]
+    assert isinstance(sample, Sample)
+    return sample
+
+
+def equal(one: Sample, other: Sample) -> bool:
+    same = all(torch.equal(a, b) for a, b in zip(one.inputs, other.inputs, strict=True))
+    return same and one.label == other.label
+
+
+def mirrored(manifest: Manifest) -> Manifest:
+    left, right = "going left, slowly", "going right, slowly"
+    flips = {label: label for label in manifest.labels} | {left: right, right: left}
+    return replace(manifest, flips=flips)
+
+
+SAMPLING = Sampling(num_frames=4)
+
+
+def test_evaluation_reads_what_a_prediction_reads(class_folder: Path) -> None:
+    """The same pixels and edges as opening, sampling and preprocessing the file by hand."""
+    manifest = load_manifest(class_folder)
+    sample = get(ClipDataset(manifest, sampling=SAMPLING, size=32), 0, 5)
+    with open_video(manifest.rows[5].path) as video:
+        clip = video.sample(4)
+    from videorwkv.models.inputs import fit
+
+    wanted = make_inputs(fit(clip.frames_THWC, 32), edges="canny", edge_options=EdgeOptions())
+    assert torch.equal(sample.inputs.frames_BTHWC, wanted.frames_BTHWC[0])
+    assert torch.equal(sample.inputs.edges_BTHW, wanted.edges_BTHW[0])
+    assert sample.inputs.edges_BTHW.any()
+    assert sample.label == manifest.label_index(manifest.rows[5].label)
+    assert sample.index == 5
+
+
+def test_training_is_a_function_of_seed_epoch_and_index(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    made = [
+        ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=Augmentation(), seed=s)
+        for s in (0, 0, 1)
+    ]
+    assert equal(get(made[0], 2, 3), get(made[1], 2, 3))
+    assert not equal(get(made[0], 2, 3), get(made[0], 3, 3))
+    assert not equal(get(made[0], 2, 3), get(made[2], 2, 3))
+
+
+def test_repeats_show_other_windows(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    dataset = ClipDataset(
+        manifest, sampling=SAMPLING, size=32, augmentation=Augmentation.off(), repeats=2
+    )
+    assert len(dataset) == 24
+    first, second = get(dataset, 0, 1), get(dataset, 0, 13)
+    assert first.index == second.index == 1
+    assert not equal(first, second)
+
+
+def test_edges_are_made_of_what_the_model_sees(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    augmentation = replace(Augmentation(), erase_probability=0.0)
+    dataset = ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=augmentation)
+    inputs = get(dataset, 1, 2).inputs
+    assert np.array_equal(inputs.edges_BTHW.numpy(), edge_map(inputs.frames_BTHWC.numpy()))
+
+
+def test_erased_box_has_no_edges(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    augmentation = replace(Augmentation.off(), erase_probability=1.0, erase_area=(0.3, 0.3))
+    kept = replace(augmentation, erase_probability=0.0)
+    made = [
+        get(ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=a), 0, 0).inputs
+        for a in (augmentation, kept)
+    ]
+    edges_THW, whole_THW = made[0].edges_BTHW, made[1].edges_BTHW
+    changed_HW = (made[0].frames_BTHWC != made[1].frames_BTHWC).any(-1).any(0)
+    rows, columns = (changed_HW.any(dim).nonzero().flatten() for dim in (1, 0))
+    box = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    assert whole_THW[box].any()
+    whole_THW[box] = 0
+    assert whole_THW.any()
+    assert torch.equal(edges_THW, whole_THW)
+
+
+def test_flip_swaps_the_label(class_folder: Path) -> None:
+    manifest = mirrored(load_manifest(class_folder))
+    always = replace(Augmentation.off(), flip_probability=1.0)
+    plain = ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=Augmentation.off())
+    dataset = ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=always)
+    names = []
+    for index in range(0, 12, 3):
+        one, other = get(plain, 0, index), get(dataset, 0, index)
+        assert torch.equal(other.inputs.frames_BTHWC, one.inputs.frames_BTHWC.flip(2))
+        names.append((manifest.labels[one.label], manifest.labels[other.label]))
+    assert names == [
+        ("going down, slowly", "going down, slowly"),
+        ("going left, slowly", "going right, slowly"),
+        ("going right, slowly", "going left, slowly"),
+        ("going up, slowly", "going up, slowly"),
+    ]
+
+
+def test_no_flip_without_a_table(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    always = replace(Augmentation.off(), flip_probability=1.0)
+    made = [
+        get(ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=a), 0, 4)
+        for a in (always, Augmentation.off())
+    ]
+    assert equal(*made)
+
+
+def test_evaluation_never_flips(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    made = [
+        get(ClipDataset(m, sampling=SAMPLING, size=32), 0, 4)
+        for m in (manifest, mirrored(manifest))
+    ]
+    assert equal(*made)
+
+
+def test_bad_clips_are_reported_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("this is no video")
+    (tmp_path / "empty.mp4").touch()
+    rows = (
+        Row(str(tmp_path / "missing.mp4"), "a"),
+        Row(str(tmp_path / "text.mp4"), "a"),
+        Row(str(tmp_path / "empty.mp4"), "a"),
+    )
+    manifest = Manifest(name="bad", rows=rows, labels=("a",))
+    for augmentation in (None, Augmentation()):
+        dataset = ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=augmentation)
+        for index, row in enumerate(rows):
+            bad = dataset[0, index]
+            assert isinstance(bad, BadClip)
+            assert (bad.index, bad.path) == (index, row.path)
+            assert Path(row.path).name in bad.reason
+
+
+def test_views(class_folder: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(class_folder)
+    with open_video(manifest.rows[0].path) as video:
+        square_THWC = video.read_all().frames_THWC
+    wide_THWC = np.concatenate([square_THWC, square_THWC[:, ::-1]], axis=2)
+    write_video(tmp_path / "wide.mp4", wide_THWC, 10)
+    wide = Manifest(name="w", rows=(Row(str(tmp_path / "wide.mp4"), "a"),), labels=("a",))
+    for sampling in (Sampling(num_frames=4), Sampling(num_frames=4, fps=5.0)):
+        dataset = ClipDataset(wide, sampling=sampling, size=32, views=(2, 3))
+        sample = get(dataset, 0, 0)
+        frames_VTHWC, edges_VTHW = sample.inputs
+        assert frames_VTHWC.shape == (6, 4, 32, 32, 3)
+        assert edges_VTHW.shape == (6, 4, 32, 32)
+        assert sample.warnings == ()
+        assert len({view.numpy().tobytes() for view in frames_VTHWC}) == 6
+        assert np.array_equal(
+            edge_map(frames_VTHWC.reshape(24, 32, 32, 3).numpy()), edges_VTHW.reshape(24, 32, 32)
+        )
+        # View 2 * 3 + 1 is the centre of the second temporal view.
+        with open_video(wide.rows[0].path) as video:
+            second = video.sample(4, fps=sampling.fps, view=1, num_views=2)
+        from videorwkv.models.inputs import fit
+
+        assert np.array_equal(frames_VTHWC[4].numpy(), fit(second.frames_THWC, 32))
+
+
+def test_views_of_a_short_and_square_video_are_noted(class_folder: Path, tmp_path: Path) -> None:
+    manifest = load_manifest(class_folder)
+    with open_video(manifest.rows[0].path) as video:
+        write_video(tmp_path / "short.mp4", video.read_all().frames_THWC[:3], 10)
+    short = Manifest(name="s", rows=(Row(str(tmp_path / "short.mp4"), "a"),), labels=("a",))
+    sample = get(ClipDataset(short, sampling=SAMPLING, size=32, views=(4, 3)), 0, 0)
+    assert sample.inputs.frames_BTHWC.shape == (12, 4, 32, 32, 3)
+    assert len(sample.warnings) == 2
+    assert "too short for 4 temporal views" in sample.warnings[0]
+    assert "crops are equal" in sample.warnings[1]
+
+
+def test_equal_views_of_a_long_video_are_a_defect(
+    class_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blind(self: Sampling, times: np.ndarray, **_: object) -> np.ndarray:
+        return np.array([0, 5, 10, 15])
+
+    monkeypatch.setattr(Sampling, "indices", blind)
+    dataset = ClipDataset(load_manifest(class_folder), sampling=SAMPLING, size=32, views=(2, 1))
+    with pytest.raises(AssertionError, match="temporal views are equal"):
+        dataset[0, 0]
+
+
+def test_unknown_label_is_minus_one(class_folder: Path) -> None:
+    row = load_manifest(class_folder).rows[0]._replace(label=None)
+    manifest = Manifest(name="m", rows=(row,), labels=("a",))
+    assert get(ClipDataset(manifest, sampling=SAMPLING, size=32), 0, 0).label == -1
+
+
+def test_truncated_file_gives_a_warning(shared_dir: Path) -> None:
+    files = sorted((shared_dir / "clips" / "odd").glob("corrupted*"))
+    if not files:
+        pytest.skip("the corrupted clip is not here")
+    manifest = Manifest(name="t", rows=(Row(str(files[0]), "a"),), labels=("a",))
+    for augmentation in (None, Augmentation()):
+        sample = ClipDataset(manifest, sampling=SAMPLING, size=32, augmentation=augmentation)[0, 0]
+        if isinstance(sample, Sample):
+            assert sample.warnings
+        else:
+            assert files[0].name in sample.reason
+
+
+def test_wrong_arguments(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    with pytest.raises(ConfigError, match="views"):
+        ClipDataset(manifest, sampling=SAMPLING, size=32, views=(0, 1))
+    with pytest.raises(ConfigError, match="evaluation"):
+        ClipDataset(manifest, sampling=SAMPLING, size=32, views=(2, 1), augmentation=Augmentation())
+    with pytest.raises(ConfigError, match="size"):
+        ClipDataset(manifest, sampling=SAMPLING, size=0)

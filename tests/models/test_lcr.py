@@ -1,0 +1,330 @@
+"""`forward`, `scan`, `step` and every cut agree; gradients reach the first state; masks save cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from videorwkv.errors import ConfigError, UsageError
+from videorwkv.models import (
+    Inputs,
+    LCRConfig,
+    build_model,
+    create_model,
+    list_models,
+    model_config,
+    tube_mask,
+)
+from videorwkv.models.registry import published
+from videorwkv.video.clip import Clip, Frame
+
+SMALL = LCRConfig(
+    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4
+)
+VARIANTS = {
+    "default": SMALL,
+    "published": published(SMALL),
+    "softmax": replace(SMALL, mixer="softmax"),
+    "no mixer": replace(SMALL, mixer="none"),
+    "forward scan": replace(SMALL, scan="forward"),
+    "no memory": replace(SMALL, cell="none"),
+    "no edges": replace(SMALL, edges="none", key_value_source="frame"),
+    "frame K, V": replace(SMALL, key_value_source="frame"),
+    "learned position": replace(SMALL, position="learned", stem="patch"),
+    "cls": replace(SMALL, readout="cls"),
+    "no position": replace(SMALL, position="none", residual=False),
+}
+
+# In the published form no pixel reaches `[CLS]`: see the test on that.
+PIXELS_ONLY = ("stem.embed.weight", "stem.embed.bias")
+
+
+def make_inputs(batch: int, frames: int, size: int = 24, seed: int = 0) -> Inputs:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, frames, size, size)
+    return Inputs(
+        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
+    )
+
+
+def make_model(config: LCRConfig, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    model = build_model(config).eval()
+    with torch.no_grad():  # away from the zero-initialised edges, so that all parts take part
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_forward_scan_step_and_every_cut_agree(name):
+    model = make_model(VARIANTS[name])
+    inputs = make_inputs(2, 5)
+    with torch.inference_mode():
+        whole, end = model.scan(inputs)
+        assert torch.allclose(model(inputs), whole[:, -1], atol=1e-6)
+        state = model.init_state(2)
+        for t in range(5):
+            logits, state = model.step(inputs.at(t, t + 1), state)
+            assert torch.allclose(logits, whole[:, t], atol=1e-5)
+        assert torch.allclose(state.memory_NBLC, end.memory_NBLC, atol=1e-5)
+        for cut in range(1, 5):
+            first, state = model.scan(inputs.at(0, cut))
+            second, state = model.scan(inputs.at(cut, 5), state)
+            assert torch.allclose(torch.cat([first, second], 1), whole, atol=1e-5)
+            assert torch.allclose(state.hidden_NBLC, end.hidden_NBLC, atol=1e-5)
+            assert state.seen_B.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("name", ["default", "published", "softmax", "cls"])
+def test_past_changes_the_answer(name):
+    model = make_model(VARIANTS[name])
+    inputs, other = make_inputs(1, 3), make_inputs(1, 3, seed=1)
+    mixed = Inputs(*(torch.cat([o[:, :2], i[:, 2:]], 1) for o, i in zip(other, inputs, strict=True)))
+    with torch.inference_mode():
+        assert not torch.allclose(model(inputs), model(mixed), atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["gated", "paper"])
+def test_gradcheck_back_to_the_first_state(cell):
+    config = replace(SMALL, image_size=16, width=8, depth=2, cell=cell, num_classes=2)
+    model = make_model(config).double()
+    inputs = make_inputs(1, 2, size=16)
+    state = model.init_state(1)
+    hidden = (0.1 * torch.randn(state.hidden_NBLC.shape, dtype=torch.float64)).requires_grad_()
+    memory = (0.1 * torch.randn(state.memory_NBLC.shape, dtype=torch.float64)).requires_grad_()
+
+    def last_logits(hidden, memory):
+        start = state._replace(hidden_NBLC=hidden, memory_NBLC=memory)
+        return model.scan(inputs, start)[0][:, -1]
+
+    assert torch.autograd.gradcheck(last_logits, (hidden, memory))
+    last_logits(hidden, memory).sum().backward()
+    assert float(hidden.grad.abs().min(dim=1).values.max()) > 0
+
+
+def test_every_parameter_learns():
+    for name, config in VARIANTS.items():
+        model = make_model(config).train()
+        model(make_inputs(2, 3)).square().sum().backward()
+        for parameter_name, parameter in model.named_parameters():
+            assert parameter.grad is not None, (name, parameter_name)
+            learns = float(parameter.grad.abs().sum()) > 0
+            assert learns != (name == "published" and parameter_name in PIXELS_ONLY), (
+                name,
+                parameter_name,
+            )
+
+
+def test_published_form_classifies_edges_alone():
+    # `[CLS]` reads K and V, those come from edges, and nothing else mixes tokens: as published,
+    # pixels never reach the logits but through Canny. LOG.md tells what follows from that.
+    model = make_model(VARIANTS["published"])
+    first, second = make_inputs(1, 3), make_inputs(1, 3, seed=1)
+    with torch.inference_mode():
+        same_edges = model(Inputs(second.frames_BTHWC, first.edges_BTHW))
+        assert torch.equal(same_edges, model(first))
+        same_pixels = model(Inputs(first.frames_BTHWC, second.edges_BTHW))
+        assert not torch.allclose(same_pixels, model(first))
+
+
+def test_streams_are_independent_and_one_can_be_reset():
+    model = make_model(SMALL)
+    inputs = make_inputs(3, 4)
+    with torch.inference_mode():
+        _, state = model.scan(inputs.at(0, 2))
+        state = state._replace(memory_NBLC=state.memory_NBLC.clone())
+        state.memory_NBLC[:, 1] = float("nan")  # a stream that went bad
+        state = state.reset(1)
+        logits, state = model.scan(inputs.at(2, 4), state)
+        fresh, _ = model.scan(Inputs(*(x[1:2, 2:] for x in inputs)))
+        whole, _ = model.scan(inputs)
+    assert torch.allclose(logits[1], fresh[0], atol=1e-5)
+    assert torch.allclose(logits[0], whole[0, 2:], atol=1e-5)
+    assert torch.allclose(logits[2], whole[2, 2:], atol=1e-5)
+    assert state.seen_B.tolist() == [4, 2, 4]
+
+
+@pytest.mark.parametrize("name", ["default", "cls", "learned position"])
+def test_tube_mask_drops_tokens(name):
+    config = replace(VARIANTS[name], image_size=32)
+    model = make_model(config)
+    inputs = make_inputs(2, 3, size=32)
+
+    def macs(ratio: float) -> tuple[int, torch.Tensor]:
+        state = model.init_state(2, tube_mask_ratio=ratio)
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            logits, _ = model.scan(inputs, state)
+        with torch.inference_mode(), FlopCounterMode(display=False) as stems:
+            model._tokens(inputs)
+        return counter.get_total_flops() - stems.get_total_flops(), logits
+
+    full, _ = macs(0.0)
+    half, logits = macs(0.5)
+    assert half < 0.55 * full
+    assert torch.isfinite(logits).all()
+
+
+def test_tube_mask_is_one_draw_for_all_frames_and_keeps_the_rest():
+    keep = tube_mask(16, 0.5, 3, generator=torch.Generator().manual_seed(0))
+    assert keep.shape == (3, 8)
+    assert (keep.diff(dim=1) > 0).all()
+    assert len({tuple(row.tolist()) for row in keep}) == 3
+    assert tube_mask(4, 0.99, 1).shape == (1, 1)
+    # The pixels of dropped patches do not matter, those of kept ones do (a patch stem sees no
+    # neighbours).
+    model = make_model(VARIANTS["learned position"])
+    inputs = make_inputs(1, 3)
+    state = model.init_state(1, tube_mask_ratio=0.5, generator=torch.Generator().manual_seed(0))
+    dropped = sorted(set(range(9)) - set(state.keep_BK[0].tolist()))
+
+    def with_black(patches: list[int]) -> Inputs:
+        frames, edges = inputs.frames_BTHWC.clone(), inputs.edges_BTHW.clone()
+        for patch in patches:
+            rows = slice(patch // 3 * 8, patch // 3 * 8 + 8)
+            columns = slice(patch % 3 * 8, patch % 3 * 8 + 8)
+            frames[:, :, rows, columns] = 0
+            edges[:, :, rows, columns] = 0
+        return Inputs(frames, edges)
+
+    with torch.inference_mode():
+        wanted = model.scan(inputs, state)[0]
+        assert torch.equal(model.scan(with_black(dropped), state)[0], wanted)
+        kept = state.keep_BK[0].tolist()
+        assert not torch.allclose(model.scan(with_black(kept), state)[0], wanted)
+
+
+def test_training_draws_a_mask_and_evaluation_does_not():
+    model = make_model(replace(SMALL, tube_mask_ratio=0.5))
+    inputs = make_inputs(2, 2)
+    _, state = model.train().scan(inputs)
+    assert state.keep_BK is not None
+    assert state.keep_BK.shape == (2, 4)
+    _, state = model.eval().scan(inputs)
+    assert state.keep_BK is None
+
+
+def test_drop_path_leaves_whole_clips_out():
+    config = replace(SMALL, depth=1, drop_path=0.0)
+    model = make_model(config).train()
+    model.layers[0].drop = 0.999
+    x, edge = torch.randn(3, 64, 9, 16), torch.randn(3, 64, 9, 16)
+    zero = torch.zeros(64, 9, 16)
+    y, _, _ = model.layers[0](x, edge, None, zero, zero)
+    same = (y == x).flatten(2).all(-1)  # [T, B]
+    assert same.any()
+    assert torch.equal(same.any(0), same.all(0))
+
+
+@pytest.mark.parametrize("position", ["rope", "learned", "none"])
+def test_any_size_that_the_patch_divides(position):
+    model = make_model(replace(SMALL, position=position))
+    with torch.inference_mode():
+        for height, width in ((40, 16), (24, 24), (8, 8)):
+            inputs = Inputs(
+                torch.zeros(1, 2, height, width, 3, dtype=torch.uint8),
+                torch.zeros(1, 2, height, width, dtype=torch.uint8),
+            )
+            assert model(inputs).shape == (1, 5)
+        with pytest.raises(UsageError, match="20x24"):
+            model(Inputs(torch.zeros(1, 1, 20, 24, 3), torch.zeros(1, 1, 20, 24)))
+        with pytest.raises(UsageError, match="init_state"):
+            model.scan(make_inputs(1, 1, size=16), model.init_state(1))
+        with pytest.raises(UsageError, match="one frame"):
+            model.step(make_inputs(1, 2), model.init_state(1))
+
+
+def test_edge_strength_zero_is_no_edges():
+    model = make_model(replace(SMALL, edge_strength=0.0))
+    first, second = make_inputs(1, 3), make_inputs(1, 3, seed=1)
+    with torch.inference_mode():
+        got = model(Inputs(first.frames_BTHWC, second.edges_BTHW))
+        assert torch.equal(got, model(first))
+        strong = make_model(SMALL)
+        got = strong(Inputs(first.frames_BTHWC, second.edges_BTHW))
+        assert not torch.allclose(got, strong(first))
+
+
+def test_default_cell_stays_finite_for_ten_thousand_frames():
+    config = replace(SMALL, image_size=8, width=8, depth=2)
+    model = make_model(config)
+    # Ten times the usual weights: not a model that anyone trained, but one that could blow up.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    with torch.inference_mode():
+        state = model.init_state(1)
+        for part in range(20):
+            logits, state = model.scan(make_inputs(1, 500, size=8, seed=part), state)
+        assert state.seen_B.tolist() == [10_000]
+        assert torch.isfinite(logits).all()
+        assert float(state.memory_NBLC.abs().max()) <= 1
+
+
+def test_bfloat16_keeps_memory_in_float32():
+    model = make_model(SMALL)
+    inputs = make_inputs(2, 4)
+    with torch.inference_mode():
+        wanted = model(inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            got, state = model.scan(inputs)
+    assert got.dtype == state.memory_NBLC.dtype == torch.float32
+    assert torch.allclose(got[:, -1], wanted, atol=0.05)
+
+
+def test_presets():
+    assert list_models("lcr_*") == ["lcr_nano", "lcr_paper", "lcr_tiny"]
+    for name in list_models():
+        assert model_config(name).to_dict() == LCRConfig.from_dict(model_config(name).to_dict()).to_dict()
+    paper = model_config("lcr_paper")
+    assert (paper.cell, paper.key_value_source, paper.readout, paper.residual) == (
+        "paper",
+        "edges",
+        "cls",
+        False,
+    )
+
+
+def test_preprocess_takes_clips_frames_and_arrays():
+    model = make_model(SMALL)
+    images = np.random.default_rng(0).integers(0, 256, (3, 50, 30, 3), dtype=np.uint8)
+    clip = Clip(images, np.arange(3.0))
+    inputs = model.preprocess(clip)
+    assert inputs.frames_BTHWC.shape == (1, 3, 24, 24, 3)
+    assert inputs.edges_BTHW.shape == (1, 3, 24, 24)
+    assert torch.equal(model.preprocess(images).frames_BTHWC, inputs.frames_BTHWC)
+    one = model.preprocess(Frame(images[1], 1.0))
+    assert torch.equal(one.frames_BTHWC[:, 0], inputs.frames_BTHWC[:, 1])
+    assert torch.equal(one.edges_BTHW[:, 0], inputs.edges_BTHW[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 100, "patch_size": 16}, r"image_size \(100\).*96 and 112"),
+        ({"width": 20, "head_width": 8}, "width .20. must be a multiple of head_width"),
+        ({"cell": "lstm"}, "cell='lstm' is unknown"),
+        ({"mixer": "softmx"}, "Did you mean 'softmax'"),
+        ({"edges": "cany"}, "Did you mean 'canny'"),
+        ({"edges": "none"}, "key_value_source='frame'"),
+        ({"edges": "none", "key_value_source": "frame", "cell": "paper"}, "cell='gated'"),
+        ({"edge_strength": -1.0}, "edge_strength"),
+        ({"tube_mask_ratio": 1.0}, "tube_mask_ratio"),
+        ({"depth": 0}, r"depth \(0\)"),
+        ({"wdith": 8}, "Did you mean 'width'"),
+        ({"patch_size": 14, "image_size": 28}, "factors 2 and 3"),
+    ],
+)
+def test_configuration_errors(change, message):
+    with pytest.raises(ConfigError, match=message):
+        build_model(LCRConfig.from_dict({**SMALL.to_dict(), **change}))
+
+
+def test_unknown_model():
+    with pytest.raises(ConfigError, match="Did you mean 'lcr_tiny'"):
+        create_model("lcr_tinny")

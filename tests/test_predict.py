@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from videorwkv.annotate import HEIGHT, draw
+from videorwkv.errors import UsageError
+from videorwkv.models import create_model
+from videorwkv.predict import expand, predict, predictions_table
+from videorwkv.train.checkpoint import load_run
+from videorwkv.video import open_video
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.trained(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+def test_scores_are_those_of_the_model(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    (prediction,) = predict(clip, model=run, top=3)
+    model = load_run(run).model()
+    with open_video(clip) as video, torch.inference_mode():
+        scores_K = model(model.preprocess(video.sample(3)))[0].softmax(-1).numpy()
+    best = np.argsort(-scores_K)[:3]
+    assert prediction.labels == tuple(tiny.manifest().labels[k] for k in best)
+    np.testing.assert_allclose(prediction.scores, scores_K[best], atol=1e-5)
+    assert prediction.label == prediction.labels[0]
+    assert 0 <= prediction.times[0] < prediction.times[1] < 1
+    assert json.loads(json.dumps(prediction.to_dict()))["labels"] == list(prediction.labels)
+
+
+def test_views_are_averaged(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    (prediction,) = predict(clip, model=run, top=8, views=2)
+    model = load_run(run).model()
+    with open_video(clip) as video, torch.inference_mode():
+        each = [
+            model(model.preprocess(video.sample(3, view=v, num_views=2)))[0].softmax(-1).numpy()
+            for v in range(2)
+        ]
+    np.testing.assert_allclose(prediction.scores, np.sort(np.mean(each, axis=0))[::-1], atol=1e-5)
+
+
+def test_one_bad_file_does_not_stop_the_others(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    missing = tmp_path / "missing.mp4"
+    found = predict([tmp_path / "text.mp4", missing, clip], model=run)
+    assert [bool(p.error) for p in found] == [True, True, False]
+    assert "text.mp4" in found[0].error
+    assert "missing.mp4" in found[1].error
+    with pytest.raises(ValueError, match=r"missing\.mp4"):
+        _ = found[1].label
+    assert predictions_table(found).row_count == 3
+
+
+def test_bytes_and_a_model_without_a_run(tmp_path: Path) -> None:
+    content = tiny.write_clip(tmp_path / "clip.mp4").read_bytes()
+    model = create_model("lcr_nano", num_classes=3, depth=1, image_size=32)
+    (prediction,) = predict(content, model=model)
+    assert set(prediction.labels) == {"0", "1", "2"}
+
+
+def test_expand_folders_globs_and_frames(tmp_path: Path) -> None:
+    for name in ("b.mp4", "sub/a.mp4", "notes.txt"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for t in range(3):
+        cv2.imwrite(str(frames / f"{t:05d}.jpg"), np.zeros((8, 8, 3), np.uint8))
+    videos = tmp_path / "videos"
+    assert list(expand(videos)) == [videos / "b.mp4", videos / "sub/a.mp4"]
+    assert list(expand(frames)) == [frames]
+    assert list(expand([str(videos / "*.mp4"), "x.mp4"])) == [str(videos / "b.mp4"), "x.mp4"]
+    assert list(expand(b"content")) == [b"content"]
+
+
+def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:
+    path = tmp_path / "take [1].mp4"
+    path.touch()
+    assert list(expand(str(path))) == [str(path)]
+
+
+def test_nothing_to_predict(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no video in it"):
+        list(expand(tmp_path))
+    with pytest.raises(UsageError, match="No file matches"):
+        list(expand(str(tmp_path / "*.mp4")))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_annotated_video_shows_every_frame(run: Path, tmp_path: Path, suffix: str) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4", frames=9)
+    out = tmp_path / "new" / f"out{suffix}"
+    (prediction,) = predict(clip, model=run, save=out)
+    assert not prediction.error
+    with open_video(out) as video:
+        annotated = video.read_all()
+    assert len(annotated) == 9
+    assert annotated.frames_THWC.shape[1] == HEIGHT
+    # Frame, edge map and panel side by side.
+    assert annotated.frames_THWC.shape[2] == 320 + 240 + 260
+
+
+def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None:
+    clips = [tiny.write_clip(tmp_path / part / "clip.mp4") for part in "ab"]
+    predict(clips, model=run, save=tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["clip-1.mp4", "clip.mp4"]
+    with pytest.raises(UsageError, match="one file for 2 videos"):
+        predict(clips, model=run, save=tmp_path / "out.mp4")
+    with pytest.raises(UsageError, match=r"\.mp4 or \.gif"):
+        predict(clips[0], model=run, save=tmp_path / "out.avi")
+
+
+def test_drawn_bar_grows_with_the_score() -> None:
+    image_HWC = np.zeros((40, 60, 3), np.uint8)
+    edges_HW = np.zeros((32, 32), np.uint8)
+
+    def blue(score: float) -> int:
+        frame_HWC = draw(image_HWC, edges_HW, np.array([score, 0.0]), ["Zürich 手", "b"], time=0.0)
+        return int((frame_HWC == (31, 119, 180)).all(-1).sum())
+
+    assert 0 < blue(0.2) < blue(0.9)
+
+
+@pytest.mark.parametrize("options", [{"top": 0}, {"views": 0}])
+def test_wrong_numbers(run: Path, options: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        predict("x.mp4", model=run, **options)

@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from videorwkv.data import Manifest, Row
+from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageError
+from videorwkv.models import LCR
+from videorwkv.train import checkpoint
+from videorwkv.train.loop import train
+from videorwkv.train.monitor import read_log
+
+
+def weights(folder: Path, which: str = "last") -> dict[str, Tensor]:
+    return load_file(folder / f"{which}.safetensors")
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def stop_at(step: int) -> Callable[[int], None]:
+    def on_step(done: int) -> None:
+        if done == step:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"loss_frames": "all", "ema": 0.9},
+        {"precision": "bfloat16", "model": {"drop_path": 0.5, "depth": 2}},
+    ],
+)
+def test_resumed_run_ends_with_the_same_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
+    # 20 clips in batches of 4: the cuts lie within the first epoch and within the second.
+    recipe = tiny.recipe(steps=8, eval_every=3, **changes)
+    whole = train(recipe, tiny.manifest(), tmp_path / "whole", quiet=True)
+    assert (whole.step, whole.interrupted) == (8, False)
+
+    parts = tmp_path / "parts"
+    first = train(recipe, tiny.manifest(), parts, quiet=True, on_step=stop_at(2))
+    assert (first.step, first.interrupted) == (2, True)
+    second = train(None, tiny.manifest(), parts, quiet=True, resume=True, on_step=stop_at(6))
+    assert second.interrupted
+    third = train(recipe, tiny.manifest(), parts, quiet=True, resume=True)
+    assert (third.step, third.interrupted) == (8, False)
+
+    assert equal(weights(parts), weights(whole.folder))
+    assert equal(weights(parts, "best"), weights(whole.folder, "best"))
+    steps = [e["step"] for e in read_log(parts / "log.jsonl") if e["kind"] == "step"]
+    assert steps == list(range(1, 9))
+    checks = [e["step"] for e in read_log(parts / "log.jsonl") if e["kind"] == "validation"]
+    assert checks == [3, 6, 8]
+
+
+def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
+    tiny.trained(tmp_path / "a", steps=1)
+    tiny.trained(tmp_path / "b", steps=1)
+    tiny.trained(tmp_path / "c", steps=1, seed=1)
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    train(
+        tiny.recipe(steps=30, lr=5e-3, eval_every=30, model={"tube_mask_ratio": 0.0}),
+        tiny.manifest(),
+        tmp_path / "run",
+        quiet=True,
+    )
+    losses = [e["loss"] for e in read_log(tmp_path / "run/log.jsonl") if e["kind"] == "step"]
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_average_lags_behind_the_weights(tmp_path: Path) -> None:
+    folder = tiny.trained(tmp_path / "run", ema=0.9)
+    state = checkpoint.load_state(folder)
+    assert equal(weights(folder), state["averaged"])
+    assert not equal(state["averaged"], state["model"])
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    folder = tiny.trained(tmp_path / "run", steps=1)
+    before = weights(folder)
+    with pytest.raises(UsageError, match=r"holds a run already.*--resume"):
+        train(tiny.recipe(seed=5), tiny.manifest(), folder, quiet=True)
+    assert equal(weights(folder), before)
+
+
+def test_resume_refuses_another_recipe_or_data(tmp_path: Path) -> None:
+    folder = tiny.trained(tmp_path / "run", steps=1)
+    with pytest.raises(UsageError, match=r"another lr: 0\.001; now 0\.5"):
+        train(tiny.recipe(steps=1, lr=0.5), tiny.manifest(), folder, resume=True, quiet=True)
+    other = replace(tiny.manifest(), rows=tiny.manifest().rows[1:])
+    with pytest.raises(UsageError, match="other data"):
+        train(None, other, folder, resume=True, quiet=True)
+    with pytest.raises(UsageError, match="No run"):
+        train(None, tiny.manifest(), tmp_path / "none", resume=True, quiet=True)
+
+
+def test_without_validation_the_test_split_is_not_touched(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = tiny.manifest()
+    rows = tuple(row for row in whole.rows if row.split != "validation")
+    opened: list[str] = []
+
+    def opener(row: Row) -> Any:
+        opened.append(row.split)
+        return whole.open(row)
+
+    manifest = replace(whole, rows=rows, opener=opener)
+    result = train(tiny.recipe(steps=2), manifest, tmp_path / "run")
+    assert result.best_top1 is None
+    assert set(opened) == {"train"}
+    assert not (tmp_path / "run/best.safetensors").exists()
+    assert "No validation split" in capfd.readouterr().err
+    assert checkpoint.load_run(tmp_path / "run").which == "last"
+
+
+def test_no_training_clips(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no train split"):
+        train(tiny.recipe(), tiny.manifest().split("test"), tmp_path / "run", quiet=True)
+    one = replace(tiny.manifest(), rows=tiny.manifest().split("train").rows[:1])
+    with pytest.raises(DataError, match="at least two classes"):
+        train(tiny.recipe(), one, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_clips_are_counted_and_named_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        Row(str(tiny.write_clip(tmp_path / f"{label}{n}.mp4")), label, "train")
+        for label in "ab"
+        for n in range(2)
+    ]
+    (tmp_path / "broken.mp4").write_text("this is text")
+    rows.append(Row(str(tmp_path / "broken.mp4"), "a", "train"))
+    manifest = Manifest(name="own", rows=tuple(rows), labels=("a", "b"))
+    result = train(tiny.recipe(steps=3, batch_size=5), manifest, tmp_path / "run")
+    assert list(result.bad) == [str(tmp_path / "broken.mp4")]
+    logged = [e for e in read_log(tmp_path / "run/log.jsonl") if e["kind"] == "bad_clip"]
+    assert [e["path"] for e in logged] == list(result.bad)
+    shown = capfd.readouterr().err
+    assert shown.count("skipped:") == 1
+    assert "1 clip could not be read, so training skipped them" in shown
+
+
+def test_full_disk_in_the_middle_leaves_a_run_that_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny.recipe(steps=6, eval_every=2)
+    whole = tiny.trained(tmp_path / "whole", steps=6, eval_every=2)
+    folder = tmp_path / "run"
+    write, count = checkpoint.write_atomic, 0
+
+    def fails_late(path: Path, content: bytes) -> None:
+        nonlocal count
+        count += path.name == "last.safetensors"
+        if count == 2:
+            raise CheckpointError("no space left")
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", fails_late)
+    with pytest.raises(CheckpointError, match="no space"):
+        train(recipe, tiny.manifest(), folder, quiet=True)
+    monkeypatch.undo()
+    assert checkpoint.load_state(folder)["step"] == 2
+    train(recipe, tiny.manifest(), folder, resume=True, quiet=True)
+    assert equal(weights(folder), weights(whole))
+
+
+def test_full_disk_under_the_log_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("/dev/full is a Linux device")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/log.jsonl").symlink_to(full)
+    monkeypatch.setattr("videorwkv.train.monitor.read_log", lambda path: [])
+    monkeypatch.setattr("videorwkv.train.monitor.write_atomic", lambda path, content: None)
+    with pytest.raises(CheckpointError, match=r"log\.jsonl: No space left"):
+        train(tiny.recipe(), tiny.manifest(), tmp_path / "run", quiet=True)
+
+
+def test_non_finite_loss_names_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny.recipe(model={"depth": 3}, steps=4, eval_every=1)
+    broken = LCR(recipe.model).layers[1]
+    original = type(broken.mix_out).forward
+    calls = 0
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        out = original(self, x)
+        return out * float("inf") if calls > 1 and self is target[0] else out
+
+    target: list[Any] = [None]
+
+    def on_step(step: int) -> None:
+        nonlocal calls
+        calls += 1
+
+    build = LCR.__init__
+
+    def init(self: LCR, config: Any) -> None:
+        build(self, config)
+        target[0] = self.layers[1].mix_out
+
+    monkeypatch.setattr(LCR, "__init__", init)
+    monkeypatch.setattr(type(broken.mix_out), "forward", forward)
+    with pytest.raises(NonFiniteError, match=r"Step 3: .*'layers\.1\.mix_out' \(Linear, its out"):
+        train(recipe, tiny.manifest(), tmp_path / "run", quiet=True, on_step=on_step)
+    assert checkpoint.load_state(tmp_path / "run")["step"] == 2
+
+
+def test_ctrl_c_during_a_step_lets_it_finish(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_step(step: int) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = train(tiny.recipe(steps=5), tiny.manifest(), tmp_path / "run", quiet=True,
+                   on_step=on_step)  # fmt: skip
+    assert result.interrupted
+    assert checkpoint.load_state(tmp_path / "run")["step"] == result.step == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_log_has_what_a_curve_needs(tmp_path: Path) -> None:
+    folder = tiny.trained(tmp_path / "run")
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    entry = json.loads(lines[0])
+    assert {
+        "step",
+        "epoch",
+        "loss",
+        "accuracy",
+        "lr",
+        "grad_norm",
+        "clips_per_s",
+        "waiting",
+    } <= set(entry)
+    assert 0 <= entry["waiting"] <= 1
+    assert list((folder / "tensorboard").glob("events*"))

@@ -1,0 +1,160 @@
+"""Files that aren't what they should be: a clip of what is there, or an error that says why not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numbered_video import number_of, numbers_of
+
+from videorwkv.errors import DecodeError, UsageError
+from videorwkv.video import open_video
+
+MakeVideo = Callable[..., Path]
+FAST_START = {"container_options": {"movflags": "faststart"}}
+
+
+def _cut(path: Path, share: float) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("clip.mp4", FAST_START),
+        ("clip.webm", {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}),
+        ("clip.mkv", {}),
+        ("clip.avi", {"codec": "mpeg4"}),
+        ("clip.ts", {}),
+    ],
+)
+def test_a_truncated_file_is_its_decodable_part(
+    make_video: MakeVideo, name: str, how: dict
+) -> None:
+    path = _cut(make_video(name, 60, **how), 0.6)
+    video = open_video(path)
+    frames = list(video)
+    numbers = [number_of(frame.image_HWC) for frame in frames]
+    assert 8 < len(numbers) < 60
+    # B-frames near the cut can be lost although the frame after them is there.
+    assert numbers[:-1] == list(range(len(numbers) - 1))
+    assert [frame.time for frame in frames] == pytest.approx([number / 10 for number in numbers])
+
+    clip = open_video(path).sample(num_frames=8)
+    # Spread over what there is, as though the file ended there: no frame twice.
+    assert len(set(numbers_of(clip.frames_THWC))) == 8
+    assert numbers_of(clip.frames_THWC)[-1] >= len(numbers) - 10
+    everything = open_video(path).read_all()
+    assert abs(len(everything) - len(numbers)) <= 1
+    np.testing.assert_array_equal(everything.times, open_video(path).times()[: len(everything)])
+
+
+def test_a_truncated_mp4_says_how_much_is_left(make_video: MakeVideo) -> None:
+    path = _cut(make_video("clip.mp4", 60, **FAST_START), 0.6)
+    video = open_video(path)
+    clip = video.read_all()
+    assert len(clip) < 60
+    assert clip.warnings == (f"incomplete: {len(clip)} of 60 frames can be decoded",)
+    assert video.warnings == clip.warnings
+
+
+def _damage(path: Path) -> Path:
+    """Overwrites the middle of an mp4's frames with noise."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 6 // 10
+    noise = np.random.default_rng(0).integers(0, 256, 400, dtype=np.uint8)
+    content[middle : middle + 400] = noise.tobytes()
+    path.write_bytes(content)
+    return path
+
+
+def test_a_damaged_file_is_its_decodable_frames(make_video: MakeVideo) -> None:
+    path = _damage(make_video("clip.mp4", 60, options={"g": "10"}, **FAST_START))
+    iterated = open_video(path)
+    times = [frame.time for frame in iterated]
+    assert 40 < len(times) < 60
+    assert iterated.warnings == (f"incomplete: {len(times)} of 60 frames can be decoded",)
+    assert iterated.times().tolist() == times
+
+    video = open_video(path)
+    clip = video.read_all()
+    assert clip.times.tolist() == times
+    assert clip.warnings == iterated.warnings
+    # An index of the announced frames is scaled to the decodable ones and never runs out.
+    assert len(open_video(path).read([0, 59])) == 2
+    dense = open_video(path).sample(num_frames=6, fps=10.0, view=1, num_views=2)
+    assert dense.times[-1] == times[-1]
+
+
+def test_a_random_sample_of_a_damaged_file_repeats(make_video: MakeVideo) -> None:
+    path = _damage(make_video("clip.mp4", 60, options={"g": "10"}, **FAST_START))
+    known = open_video(path)
+    list(known)
+    one, two = (
+        video.sample(12, rng=np.random.default_rng(3)).times.tolist()
+        for video in (open_video(path), known)
+    )
+    assert one == two
+
+
+def test_no_decodable_frame(make_video: MakeVideo) -> None:
+    path = make_video("clip.mp4", 20, **FAST_START)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"mdat") + 4])
+    video = open_video(path)
+    for use in (video.times, video.read_all, video.sample, lambda: list(video)):
+        with pytest.raises(DecodeError, match="no frame can be decoded"):
+            use()
+
+
+def test_an_mp4_without_its_index(make_video: MakeVideo) -> None:
+    with pytest.raises(DecodeError, match="beginning is damaged"):
+        open_video(_cut(make_video("clip.mp4", 20), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.mp4", b"", "the file is empty"),
+        ("text.mp4", b"hello\n" * 100, "not a video"),
+        ("text.txt", b"hello\n" * 100, "text file"),
+        ("zeros.mp4", bytes(5000), "not a video"),
+    ],
+)
+def test_not_a_video(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=words) as caught:
+        open_video(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match=r"nope\.mp4: no such file"):
+        open_video(tmp_path / "nope.mp4")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video" * 50])
+def test_bytes_that_are_no_video(content: bytes) -> None:
+    with pytest.raises(DecodeError, match=f"<{len(content)} bytes>"):
+        open_video(content)
+
+
+@pytest.mark.parametrize("source", [None, 3.5, True, ["clip.mp4"]])
+def test_no_source_at_all(source: object) -> None:
+    with pytest.raises(UsageError, match=type(source).__name__):
+        open_video(source)  # type: ignore[arg-type]
+
+
+def test_ffmpeg_keeps_silent(make_video: MakeVideo, tmp_path: Path) -> None:
+    damaged = _damage(make_video("clip.mp4", 60, options={"g": "10"}, **FAST_START))
+    code = f"from videorwkv.video import open_video; open_video({str(damaged)!r}).read_all()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout == ""

@@ -1,0 +1,208 @@
+"""Rows -> samples that a model reads. V views, T frames, H height, W width, C = 3 (RGB)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from videorwkv.data.cache import FrameCache
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.transforms import Augmentation, crop_views, erase
+from videorwkv.edges import EdgeOptions, edge_map
+from videorwkv.errors import ConfigError, DataError, VideoRWKVError
+from videorwkv.models.inputs import Inputs
+from videorwkv.video.base import Video
+from videorwkv.video.clip import Clip
+from videorwkv.video.sampling import Sampling
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One clip, ready for a model.
+
+    Args:
+        inputs: frames [T, H, W, 3] and edges [T, H, W]; with views [V, T, ...], the crops of the
+            first temporal view first.
+        label: index in the manifest's labels; -1 if unknown.
+        index: of its row in the manifest.
+        warnings: what went wrong without being fatal.
+    """
+
+    inputs: Inputs
+    label: int
+    index: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip that can't be read. It is reported, never replaced by another one."""
+
+    index: int
+    path: str
+    reason: str
+
+
+class ClipDataset(Dataset[Sample | BadClip]):
+    """The clips of a manifest, each a pure function of (seed, epoch, index).
+
+    Args:
+        manifest: one split.
+        sampling: which frames of a video become a clip.
+        size: side of the frames in pixels.
+        edges: method in `EDGE_METHODS`; the edges are made of what the model sees.
+        edge_options: their parameters.
+        augmentation: for training: random places in time, and what it says. None evaluates: fixed
+            places in time and centred squares.
+        seed: of everything random.
+        views: temporal views and crops of a clip, in evaluation only; a clip is decoded once.
+        cache: decodes every file once and keeps the frames; None decodes each time.
+        repeats: how often an epoch shows each clip, drawn anew each time: few and long clips need
+            more than one window an epoch.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        sampling: Sampling,
+        size: int,
+        edges: str = "canny",
+        edge_options: EdgeOptions | None = None,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        views: tuple[int, int] = (1, 1),
+        cache: FrameCache | None = None,
+        repeats: int = 1,
+    ) -> None:
+        if min(views) < 1:
+            raise ConfigError(f"ClipDataset: views {views} must each be at least 1, such as 2x3.")
+        if augmentation is not None and views != (1, 1):
+            raise ConfigError(f"ClipDataset: views {views} are for evaluation, not for training.")
+        if size < 1 or repeats < 1:
+            raise ConfigError(f"ClipDataset: size ({size}), repeats ({repeats}): at least 1.")
+        self.manifest = manifest
+        self.sampling = sampling
+        self.size = size
+        self.edges = edges
+        self.edge_options = edge_options or EdgeOptions()
+        self.augmentation = augmentation
+        self.seed = seed
+        self.views = views
+        self.cache = cache
+        self.repeats = repeats
+
+    def __len__(self) -> int:
+        return len(self.manifest.rows) * self.repeats
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | BadClip:
+        """The clip of (epoch, index), or why it can't be read.
+
+        Raises:
+            DataError: the data set as a whole can't be used (a full disk under the cache, say).
+        """
+        epoch, index = key
+        row_index = index % len(self.manifest.rows)
+        row = self.manifest.rows[row_index]
+        try:
+            with self._open(row) as video:
+                if self.augmentation is None:
+                    return self._evaluation_sample(video, row, row_index)
+                rng = np.random.default_rng([self.seed, epoch, index])
+                return self._training_sample(video, row, row_index, self.augmentation, rng)
+        except DataError:
+            raise
+        except VideoRWKVError as error:
+            return BadClip(row_index, row.path, str(error))
+
+    def _open(self, row: Row) -> Video:
+        # Generated clips have no file to keep.
+        if self.cache is None or self.manifest.opener is not None:
+            return self.manifest.open(row)
+        return self.cache.open(row.path, lambda: self.manifest.open(row))
+
+    def _training_sample(
+        self,
+        video: Video,
+        row: Row,
+        index: int,
+        augmentation: Augmentation,
+        rng: np.random.Generator,
+    ) -> Sample:
+        speed = augmentation.draw_speed(rng)
+        rate = None if self.sampling.fps is None else self.sampling.fps * speed
+        # A generator of its own for the places in time: a file that turns out shorter than it
+        # announces is drawn from twice.
+        clip = video.sample(self.sampling.num_frames, fps=rate, rng=rng.spawn(1)[0])
+        flips = self.manifest.flips
+        frames_THWC, flipped, erased = augmentation.apply(
+            clip.frames_THWC, rng, self.size, may_flip=flips is not None
+        )
+        edges_THW = edge_map(frames_THWC, self.edges, self.edge_options)
+        if erased is not None:
+            erase(frames_THWC, edges_THW, erased)
+        label = row.label
+        if flipped and flips is not None and label is not None:
+            label = flips[label]
+        inputs = Inputs(_tensor(frames_THWC), _tensor(edges_THW))
+        return Sample(inputs, self.manifest.label_index(label), index, clip.warnings)
+
+    def _evaluation_sample(self, video: Video, row: Row, index: int) -> Sample:
+        clips, crops = self.views
+        clip, chosen_VT, repeated = self._read_views(video, clips)
+        warnings = clip.warnings
+        if repeated:
+            warnings += (f"{video.name}: too short for {clips} temporal views; some are equal",)
+        height, width = clip.frames_THWC.shape[1:3]
+        if crops > 1 and height == width:
+            warnings += (f"{video.name}: square frames, so its {crops} crops are equal",)
+        # Every decoded frame is cropped and its edges are found once, however many views share it.
+        crops_VNHWC = crop_views(clip.frames_THWC, self.size, crops)
+        edges_VNHW = np.stack(
+            [edge_map(f_NHWC, self.edges, self.edge_options) for f_NHWC in crops_VNHWC]
+        )
+        shape = (clips * crops, self.sampling.num_frames, self.size, self.size)
+        frames_VTHWC = crops_VNHWC[:, chosen_VT].swapaxes(0, 1).reshape(*shape, 3)
+        edges_VTHW = edges_VNHW[:, chosen_VT].swapaxes(0, 1).reshape(shape)
+        if self.views == (1, 1):
+            frames_VTHWC, edges_VTHW = frames_VTHWC[0], edges_VTHW[0]
+        inputs = Inputs(_tensor(frames_VTHWC), _tensor(edges_VTHW))
+        return Sample(inputs, self.manifest.label_index(row.label), index, warnings)
+
+    def _read_views(self, video: Video, clips: int) -> tuple[Clip, NDArray[np.int64], bool]:
+        """The frames of all temporal views, decoded once; each view's places [V, T] among them;
+        and whether the video is too short for the views to differ."""
+        while True:
+            times = video.times()
+            views_VT = np.stack(
+                [self.sampling.indices(times, view=v, num_views=clips) for v in range(clips)]
+            )
+            needed, places = np.unique(views_VT, return_inverse=True)
+            clip = video.read(needed.tolist())
+            # A file may turn out to hold fewer frames than it announced; then choose among those.
+            if len(video.times()) == len(times):
+                break
+        repeated = len(np.unique(views_VT, axis=0)) < clips
+        if repeated and _room_for_views(times, self.sampling, clips):
+            raise AssertionError(f"{video.name}: temporal views are equal: {views_VT.tolist()}")
+        return clip, places.reshape(views_VT.shape), repeated
+
+
+def _room_for_views(times: NDArray[np.float64], sampling: Sampling, clips: int) -> bool:
+    """Whether an evenly timed video has frames enough for `clips` different temporal views."""
+    steps = np.diff(times)
+    if len(steps) == 0 or steps.max() > 1.5 * steps.min():
+        return False
+    if sampling.fps is None:
+        return len(times) >= 2 * sampling.num_frames * clips
+    window = (sampling.num_frames - 1) / sampling.fps
+    return float(times[-1] - times[0] - window) >= 2 * (clips - 1) * float(steps.max())
+
+
+def _tensor(array: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))

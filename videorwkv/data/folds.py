@@ -1,0 +1,63 @@
+"""Cross-validation by group: clips of one group (a session, a person) never stand on both sides."""
+
+from __future__ import annotations
+
+import re
+
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.errors import ManifestError, UsageError
+
+
+def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
+    """One manifest a fold, whose `test` split is that fold and whose `train` split is the rest.
+
+    Args:
+        manifest: all clips; their splits are replaced.
+        pattern: regular expression, searched for in each relative path; its first bracket is the
+            name of the group, e.g. `HandWash_(\\d+)_`.
+        groups: the groups of each fold, e.g. `001+002,003+004,005+006,007+008`.
+
+    Raises:
+        UsageError: the pattern has no bracket or is no regular expression, a group stands in two
+            folds, or no clip has it.
+        ManifestError: a clip does not match, or its group stands in no fold.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"Fold pattern {pattern!r}: {error}.") from error
+    if compiled.groups < 1:
+        raise UsageError(f"Fold pattern {pattern!r} needs a bracket around the group's name.")
+    fold_of: dict[str, int] = {}
+    parts = groups.split(",")
+    for number, part in enumerate(parts):
+        for name in (piece.strip() for piece in part.split("+")):
+            if name in fold_of or not name:
+                raise UsageError(f"Folds {groups!r}: {name!r} is empty or stands twice.")
+            fold_of[name] = number
+    if len(parts) < 2:
+        raise UsageError(f"Folds {groups!r}: at least two are needed, with a comma between them.")
+
+    number_of: dict[Row, int] = {}
+    seen = set()
+    for row in manifest.rows:
+        path = manifest.relative_path(row)
+        match = compiled.search(path)
+        if match is None:
+            raise ManifestError(f"{path}: fold pattern {pattern!r} is not found in it.")
+        group = match.group(1)
+        if group not in fold_of:
+            raise ManifestError(f"{path}: its group {group!r} stands in no fold of {groups!r}.")
+        seen.add(group)
+        number_of[row] = fold_of[group]
+    absent = sorted(set(fold_of) - seen)
+    if absent:
+        raise UsageError(f"Folds {groups!r}: no clip of group {', '.join(absent)}.")
+
+    def fold(number: int) -> Manifest:
+        return manifest.split_by(
+            lambda row: "test" if number_of[row] == number else "train",
+            notes=[f"fold {number + 1} of {len(parts)}: test is {parts[number]} by {pattern!r}"],
+        )
+
+    return [fold(number) for number in range(len(parts))]

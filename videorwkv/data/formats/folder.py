@@ -1,0 +1,80 @@
+"""A folder per class: `root/<class>/clip.mp4`, or `root/{train,validation,test}/<class>/clip.mp4`.
+
+A clip is a video file or a folder of JPEG or PNG frames.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
+from videorwkv.errors import ManifestError
+
+# Anything else (texts, thumbnails, archives) is left out and counted.
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "avi", "flv", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv"),
+        *("ts", "webm", "wmv"),
+    )
+)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+
+def read(root: Path) -> Manifest:
+    """The clips below `root`.
+
+    Raises:
+        ManifestError: no class folder, or no clip in any of them.
+    """
+    folders = _folders(root)
+    if not folders:
+        raise ManifestError(
+            f"{root}: no class folder in it. One is wanted for each class, with the clips inside: "
+            f"{root.name}/<class>/clip.mp4."
+        )
+    rows: list[Row] = []
+    notes: list[str] = []
+    # A class may be called `train` beside `car` and `bus`: only split names alone make splits.
+    if all(folder.name.lower() in SPLIT_NAMES for folder in folders):
+        for part in folders:
+            for folder in _folders(part):
+                _read_class(folder, SPLIT_NAMES[part.name.lower()], rows, notes)
+    else:
+        for folder in folders:
+            _read_class(folder, "", rows, notes)
+    if not rows:
+        raise ManifestError(
+            f"{root}: no clip in its {len(folders)} folders. Wanted: <class>/clip.mp4 or "
+            f"<class>/<clip>/00001.jpg. {' '.join(f'{n}.' for n in notes)}".rstrip()
+        )
+    return make_manifest("folder", rows, root=root, notes=notes)
+
+
+def _read_class(folder: Path, split: str, rows: list[Row], notes: list[str]) -> None:
+    found: list[Row] = []
+    skipped: list[Path] = []
+    for item in sorted(folder.iterdir()):
+        if item.name.startswith("."):
+            continue
+        is_clip = _holds_images(item) if item.is_dir() else item.suffix.lower() in VIDEO_SUFFIXES
+        if is_clip:
+            found.append(Row(str(item), folder.name, split))
+        else:
+            skipped.append(item)
+    rows += found
+    if skipped:
+        notes.append(
+            f"{folder}: {len(skipped)} left out, neither a video nor a folder of frames "
+            f"({', '.join(item.name for item in skipped[:3])}{', ...' * (len(skipped) > 3)})"
+        )
+    elif not found:
+        notes.append(f"{folder}: empty")
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(item.suffix.lower() in IMAGE_SUFFIXES for item in folder.iterdir())

@@ -1,0 +1,246 @@
+"""Samples -> batches, in worker processes if asked for. B clips in a batch."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from videorwkv.data.dataset import BadClip, ClipDataset, Sample
+from videorwkv.errors import ConfigError, DataError
+from videorwkv.models.inputs import Inputs
+
+# Keeps the order's generator apart from those of the clips.
+_ORDER = 0x0DE5
+
+
+class Batch(NamedTuple):
+    """What a training step or an evaluation step takes. Clips that can't be read are left out.
+
+    Args:
+        inputs: frames [B, (V,) T, H, W, 3] and edges [B, (V,) T, H, W]; None if no clip is left.
+        labels: int64 [B], -1 if unknown.
+        indices: int64 [B], rows of the manifest.
+        bad: the clips that can't be read.
+        warnings: (row, message) of clips that were read all the same.
+    """
+
+    inputs: Inputs | None
+    labels: Tensor
+    indices: Tensor
+    bad: tuple[BadClip, ...] = ()
+    warnings: tuple[tuple[int, str], ...] = ()
+
+
+def collate(samples: Sequence[Sample | BadClip]) -> Batch:
+    """Samples of one shape -> a batch."""
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    bad = tuple(sample for sample in samples if isinstance(sample, BadClip))
+    inputs = None
+    if good:
+        inputs = Inputs(
+            torch.stack([sample.inputs.frames_BTHWC for sample in good]),
+            torch.stack([sample.inputs.edges_BTHW for sample in good]),
+        )
+    return Batch(
+        inputs,
+        torch.tensor([sample.label for sample in good], dtype=torch.int64),
+        torch.tensor([sample.index for sample in good], dtype=torch.int64),
+        bad,
+        tuple((sample.index, warning) for sample in good for warning in sample.warnings),
+    )
+
+
+class Loader:
+    """Batches in a fixed order; made by `make_loader`.
+
+    Iterating gives the batches of the current epoch, from its start batch on; `at` moves to another
+    place. Worker processes live as long as the loader. Nothing is taken from the global random
+    generators.
+    """
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        *,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        start_batch: int,
+        shuffle: bool,
+        workers: int,
+        drop_last: bool,
+        endless: bool,
+        pin_memory: bool,
+    ) -> None:
+        if batch_size < 1 or workers < 0:
+            raise ConfigError(
+                f"Loader: batch_size ({batch_size}) must be at least 1, workers ({workers}) 0 or "
+                "more."
+            )
+        if drop_last and len(dataset) < batch_size:
+            raise DataError(
+                f"{dataset.manifest.name}: {len(dataset)} clips give no full batch of "
+                f"{batch_size}. Take a smaller batch size or more clips."
+            )
+        self.dataset = dataset
+        self._keys = _Keys(len(dataset), batch_size, seed, shuffle, drop_last, endless)
+        self.at(epoch, start_batch)
+        self._loader: DataLoader[Any] = DataLoader(
+            _Safe(dataset),
+            batch_sampler=self._keys,
+            num_workers=workers,
+            collate_fn=_collate_or_pass,
+            pin_memory=pin_memory,
+            worker_init_fn=_start_worker,
+            persistent_workers=workers > 0,
+            # Its own, or the loader would draw from the global one and change what follows.
+            generator=torch.Generator(),
+        )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of a whole epoch."""
+        return self._keys.per_epoch
+
+    def at(self, epoch: int, start_batch: int = 0) -> Loader:
+        """This loader, moved to a batch of an epoch; the next iteration starts there."""
+        self._keys.epoch, self._keys.start_batch = epoch, start_batch
+        return self
+
+    def order(self, epoch: int) -> list[int]:
+        """Indices of the data set as that epoch shows them."""
+        return self._keys.order(epoch)
+
+    def __len__(self) -> int:
+        """Batches from the start batch to the end of the current epoch."""
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            if isinstance(batch, DataError):
+                try:
+                    raise batch
+                finally:
+                    # Else the error holds this frame, which holds the error: only the garbage
+                    # collector would end the workers, in an order that makes PyTorch wait 5 s.
+                    del batch
+            yield batch
+
+
+def make_loader(
+    dataset: ClipDataset,
+    *,
+    batch_size: int,
+    epoch: int = 0,
+    shuffle: bool = False,
+    seed: int | None = None,
+    workers: int = 0,
+    drop_last: bool = False,
+    start_batch: int = 0,
+    endless: bool = False,
+    pin_memory: bool = False,
+) -> Loader:
+    """Batches of `dataset`; their order and content are a pure function of (seed, epoch).
+
+    Args:
+        dataset: the clips.
+        batch_size: clips in a batch, the bad ones counted.
+        epoch: which epoch is iterated; `Loader.at` moves on and keeps the workers.
+        shuffle: a new random order in every epoch; else the manifest's order.
+        seed: of the order; None takes the data set's.
+        workers: processes that decode and augment; 0 does it here.
+        drop_last: leave out a last batch that is not full.
+        start_batch: batch of the epoch to begin with: exact resume.
+        endless: go on into the epochs that follow, so that workers never wait between two epochs.
+        pin_memory: page-locked tensors, for faster copies to a GPU.
+
+    Raises:
+        ConfigError: a number out of range.
+        DataError: `drop_last` would leave nothing; or, while iterating, see `ClipDataset`.
+    """
+    return Loader(
+        dataset,
+        batch_size=batch_size,
+        seed=dataset.seed if seed is None else seed,
+        epoch=epoch,
+        start_batch=start_batch,
+        shuffle=shuffle,
+        workers=workers,
+        drop_last=drop_last,
+        endless=endless,
+        pin_memory=pin_memory,
+    )
+
+
+class _Keys:
+    """Batch sampler: lists of (epoch, index)."""
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        drop_last: bool,
+        endless: bool,
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
+        self.endless = endless
+        self.per_epoch = count // batch_size if drop_last else -(-count // batch_size)
+        self.epoch = self.start_batch = 0
+
+    def order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.count))
+        rng = np.random.default_rng([self.seed, epoch, _ORDER])
+        return rng.permutation(self.count).tolist()
+
+    def __len__(self) -> int:
+        return max(0, self.per_epoch - self.start_batch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, start = self.epoch, self.start_batch
+        while True:
+            order = self.order(epoch)
+            for number in range(start, self.per_epoch):
+                part = order[number * self.batch_size : (number + 1) * self.batch_size]
+                yield [(epoch, index) for index in part]
+            if not self.endless:
+                return
+            epoch, start = epoch + 1, 0
+
+
+class _Safe(Dataset[Any]):
+    """Hands a `DataError` on as a value: raised in a worker it arrives as a traceback's text."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | BadClip | DataError:
+        try:
+            return self.dataset[key]
+        except DataError as error:
+            return error
+
+
+def _collate_or_pass(samples: Sequence[Sample | BadClip | DataError]) -> Batch | DataError:
+    fine: list[Sample | BadClip] = []
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+        fine.append(sample)
+    return collate(fine)
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker: the workers are the parallelism. Ctrl-C is the training process's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

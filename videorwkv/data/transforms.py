@@ -1,0 +1,223 @@
+"""Augmentation and views of decoded frames. T frames, H height, W width, C = 3 (RGB), all uint8.
+
+One draw serves all frames of a clip: what differs between frames must be motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.errors import ConfigError, UsageError
+from videorwkv.models.inputs import fit
+
+# Rec. 601 luma, as OpenCV's grey.
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+
+class Box(NamedTuple):
+    """Rows [top, bottom) and columns [left, right) of every frame, in pixels."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+class Augmented(NamedTuple):
+    """What `Augmentation.apply` gives back.
+
+    Args:
+        frames_THWC: [T, size, size, 3]; the erased box is still there.
+        flipped: whether they were mirrored; the label has to follow.
+        erased: the box to erase once the edges are made (see `erase`), or None.
+    """
+
+    frames_THWC: NDArray[np.uint8]
+    flipped: bool
+    erased: Box | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to the frames of a training clip, the same to all of them.
+
+    Args:
+        scale: share of the frame's area that is cropped, lowest and highest, in (0, 1].
+        ratio: width / height of that crop before it becomes a square, lowest and highest.
+        brightness: factor on the light, from 1 - b to 1 + b; 0 is off. So for the next two.
+        contrast: factor on the distance from the clip's mean grey.
+        saturation: factor on the distance of a colour from its grey.
+        erase_probability: how often a box is erased.
+        erase_area: share of the frame's area that the box takes, lowest and highest.
+        flip_probability: how often a clip is mirrored; it never is where the data set does not say
+            what its labels become.
+        speed: factor on the frame rate of a dense window (`Sampling.fps`), lowest and highest; a
+            clip spread over the whole video has no rate to change.
+    """
+
+    scale: tuple[float, float] = (0.4, 1.0)
+    ratio: tuple[float, float] = (0.75, 1.33)
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    erase_probability: float = 0.25
+    erase_area: tuple[float, float] = (0.02, 0.2)
+    flip_probability: float = 0.5
+    speed: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "ratio", "erase_area", "speed"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(
+                    f"Augmentation: {name} ({low}, {high}) must be above 0, the lower value first."
+                )
+        for name in ("scale", "erase_area"):
+            if getattr(self, name)[1] > 1:
+                raise ConfigError(
+                    f"Augmentation: {name} {getattr(self, name)} is a share of the area, up to 1."
+                )
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1).")
+        for name in ("erase_probability", "flip_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1].")
+
+    @classmethod
+    def off(cls) -> Augmentation:
+        """The centred square and nothing else; the sampling is still random."""
+        return cls(
+            scale=(1.0, 1.0),
+            ratio=(1.0, 1.0),
+            brightness=0.0,
+            contrast=0.0,
+            saturation=0.0,
+            erase_probability=0.0,
+            flip_probability=0.0,
+        )
+
+    def draw_speed(self, rng: np.random.Generator) -> float:
+        """Factor on the frame rate of this clip."""
+        low, high = np.log(self.speed)
+        return float(np.exp(rng.uniform(low, high)))
+
+    def apply(
+        self,
+        frames_THWC: NDArray[np.uint8],
+        rng: np.random.Generator,
+        size: int,
+        *,
+        may_flip: bool = False,
+    ) -> Augmented:
+        """Crop, resize, mirror and colour a clip: [T, H, W, 3] -> [T, size, size, 3].
+
+        Args:
+            frames_THWC: decoded frames; they are left as they are.
+            rng: draws everything, the same number of values whatever comes out.
+            size: side of the result in pixels.
+            may_flip: whether the data set says what a mirrored clip's label becomes.
+        """
+        box = self._draw_crop(rng, *frames_THWC.shape[1:3])
+        factors = [
+            1 + amount * rng.uniform(-1, 1)
+            for amount in (self.brightness, self.contrast, self.saturation)
+        ]
+        flipped = bool(rng.uniform() < self.flip_probability) and may_flip
+        erased = self._draw_erased(rng, size)
+
+        out_THWC = _crop_resize(frames_THWC, box, size)
+        if flipped:
+            out_THWC = np.ascontiguousarray(out_THWC[:, :, ::-1])
+        return Augmented(_colour(out_THWC, *factors), flipped, erased)
+
+    def _draw_crop(self, rng: np.random.Generator, height: int, width: int) -> Box:
+        """A crop of random area and shape that fits; after ten misses, the centred square."""
+        shares = rng.uniform(*self.scale, size=10)
+        low, high = np.log(self.ratio)
+        ratios = np.exp(rng.uniform(low, high, size=10))
+        places = rng.uniform(size=2)
+        for share, ratio in zip(shares, ratios, strict=True):
+            wide = round(float(np.sqrt(share * height * width * ratio)))
+            high = round(float(np.sqrt(share * height * width / ratio)))
+            if 0 < wide <= width and 0 < high <= height:
+                top = int(places[0] * (height - high + 1))
+                left = int(places[1] * (width - wide + 1))
+                return Box(top, left, top + high, left + wide)
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return Box(top, left, top + side, left + side)
+
+    def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:
+        hit, place_y, place_x, share = rng.uniform(size=4)
+        low, high = self.erase_area
+        area = (low + share * (high - low)) * size * size
+        ratio = np.exp(rng.uniform(-0.7, 0.7))
+        tall = int(np.clip(round(np.sqrt(area * ratio)), 1, size))
+        wide = int(np.clip(round(np.sqrt(area / ratio)), 1, size))
+        top, left = int(place_y * (size - tall + 1)), int(place_x * (size - wide + 1))
+        return Box(top, left, top + tall, left + wide) if hit < self.erase_probability else None
+
+
+def erase(frames_THWC: NDArray[np.uint8], edges_THW: NDArray[np.uint8], box: Box) -> None:
+    """Fills the box with each frame's mean colour and empties its edges, in place.
+
+    The edges are made before: made after, they would draw the outline of the box, which is nothing
+    in the video.
+    """
+    rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+    means_TC = frames_THWC.mean(axis=(1, 2))
+    frames_THWC[:, rows, columns] = np.rint(means_TC)[:, None, None].astype(np.uint8)
+    edges_THW[:, rows, columns] = 0
+
+
+def crop_views(frames_THWC: NDArray[np.uint8], size: int, crops: int) -> NDArray[np.uint8]:
+    """Squares along the long side: [T, H, W, 3] -> [crops, T, size, size, 3].
+
+    One is the centre; three are left, centre, right (or top, centre, bottom). Each has the frame's
+    short side and is resized to `size`.
+    """
+    if crops < 1:
+        raise UsageError(f"crops ({crops}) must be at least 1; 1 and 3 are usual.")
+    if crops == 1:
+        return fit(frames_THWC, size)[None]
+    height, width = frames_THWC.shape[1:3]
+    side = min(height, width)
+    views = []
+    for number in range(crops):
+        start = (max(height, width) - side) * number // (crops - 1)
+        top, left = (start, 0) if height > width else (0, start)
+        views.append(fit(frames_THWC[:, top : top + side, left : left + side], size))
+    return np.stack(views)
+
+
+def _crop_resize(frames_THWC: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
+    out_THWC = np.empty((len(frames_THWC), size, size, 3), np.uint8)
+    cropped_THWC = frames_THWC[:, box.top : box.bottom, box.left : box.right]
+    high, wide = cropped_THWC.shape[1:3]
+    # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
+    how = cv2.INTER_AREA if min(high, wide) > size else cv2.INTER_LINEAR
+    for source_HWC, target_HWC in zip(cropped_THWC, out_THWC, strict=True):
+        cv2.resize(source_HWC, (size, size), dst=target_HWC, interpolation=how)
+    return out_THWC
+
+
+def _colour(
+    frames_THWC: NDArray[np.uint8], brightness: float, contrast: float, saturation: float
+) -> NDArray[np.uint8]:
+    """Brightness, then contrast about the clip's mean grey, then saturation, as one matrix."""
+    if brightness == contrast == saturation == 1:
+        return frames_THWC
+    num_frames, height, width = frames_THWC.shape[:3]
+    flat = frames_THWC.reshape(num_frames * height, width, 3)
+    mean_grey = float(np.dot(cv2.mean(flat)[:3], _LUMA)) * brightness
+    # Every row of this matrix sums to 1, so the grey offset passes through it unchanged.
+    saturate = saturation * np.eye(3) + (1 - saturation) * _LUMA[None]
+    offset = np.full((3, 1), mean_grey * (1 - contrast))
+    matrix = np.hstack([brightness * contrast * saturate, offset])
+    return cv2.transform(flat, matrix).reshape(frames_THWC.shape)

@@ -1,0 +1,161 @@
+"""`LCRConfig`: every choice that the paper makes, or that its ablations turn, has a name here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
+
+from videorwkv.edges import EDGE_METHODS, EdgeOptions
+from videorwkv.errors import ConfigError, did_you_mean
+
+Stem = Literal["patch", "conv"]
+Mixer = Literal["wkv", "softmax", "none"]
+Scan = Literal["bidirectional", "forward"]
+KeyValueSource = Literal["edges", "frame", "edges+frame"]
+Cell = Literal["paper", "gated", "none"]
+Readout = Literal["cls", "mean"]
+Position = Literal["rope", "learned", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LCRConfig:
+    """Configuration of an LSTM-CrossRWKV model (arXiv 2411.05636).
+
+    Args:
+        image_size: side of the square frames in pixels; other sizes run too, if patches fit.
+        patch_size: side of a token's patch in pixels.
+        num_frames: frames of a clip, for costs and defaults; the model takes any number.
+        num_classes: K.
+        stem: `patch` cuts the frame once (a 1 x p x p convolution, as published); `conv` reaches
+            the same grid of tokens in a few strided 3 x 3 convolutions.
+        width: C, channels of a token.
+        depth: N, number of layers.
+        head_width: D, channels of a head of the scan.
+        channel_mix_ratio: hidden width of the channel mixing over C.
+        mixer: what mixes the tokens of a frame: the WKV scan, softmax attention, or nothing.
+        scan: direction of the mixer over the raster order of tokens.
+        key_value_source: what K and V are made of; published: edges alone.
+        time_shift: the frame's part of K and V is x_t + m (x_t - x_(t-1)), m learned per channel:
+            RWKV's token shift along time. Not published; it lets one layer see motion.
+        cell: `paper`: C = e (tanh A + C) + C; `gated`: C = f C + (1 - f) tanh A with
+            f = sigmoid(W e + b), which stays bounded; `none`: no memory, each frame alone and the
+            logits averaged.
+        residual: the next layer gets x + a + A + O instead of O alone (published).
+        readout: the `[CLS]` token (published) or the mean of the tokens.
+        position: rotary encoding of R and K (published), a learned table, or none.
+        edges: how edge maps are made, a name of `videorwkv.edges.EDGE_METHODS`.
+        edge_options: parameters of the edge extraction.
+        edge_strength: weight of the edges against the temporal features, in the gate and in the
+            forget signal: 0 none, 1 as published.
+        tube_mask_ratio: share of the patches left out in training, the same in all frames.
+        drop_path: chance of leaving a layer's branches out of a clip in training, at the last
+            layer; it grows linearly from 0 at the first.
+    """
+
+    image_size: int = 224
+    patch_size: int = 16
+    num_frames: int = 16
+    num_classes: int = 400
+    stem: Stem = "conv"
+    width: int = 192
+    depth: int = 12
+    head_width: int = 64
+    channel_mix_ratio: float = 2.5
+    mixer: Mixer = "wkv"
+    scan: Scan = "bidirectional"
+    key_value_source: KeyValueSource = "edges+frame"
+    time_shift: bool = True
+    cell: Cell = "gated"
+    residual: bool = True
+    readout: Readout = "mean"
+    position: Position = "rope"
+    edges: str = "canny"
+    edge_options: EdgeOptions = EdgeOptions()
+    edge_strength: float = 1.0
+    tube_mask_ratio: float = 0.0
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "num_frames", "num_classes", "width", "depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"LCRConfig: {name} ({getattr(self, name)}) must be 1 or more.")
+        for name, choice in get_type_hints(type(self)).items():
+            allowed = get_args(choice)
+            if allowed and getattr(self, name) not in allowed:
+                value = getattr(self, name)
+                raise ConfigError(
+                    f"LCRConfig: {name}={value!r} is unknown. {did_you_mean(str(value), allowed)}"
+                )
+        if self.edges not in EDGE_METHODS:
+            raise ConfigError(
+                f"LCRConfig: edges={self.edges!r} is unknown. "
+                f"{did_you_mean(self.edges, EDGE_METHODS)}"
+            )
+        if self.image_size % self.patch_size:
+            below = self.image_size // self.patch_size * self.patch_size
+            near = " and ".join(str(x) for x in (below, below + self.patch_size) if x)
+            raise ConfigError(
+                f"LCRConfig: image_size ({self.image_size}) must be a multiple of patch_size "
+                f"({self.patch_size}); {near} {'are' if 'and' in near else 'is'}."
+            )
+        if self.head_width < 1 or self.width % self.head_width:
+            raise ConfigError(
+                f"LCRConfig: width ({self.width}) must be a multiple of head_width "
+                f"({self.head_width})."
+            )
+        if self.position == "rope" and self.head_width % 4:
+            raise ConfigError(
+                f"LCRConfig: position='rope' turns pairs of channels along two axes, so head_width "
+                f"({self.head_width}) must be a multiple of 4; or choose position='learned'."
+            )
+        if self.channel_mix_ratio <= 0:
+            raise ConfigError(
+                f"LCRConfig: channel_mix_ratio ({self.channel_mix_ratio}) must be above 0."
+            )
+        if self.edges == "none" and self.key_value_source != "frame":
+            raise ConfigError(
+                f"LCRConfig: edges='none' leaves nothing for key_value_source="
+                f"{self.key_value_source!r}; choose key_value_source='frame'."
+            )
+        if self.edges == "none" and self.cell == "paper":
+            raise ConfigError(
+                "LCRConfig: the paper's cell writes its memory through the edges alone, so "
+                "edges='none' would keep it at zero; choose cell='gated'."
+            )
+        if self.edge_strength < 0:
+            raise ConfigError(f"LCRConfig: edge_strength ({self.edge_strength}) must be 0 or more.")
+        for name in ("tube_mask_ratio", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"LCRConfig: {name} ({getattr(self, name)}) must lie in [0, 1).")
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of a square frame of `image_size`."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def num_heads(self) -> int:
+        return self.width // self.head_width
+
+    @property
+    def mix_width(self) -> int:
+        """Hidden width of the channel mixing, rounded to a multiple of 8 for aligned products."""
+        return max(8, round(self.channel_mix_ratio * self.width / 8) * 8)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> LCRConfig:
+        """Inverse of `to_dict`; an unknown name raises ConfigError."""
+        values = dict(values)
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ConfigError(f"LCRConfig: unknown option {name!r}. {did_you_mean(name, names)}")
+        if isinstance(values.get("edge_options"), dict):
+            try:
+                values["edge_options"] = EdgeOptions(**values["edge_options"])
+            except TypeError as error:
+                raise ConfigError(f"LCRConfig: edge_options: {error}.") from error
+        return cls(**values)

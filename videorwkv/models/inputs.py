@@ -1,0 +1,65 @@
+"""What a model reads: uint8 frames and edge maps. B batch, T frames, H height, W width, C = 3 (RGB).
+
+Both stay uint8 until they are on the model's device: a quarter of the memory and of the transfer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from videorwkv.edges import EdgeOptions, edge_map
+
+
+class Inputs(NamedTuple):
+    """Frames and their edge maps.
+
+    Args:
+        frames_BTHWC: RGB, uint8, [B, T, H, W, 3].
+        edges_BTHW: 0 (no edge) to 255, uint8, [B, T, H, W].
+    """
+
+    frames_BTHWC: Tensor
+    edges_BTHW: Tensor
+
+    def to(self, device: torch.device | str) -> Inputs:
+        return Inputs(
+            self.frames_BTHWC.to(device, non_blocking=True),
+            self.edges_BTHW.to(device, non_blocking=True),
+        )
+
+    def at(self, start: int, stop: int) -> Inputs:
+        """Frames `start` to `stop` of every clip in the batch."""
+        return Inputs(self.frames_BTHWC[:, start:stop], self.edges_BTHW[:, start:stop])
+
+
+def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest centred square of each frame, resized: [T, H, W, 3] -> [T, size, size, 3]."""
+    num_frames, height, width = frames_THWC.shape[:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square_THWC = frames_THWC[:, top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(square_THWC)
+    # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
+    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    out_THWC = np.empty((num_frames, size, size, 3), np.uint8)
+    for source, target in zip(square_THWC, out_THWC, strict=True):
+        cv2.resize(source, (size, size), dst=target, interpolation=how)
+    return out_THWC
+
+
+def make_inputs(
+    frames_THWC: NDArray[np.uint8], *, edges: str, edge_options: EdgeOptions
+) -> Inputs:
+    """Frames at the model's size -> a batch of one: frames [1, T, H, W, 3], edges [1, T, H, W]."""
+    edges_THW = edge_map(frames_THWC, edges, edge_options)
+    return Inputs(
+        torch.from_numpy(np.ascontiguousarray(frames_THWC))[None],
+        torch.from_numpy(edges_THW)[None],
+    )

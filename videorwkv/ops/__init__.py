@@ -1,0 +1,1 @@
+"""The scan. Its equations stand in README.md beside this file."""

@@ -1,0 +1,288 @@
+"""Name the action in videos: `predict(sources, model=run)`. T frames, K classes, V views."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.evaluate import pick_device
+from videorwkv.models import LCR
+from videorwkv.train.checkpoint import Run, load_run
+from videorwkv.video import Clip, Sampling, open_video
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from videorwkv.video import Video
+
+Source = str | Path | bytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one video.
+
+    Args:
+        path: the video.
+        labels: the best classes, best first; empty if the video could not be read.
+        scores: their probabilities.
+        times: seconds of the first and the last frame that were looked at.
+        warnings: what was wrong with the file without being fatal.
+        error: why it could not be read; empty if it could.
+    """
+
+    path: str
+    labels: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    times: tuple[float, float] = (0.0, 0.0)
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The best class."""
+        if self.error:
+            raise ValueError(f"There is no prediction: {self.error}")
+        return self.labels[0]
+
+    @property
+    def score(self) -> float:
+        """Its probability."""
+        return self.scores[0] if self.scores else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+class _Answer(NamedTuple):
+    """Scores of one video.
+
+    Args:
+        scores_K: probabilities, the mean over views.
+        running_TK: probabilities after each frame of the first view.
+        clip: the frames of the first view.
+    """
+
+    scores_K: NDArray[np.float32]
+    running_TK: NDArray[np.float32]
+    clip: Clip
+
+
+def predict(
+    sources: Source | Sequence[Source],
+    *,
+    model: str | Path | Run | LCR,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    views: int = 1,
+    top: int = 5,
+    device: str | torch.device = "auto",
+    save: str | Path | None = None,
+) -> list[Prediction]:
+    """Name the action in one or many videos. One that can't be read doesn't stop the others.
+
+    Args:
+        sources: files, globs, folders of videos, folders of one clip's frames, or bytes.
+        model: a run's folder, a `Run`, or a model.
+        labels: class names, for a model without a run; its class numbers if None.
+        sampling: which frames; the run's if None, else 16 spread over the video.
+        views: temporal views of each video whose scores are averaged.
+        top: how many classes to name.
+        device: `auto`, or a device by name.
+        save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
+            file, or a folder for many.
+
+    Returns:
+        One `Prediction` for each video, in order; `error` says why one could not be read.
+
+    Raises:
+        UsageError: a glob or folder without a video, no such run, or a wrong option.
+        CheckpointError: the run can't be read.
+    """
+    return list(
+        iter_predictions(
+            sources,
+            model=model,
+            labels=labels,
+            sampling=sampling,
+            views=views,
+            top=top,
+            device=device,
+            save=save,
+        )
+    )
+
+
+def iter_predictions(
+    sources: Source | Sequence[Source],
+    *,
+    model: str | Path | Run | LCR,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    views: int = 1,
+    top: int = 5,
+    device: str | torch.device = "auto",
+    save: str | Path | None = None,
+) -> Iterator[Prediction]:
+    """`predict`, one video after another, as they are done."""
+    if top < 1 or views < 1:
+        raise UsageError(f"predict: top ({top}) and views ({views}) must be at least 1.")
+    files = list(expand(sources))
+    targets = _targets(files, save)
+    if isinstance(model, str | Path):
+        model = load_run(model)
+    device = pick_device(device)
+    if isinstance(model, Run):
+        labels, sampling = model.labels, sampling or model.recipe.sampling
+        network = model.model(device)
+    else:
+        network = model.to(device).eval()
+    sampling = sampling or Sampling()
+    if labels is None:
+        labels = [str(k) for k in range(network.config.num_classes)]
+
+    for file, target in zip(files, targets, strict=True):
+        name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
+        try:
+            with open_video(file) as video:
+                answer = _answer(network, video, sampling, views, device)
+                best = np.argsort(-answer.scores_K, kind="stable")[:top]
+                prediction = Prediction(
+                    path=name,
+                    labels=tuple(labels[k] for k in best),
+                    scores=tuple(float(answer.scores_K[k]) for k in best),
+                    times=(float(answer.clip.times[0]), float(answer.clip.times[-1])),
+                    warnings=answer.clip.warnings,
+                )
+                if target is not None:
+                    from videorwkv.annotate import write_annotated
+
+                    write_annotated(
+                        target, video, network, answer.clip.times, answer.running_TK, labels
+                    )
+        except (VideoRWKVError, OSError) as error:
+            prediction = Prediction(path=name, error=str(error))
+        yield prediction
+
+
+def _answer(
+    model: LCR, video: Video, sampling: Sampling, views: int, device: torch.device
+) -> _Answer:
+    times = video.times()
+    chosen = [sampling.indices(times, view=v, num_views=views) for v in range(views)]
+    # All views from one pass over the file.
+    wanted = np.unique(np.concatenate(chosen))
+    read = video.read(wanted.tolist())
+    clips = []
+    for indices in chosen:
+        at = np.searchsorted(wanted, indices)
+        clips.append(Clip(read.frames_THWC[at], read.times[at], read.source, read.warnings))
+    running = []
+    with torch.inference_mode():
+        for clip in clips:
+            inputs = model.preprocess(clip).to(device)
+            logits_BTK, _ = model.scan(inputs)
+            running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
+    scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
+    return _Answer(scores_K, running[0], clips[0])
+
+
+def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
+    """Globs and folders become their videos, sorted; anything else stays as it is.
+
+    Raises:
+        UsageError: a glob or folder without a video.
+    """
+    if isinstance(sources, str | Path | bytes):
+        sources = [sources]
+    for source in sources:
+        if isinstance(source, bytes) or "://" in str(source):
+            yield source
+        elif os.path.isdir(source):
+            yield from _videos_in(Path(source))
+        elif not os.path.exists(source) and glob.has_magic(str(source)):
+            found = sorted(glob.glob(str(source), recursive=True))
+            if not found:
+                raise UsageError(f"No file matches {str(source)!r}.")
+            for path in found:
+                yield from _videos_in(Path(path)) if os.path.isdir(path) else [path]
+        else:
+            yield source
+
+
+def _videos_in(folder: Path) -> list[Source]:
+    """The videos below a folder; the folder itself if it holds one clip's frames."""
+    found: list[Source] = []
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        suffixes = {Path(name).suffix.lower() for name in files}
+        videos = sorted(n for n in files if Path(n).suffix.lower() in VIDEO_SUFFIXES)
+        found += [Path(here, name) for name in videos]
+        if not videos and suffixes & IMAGE_SUFFIXES:
+            found.append(Path(here))
+    if not found:
+        raise UsageError(
+            f"{folder}: no video in it, nor a folder of JPEG or PNG frames. Video files end in "
+            f"{', '.join(sorted(VIDEO_SUFFIXES))}."
+        )
+    return found
+
+
+def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | None]:
+    """Where each annotated video goes."""
+    if save is None:
+        return [None] * len(files)
+    save = Path(save)
+    if save.suffix.lower() in (".mp4", ".gif") and not save.is_dir():
+        if len(files) > 1:
+            raise UsageError(
+                f"--save {save}: one file for {len(files)} videos; give a folder instead."
+            )
+        save.parent.mkdir(parents=True, exist_ok=True)
+        return [save]
+    if save.suffix and not save.is_dir():
+        raise UsageError(f"--save {save}: wanted a .mp4 or .gif file, or a folder.")
+    save.mkdir(parents=True, exist_ok=True)
+    targets: list[Path | None] = []
+    for number, file in enumerate(files):
+        stem = f"clip-{number}" if isinstance(file, bytes) else Path(file).stem
+        target = save / f"{stem}.mp4"
+        if target in targets:
+            target = save / f"{stem}-{number}.mp4"
+        targets.append(target)
+    return targets
+
+
+def predictions_table(predictions: Sequence[Prediction]) -> Table:
+    """Predictions for the terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("video", overflow="fold")
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    table.add_column("seconds", justify="right")
+    for prediction in predictions:
+        if prediction.error:
+            table.add_row(escape(prediction.path), "[red]not readable[/red]", "", "")
+            continue
+        notes = "".join(f"\n[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
+        table.add_row(
+            escape(prediction.path) + notes,
+            "\n".join(escape(label) for label in prediction.labels),
+            "\n".join(f"{score:.3f}" for score in prediction.scores),
+            f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}",
+        )
+    return table

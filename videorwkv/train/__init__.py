@@ -1,0 +1,1 @@
+"""Recipes, the loop, checkpoints. Read recipes.py first, then loop.py."""

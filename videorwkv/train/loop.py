@@ -1,0 +1,373 @@
+"""The training loop: `train(recipe, manifest, out)`. B batch, T frames, K classes."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videorwkv.data import Batch, Manifest
+from videorwkv.errors import ConfigError, DataError, NonFiniteError
+from videorwkv.evaluate import Evaluation, autocast, evaluate, pick_device
+from videorwkv.models import Inputs, build_model
+from videorwkv.train.checkpoint import load_state, save_state, save_weights_atomic
+from videorwkv.train.interrupt import Interrupts
+from videorwkv.train.monitor import Monitor
+from videorwkv.train.nonfinite import first_bad_module
+from videorwkv.train.optim import learning_rate, make_optimizer
+from videorwkv.train.recipes import Recipe
+from videorwkv.train.setup import settle, training_loader, write_config
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training run ended.
+
+    Args:
+        folder: the run's folder; `load_run(folder)` reads it.
+        step: steps taken in all.
+        total_steps: steps of the whole run; fewer were taken if it was interrupted.
+        interrupted: Ctrl-C stopped it; the folder can be resumed.
+        best_top1: best top-1 on the validation split; None without one.
+        bad: clips that could not be read -> why.
+    """
+
+    folder: Path
+    step: int
+    total_steps: int
+    interrupted: bool
+    best_top1: float | None
+    bad: Mapping[str, str]
+
+
+def train(
+    recipe: Recipe | None,
+    manifest: Manifest,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: str | torch.device = "auto",
+    cache: str | Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train a model on the `train` split of a data set and keep it in the folder `out`.
+
+    The weights after N steps depend on the recipe and the data alone: a run that is stopped and
+    resumed ends with the same ones. The `validation` split, if there is one, chooses `best`; the
+    `test` split is never looked at.
+
+    Args:
+        recipe: everything of the run; None takes that of the run to resume.
+        manifest: the data set; its labels become the model's classes.
+        out: the run's folder; must hold no run unless `resume`.
+        resume: go on from the state in `out`.
+        device: `auto`, or a device by name.
+        cache: folder for frames decoded and shrunk once.
+        on_step: called with the number of steps taken, after each.
+        quiet: print nothing.
+
+    Raises:
+        UsageError: `out` holds a run already, or the one to resume was another.
+        DataError: nothing to train on.
+        NonFiniteError: a loss or gradient is NaN or infinite; the message names the module.
+        CheckpointError: a checkpoint can't be written or read; the one before is untouched.
+    """
+    folder = Path(out)
+    recipe = settle(recipe, manifest, folder, resume=resume)
+    with Interrupts() as interrupts:
+        trainer = _Trainer(recipe, manifest, folder, pick_device(device), cache)
+        if resume:
+            trainer.load(load_state(folder))
+        else:
+            write_config(recipe, manifest, folder)
+        with Monitor(
+            folder, step=trainer.step, total_steps=trainer.total_steps, quiet=quiet
+        ) as monitor:
+            trainer.announce(monitor)
+            try:
+                trainer.run(monitor, interrupts, on_step)
+                interrupted = False
+            except torch.OutOfMemoryError as error:
+                raise ConfigError(
+                    f"Step {trainer.step}: {trainer.device} is out of memory with batch_size "
+                    f"{recipe.batch_size}. Take a smaller --batch-size, fewer frames or a smaller "
+                    "model, and another --out."
+                ) from error
+            except KeyboardInterrupt:
+                interrupted = True
+                with interrupts.deferred():
+                    trainer.save()
+                monitor.say(
+                    f"Interrupted after {trainer.step} of {trainer.total_steps} steps; "
+                    f"{folder} can be resumed."
+                )
+            if trainer.bad:
+                monitor.say(
+                    f"{len(trainer.bad)} clip{'s' * (len(trainer.bad) > 1)} could not be read, so "
+                    f"training skipped them; {folder / 'log.jsonl'} lists them (bad_clip)."
+                )
+    return TrainResult(
+        folder=folder,
+        step=trainer.step,
+        total_steps=trainer.total_steps,
+        interrupted=interrupted,
+        best_top1=trainer.best[0] if trainer.best else None,
+        bad=dict(trainer.bad),
+    )
+
+
+class _Trainer:
+    """A run in progress: model, optimiser, step, best."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        manifest: Manifest,
+        folder: Path,
+        device: torch.device,
+        cache: str | Path | None,
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.device = device
+        self.cache = cache
+        self.manifest = manifest
+        self.validation = manifest.split("validation") if "validation" in manifest.splits else None
+        self.loader = training_loader(recipe, manifest, cache, device)
+        self.steps_per_epoch = self.loader.batches_per_epoch
+        self.total_steps = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
+        self.eval_every = recipe.eval_every or self.steps_per_epoch
+
+        torch.manual_seed(recipe.seed)
+        self.model = build_model(recipe.model).to(device)
+        self.averaged = copy.deepcopy(self.model).eval() if recipe.ema else None
+        self.optimizer = make_optimizer(
+            self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas
+        )
+        if recipe.compile:
+            self.model.enable_compile()  # type: ignore[operator]
+        self.step = 0
+        self.evaluated_at = 0
+        self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
+        self.bad: dict[str, str] = {}
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def run(
+        self, monitor: Monitor, interrupts: Interrupts, on_step: Callable[[int], None] | None
+    ) -> None:
+        """All steps that are left, with validations and checkpoints between them."""
+        if self._is_due() and self.step > self.evaluated_at:
+            self.validate(monitor, interrupts)  # it was interrupted here
+        asked = time.perf_counter()
+        for batch in self._batches():
+            waited = time.perf_counter() - asked
+            with interrupts.deferred():
+                self._count_bad(batch, monitor)
+                self._take_step(batch, monitor, waited)
+            if on_step is not None:
+                on_step(self.step)
+            if self._is_due():
+                self.validate(monitor, interrupts)
+            asked = time.perf_counter()
+
+    def _is_due(self) -> bool:
+        return self.step == self.total_steps or (self.step > 0 and self.step % self.eval_every == 0)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Batches from the present step to the last one: a pure function of seed and step."""
+        while self.step < self.total_steps:
+            batches = iter(self.loader.at(*divmod(self.step, self.steps_per_epoch)))
+            while self.step < self.total_steps:
+                try:
+                    batch = next(batches, None)
+                except RuntimeError as error:
+                    if "DataLoader worker" not in str(error):
+                        raise
+                    raise DataError(
+                        f"Step {self.step + 1}: a process that decodes has died ({error}). Often "
+                        "memory has run out: take fewer --workers or a smaller --batch-size."
+                    ) from error
+                if batch is None:
+                    break
+                yield batch
+
+    def _take_step(self, batch: Batch, monitor: Monitor, waited: float) -> None:
+        recipe, step = self.recipe, self.step
+        lr = learning_rate(
+            step,
+            total_steps=self.total_steps,
+            peak=recipe.lr,
+            warmup=recipe.warmup,
+            min_lr=recipe.min_lr,
+        )
+        self.step += 1
+        if batch.inputs is None:
+            return  # not one clip of it could be read; the step counts, so that order stays order
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
+
+        self.model.train()
+        loss, correct = self._loss(inputs, labels, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), recipe.clip_norm or float("inf")
+        )
+        loss_value, norm_value = float(loss.detach()), float(norm)
+        if not (_finite(loss_value) and _finite(norm_value)):
+            self._fail(inputs, labels, step, loss_value, norm_value)
+        self.optimizer.step()
+        self._average()
+        monitor.step(
+            self.step,
+            epoch=step // self.steps_per_epoch,
+            lr=lr,
+            grad_norm=norm_value,
+            loss=loss_value,
+            correct=int(correct),
+            clips=len(labels),
+            waited=waited,
+        )
+
+    def _loss(self, inputs: Inputs, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Loss of the batch and the number of clips named right."""
+        # Drop-path and tube masks draw from torch's generator: seeding it anew at every step makes
+        # them a function of the step, so that resuming needs no generator's state.
+        torch.manual_seed(_step_seed(self.recipe.seed, step))
+        with autocast(self.device, self.recipe.precision):
+            if self.recipe.loss_frames == "last":
+                logits_BK = self.model(inputs)
+                logits_NK, labels_N = logits_BK, labels
+            else:
+                logits_BTK = self.model.scan(inputs)[0]
+                late_BTK = logits_BTK[:, logits_BTK.shape[1] // 2 :]
+                logits_BK, logits_NK = logits_BTK[:, -1], late_BTK.flatten(0, 1)
+                labels_N = labels.repeat_interleave(late_BTK.shape[1])
+        loss = F.cross_entropy(
+            logits_NK.float(), labels_N, label_smoothing=self.recipe.label_smoothing
+        )
+        return loss, (logits_BK.detach().argmax(-1) == labels).sum()
+
+    def _fail(self, inputs: Inputs, labels: Tensor, step: int, loss: float, norm: float) -> None:
+        where = first_bad_module(self.model, lambda: self._loss(inputs, labels, step)[0])
+        raise NonFiniteError(
+            f"Step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}; first in "
+            f"{where}. The weights in {self.folder} are from before. A lower lr, a clip_norm or "
+            "precision=float32 often helps; the paper's cell can grow without bound "
+            "(model.cell=gated does not)."
+        )
+
+    def _average(self) -> None:
+        if self.averaged is None:
+            return
+        # Young averages follow faster: the first weights are noise.
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(
+                self.averaged.parameters(), self.model.parameters(), strict=True
+            ):
+                mean.lerp_(value, 1 - decay)
+
+    def _count_bad(self, batch: Batch, monitor: Monitor) -> None:
+        for clip in batch.bad:
+            if clip.path not in self.bad:
+                self.bad[clip.path] = clip.reason
+                monitor.bad_clip(self.step + 1, clip.path, clip.reason)
+
+    # -- validation and checkpoints --------------------------------------------------------------
+
+    def validate(self, monitor: Monitor, interrupts: Interrupts) -> None:
+        """Score the validation split, if there is one, and write the checkpoint."""
+        best = False
+        if self.validation is not None:
+            evaluation = self._evaluate(self.validation)
+            score = [evaluation.top1, -evaluation.loss if evaluation.n_ok else float("-inf")]
+            best = not self.best or score > self.best
+            if best:
+                self.best = score
+            monitor.validation(self.step, evaluation, best=best)
+        with interrupts.deferred():
+            if best:
+                save_weights_atomic(self.folder, "best", self._weights())
+            self.evaluated_at = self.step
+            self.save()
+
+    def _evaluate(self, split: Manifest) -> Evaluation:
+        return evaluate(
+            self.averaged or self.model,
+            split,
+            self.recipe.sampling,
+            labels=self.manifest.labels,
+            views=self.recipe.views,
+            batch_size=self.recipe.batch_size,
+            workers=self.recipe.workers,
+            device=self.device,
+            precision=self.recipe.precision,
+            cache=self.cache,
+        )
+
+    def save(self) -> None:
+        """Write `last` and all that resuming needs."""
+        save_weights_atomic(self.folder, "last", self._weights())
+        save_state(
+            self.folder,
+            {
+                "step": self.step,
+                "evaluated_at": self.evaluated_at,
+                "best": list(self.best),
+                "bad": dict(self.bad),
+                "model": self.model.state_dict(),
+                "averaged": None if self.averaged is None else self.averaged.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+        )
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `save` wrote."""
+        self.model.load_state_dict(state["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.evaluated_at = state["evaluated_at"]
+        self.best = state["best"]
+        self.bad = state["bad"]
+
+    def _weights(self) -> dict[str, Tensor]:
+        return (self.averaged or self.model).state_dict()
+
+    def announce(self, monitor: Monitor) -> None:
+        """What is about to be trained, on what."""
+        model = self.recipe.model
+        parameters = sum(p.numel() for p in self.model.parameters())
+        monitor.say(
+            f"{self.manifest.summary()}\n"
+            f"{model.width}-wide model of {model.depth} layers, {parameters / 1e6:.2f} M "
+            f"parameters, {model.image_size} px, {self.recipe.sampling.num_frames} frames, on "
+            f"{self.device}; steps {self.step} to {self.total_steps}, "
+            f"{self.steps_per_epoch} an epoch, into {self.folder}"
+        )
+        if self.validation is None:
+            monitor.say(
+                "No validation split: nothing chooses a best checkpoint, `last` is what counts "
+                "(the test split is never used for that)."
+            )
+
+
+def _step_seed(seed: int, step: int) -> int:
+    # An odd multiplier keeps seeds of neighbouring runs and steps apart.
+    return (seed * 0x9E3779B1 + step + 1) % 2**63
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0

@@ -1,0 +1,122 @@
+"""Before the first step: may the folder be used, with which recipe, on which clips."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+
+from videorwkv.data import Loader, Manifest, make_loader
+from videorwkv.errors import DataError, UsageError
+from videorwkv.evaluate import make_dataset
+from videorwkv.train.checkpoint import load_run, save_config
+from videorwkv.train.recipes import Recipe
+
+# Options that may change on resuming: they touch the speed, not the weights.
+_FREE_ON_RESUME = frozenset({"workers", "compile", "eval_every", "views"})
+
+
+def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:
+    """The recipe with the data's classes in it, after checking that `folder` may be used.
+
+    Raises:
+        UsageError: the folder holds a run already, or the run to resume was another.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --out needs a folder for the run.")
+    begun = [
+        n for n in ("state.pt", "last.safetensors", "best.safetensors") if (folder / n).exists()
+    ]
+    if not resume:
+        if begun:
+            raise UsageError(
+                f"{folder} holds a run already ({begun[0]}). Resume it with --resume, or choose "
+                "another folder with --out; nothing is overwritten."
+            )
+        if recipe is None:
+            raise UsageError("train: a recipe is needed unless a run is resumed.")
+        return _for_data(recipe, manifest)
+    run = load_run(folder)
+    if run.data["digest"] != manifest.digest:
+        raise UsageError(
+            f"{folder} was trained on other data: {run.data['name']} {run.data['digest']}, this is "
+            f"{manifest.name} {manifest.digest}. Give the same data, folds and seed, or start anew."
+        )
+    if recipe is None:
+        return run.recipe
+    recipe = _for_data(recipe, manifest)
+    for field in fields(Recipe):
+        new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)
+        if new != old and field.name not in _FREE_ON_RESUME:
+            raise UsageError(
+                f"{folder} was trained with another {field.name}: {old!r}; now {new!r}. Resume "
+                "without changing it, or start anew with another --out."
+            )
+    return recipe
+
+
+def _for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
+    model = replace(
+        recipe.model,
+        num_classes=len(manifest.labels),
+        num_frames=recipe.sampling.num_frames,
+    )
+    return replace(recipe, model=model)
+
+
+def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
+    """Make the run's folder and its config.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_config(
+        folder,
+        recipe=recipe,
+        labels=manifest.labels,
+        flips=manifest.flips,
+        data={
+            "name": manifest.name,
+            "digest": manifest.digest,
+            "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
+        },
+    )
+
+
+def training_loader(
+    recipe: Recipe, manifest: Manifest, cache: str | Path | None, device: torch.device
+) -> Loader:
+    """Batches of the train split.
+
+    Raises:
+        DataError: there is no such split, or fewer than two classes in it.
+    """
+    if "train" not in manifest.splits:
+        raise DataError(
+            f"{manifest.name} has no train split (it has: {', '.join(manifest.splits) or 'none'}). "
+            "Name one in the CSV's split column or as a folder, DATA/train/CLASS/..."
+        )
+    split = manifest.split("train")
+    rows = tuple(row for row in split.rows if row.label is not None)
+    if len({row.label for row in rows}) < 2:
+        raise DataError(
+            f"{manifest.name}: its train split has {len(rows)} labelled clips of "
+            f"{len({row.label for row in rows})} classes; at least two classes are needed."
+        )
+    dataset = make_dataset(
+        recipe.model,
+        replace(split, rows=rows),
+        recipe.sampling,
+        cache=cache,
+        augmentation=recipe.augmentation,
+        seed=recipe.seed,
+        repeats=recipe.repeats,
+    )
+    return make_loader(
+        dataset,
+        batch_size=recipe.batch_size,
+        shuffle=True,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        # The last, smaller batch of an epoch is left out, unless it is the only one.
+        drop_last=len(dataset) >= recipe.batch_size,
+        pin_memory=device.type == "cuda",
+    )

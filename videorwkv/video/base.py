@@ -1,0 +1,223 @@
+"""What every video source offers. T frames, H height, W width, C = 3 (RGB)."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.errors import DecodeError, UsageError
+from videorwkv.video.clip import Clip, Frame
+from videorwkv.video.sampling import Sampling
+
+# Frame indices are Python ints below; images are uint8 [H, W, 3].
+Images = dict[int, NDArray[np.uint8]]
+
+
+class Video(ABC):
+    """A source of frames, made by `open_video`; a context manager.
+
+    Reading and iterating are independent of each other and start anew each time. Frames are RGB and
+    upright (rotation flags are applied). Non-square pixels are not stretched: models are trained
+    on pixels as stored, and the loaders of the usual data sets do the same.
+
+    A file may hold fewer decodable frames than it announces. That is found out when a frame is
+    missing; from then on the video consists of its decodable frames only, and clips carry a
+    warning. No frame is ever put in another's place.
+
+    Args:
+        name: what messages call the source.
+    """
+
+    is_live: bool = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._closed = False
+        self._warnings: tuple[str, ...] = ()
+        self._times: NDArray[np.float64] | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What has been found wrong so far without being fatal."""
+        return self._warnings
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in presentation order; a live source goes on for ever.
+
+        Raises:
+            DecodeError: not a single frame can be decoded, or a live source breaks off.
+        """
+
+    @abstractmethod
+    def _scan(self) -> NDArray[np.float64]:
+        """Times of all frames in seconds, found cheaply; the first is 0."""
+
+    @abstractmethod
+    def _rescan(self) -> NDArray[np.float64]:
+        """Times of the frames that can really be decoded, found by decoding them."""
+
+    @abstractmethod
+    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images | None:
+        """Frames by index (sorted, distinct), or None if one of them can't be decoded."""
+
+    def times(self) -> NDArray[np.float64]:
+        """Presentation times in seconds, float64 [N], increasing; the first frame is at 0.
+
+        They come from the container's packets; nothing is decoded unless packets carry no times.
+
+        Raises:
+            DecodeError: there is no frame.
+            UsageError: the source is live or closed.
+        """
+        self._check_open()
+        if self._times is None:
+            self._keep(self._scan())
+        assert self._times is not None
+        return self._times.copy()
+
+    def read(self, indices: Sequence[int], *, short_side: int | None = None) -> Clip:
+        """The frames at `indices` of `times()`; decodes only the way to the last one needed.
+
+        If frames turn out not to be decodable, the indices are scaled to the decodable part.
+
+        Args:
+            indices: at least one, each in [0, N), not decreasing (a clip is in presentation order);
+                repeats are allowed.
+            short_side: resizes frames so that their shorter side has this many pixels.
+
+        Raises:
+            DecodeError: no frame can be decoded.
+            UsageError: wrong indices or size; the source is live or closed.
+        """
+        total = len(self.times())
+        given = np.asarray(indices)
+        if given.ndim != 1 or given.size == 0 or not np.issubdtype(given.dtype, np.integer):
+            raise UsageError(
+                f"{self.name}: read takes a list of at least one frame index; got {indices!r}."
+            )
+        if given.min() < 0 or given.max() >= total:
+            raise UsageError(
+                f"{self.name}: frame indices {given.min()}..{given.max()} are out of range; the "
+                f"video has {total} frames, 0..{total - 1}."
+            )
+        if np.any(np.diff(given) < 0):
+            raise UsageError(
+                f"{self.name}: frame indices must not decrease, as a clip is in presentation "
+                "order. Sort them, and reorder the clip's frames_THWC afterwards if need be."
+            )
+        return self._read(lambda times: given * len(times) // total, short_side)
+
+    def sample(
+        self,
+        num_frames: int = 16,
+        *,
+        fps: float | None = None,
+        view: int = 0,
+        num_views: int = 1,
+        rng: np.random.Generator | None = None,
+        short_side: int | None = None,
+    ) -> Clip:
+        """A clip of `num_frames` frames, chosen as `Sampling` describes.
+
+        Args:
+            num_frames: T.
+            fps: None spreads the frames over the whole video; a rate takes a dense window.
+            view: which temporal view, in [0, num_views).
+            num_views: how many temporal views are taken.
+            rng: draws a random place instead (training).
+            short_side: as in `read`.
+
+        Raises:
+            DecodeError: no frame can be decoded.
+            UsageError: a wrong argument; the source is live or closed.
+        """
+        sampling = Sampling(num_frames=num_frames, fps=fps)
+        # A second choice, over what is decodable, has to draw what the first one drew.
+        draws = iter((rng, copy.deepcopy(rng)))
+        return self._read(
+            lambda times: sampling.indices(times, view=view, num_views=num_views, rng=next(draws)),
+            short_side,
+        )
+
+    def read_all(self, *, short_side: int | None = None) -> Clip:
+        """Every frame. Mind the memory: a minute of 1080p video is about 11 GB.
+
+        Raises:
+            DecodeError: no frame can be decoded.
+            UsageError: a wrong size; the source is live or closed.
+        """
+        return self._read(lambda times: np.arange(len(times)), short_side)
+
+    def close(self) -> None:
+        """Ends the use of this video; closing twice is fine."""
+        self._closed = True
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}{', closed' if self._closed else ''})"
+
+    def _read(
+        self, choose: Callable[[NDArray[np.float64]], NDArray[np.int64]], short_side: int | None
+    ) -> Clip:
+        if short_side is not None and short_side < 1:
+            raise UsageError(f"{self.name}: short_side ({short_side}) must be at least 1.")
+        times = self.times()
+        indices = choose(times)
+        images = self._fetch(np.unique(indices), short_side)
+        if images is None:
+            self._keep(self._rescan())
+            times = self.times()
+            indices = choose(times)
+            images = self._fetch(np.unique(indices), short_side)
+        if images is None:
+            raise DecodeError(
+                f"{self.name}: frames that were decoded once can't be decoded again; has the file "
+                "changed meanwhile?"
+            )
+        frames_THWC = np.stack([images[index] for index in indices.tolist()])
+        return Clip(frames_THWC, times[indices], source=self.name, warnings=self._warnings)
+
+    def _keep(self, times: NDArray[np.float64]) -> None:
+        if len(times) == 0:
+            detail = f" ({'; '.join(self._warnings)})" if self._warnings else ""
+            raise DecodeError(f"{self.name}: no frame can be decoded{detail}.")
+        self._times = times
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self.name}: the video is closed; open it again with open_video.")
+
+
+def incomplete(decodable: int, total: int) -> str:
+    """The warning of a video that has lost frames."""
+    return f"incomplete: {decodable} of {total} frames can be decoded"
+
+
+def resize_short_side(image_HWC: NDArray[np.uint8], short_side: int | None) -> NDArray[np.uint8]:
+    """[H, W, 3] resized so that min(H, W) is `short_side`; None leaves it as it is."""
+    height, width = image_HWC.shape[:2]
+    short = min(height, width)
+    if short_side is None or short == short_side:
+        return image_HWC
+    scale = short_side / short
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
+    how = cv2.INTER_AREA if short_side < short else cv2.INTER_LINEAR
+    return cv2.resize(image_HWC, size, interpolation=how)

@@ -1,0 +1,119 @@
+"""Folders of numbered JPEG or PNG frames."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.errors import DecodeError
+from videorwkv.video.base import Images, Video, incomplete, resize_short_side
+from videorwkv.video.clip import Frame
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+# Jester and Something-Something were cut at 12 frames a second; a folder carries no clock.
+FOLDER_FPS = 12.0
+
+
+class FolderVideo(Video):
+    """A folder of JPEG or PNG frames.
+
+    Frames are ordered by the numbers in their names (`2.jpg` before `10.jpg`); gaps in the numbers
+    are no gaps in time, because data sets have them where frames were never written. Times assume
+    12 frames a second.
+
+    Args:
+        folder: its path.
+        name: what messages call it.
+
+    Raises:
+        DecodeError: there is no JPEG or PNG file in it, or it can't be listed.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(name)
+        try:
+            files = [
+                path
+                for path in folder.iterdir()
+                if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+            ]
+        except OSError as error:
+            raise DecodeError(f"{name}: the folder can't be listed: {error.strerror}.") from error
+        if not files:
+            raise DecodeError(f"{name}: this folder has no frames; JPEG and PNG files are read.")
+        self._files = sorted(files, key=_natural)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._check_open()
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[Frame]:
+        size: tuple[int, int] | None = None
+        count = 0
+        for path in self._files:
+            image_HWC = _read_image(path)
+            if image_HWC is None:
+                continue
+            image_HWC, size = _same_size(image_HWC, size)
+            yield Frame(image_HWC, count / FOLDER_FPS)
+            count += 1
+        if count < len(self._files) or count == 0:
+            self._keep(self._rescan())
+
+    def _scan(self) -> NDArray[np.float64]:
+        return np.arange(len(self._files)) / FOLDER_FPS
+
+    def _rescan(self) -> NDArray[np.float64]:
+        readable = [path for path in self._files if _read_image(path) is not None]
+        if len(readable) < len(self._files):
+            self._warnings = (incomplete(len(readable), len(self._files)),)
+        self._files = readable
+        return self._scan()
+
+    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images | None:
+        images: Images = {}
+        size: tuple[int, int] | None = None
+        for index in indices.tolist():
+            image_HWC = _read_image(self._files[index])
+            if image_HWC is None:
+                return None
+            image_HWC, size = _same_size(image_HWC, size)
+            images[index] = resize_short_side(image_HWC, short_side)
+        return images
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sort key: runs of digits count as numbers."""
+    parts = re.split(r"(\d+)", path.stem)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+
+
+def _read_image(path: Path) -> NDArray[np.uint8] | None:
+    """RGB [H, W, 3], or None if the file can't be read as a whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    # JPEG decoders fill what a truncated file lacks with grey and report success. Thumbnails end
+    # with a marker of their own, so the last end has to follow the last start of a scan.
+    if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+        return None
+    if not content:
+        return None
+    image_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return None if image_HWC is None else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
+
+
+def _same_size(
+    image_HWC: NDArray[np.uint8], size: tuple[int, int] | None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """A clip has one size, that of its first frame (as width, height)."""
+    own = (image_HWC.shape[1], image_HWC.shape[0])
+    if size is None or size == own:
+        return image_HWC, own
+    return cv2.resize(image_HWC, size, interpolation=cv2.INTER_AREA), size

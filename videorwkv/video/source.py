@@ -1,0 +1,84 @@
+"""`open_video`: the one door to frames."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from videorwkv.errors import DecodeError, UsageError
+from videorwkv.video.base import Video as Video
+from videorwkv.video.container import ContainerVideo
+from videorwkv.video.decoding import Decoding
+from videorwkv.video.frames_folder import FolderVideo
+from videorwkv.video.live import TIMEOUT, LiveVideo, open_camera
+
+# Over TCP no packet of a stream is lost, which would smear the picture until the next key frame.
+# Without `nobuffer` the frames by which FFmpeg recognises the stream are shown first, seconds late.
+BROADCAST_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
+# Protocols that may carry a file as well as a broadcast.
+FILE_SCHEMES = ("file", "http", "https")
+
+
+def open_video(source: str | Path | bytes | int) -> Video:
+    """Opens anything with frames in it.
+
+    Args:
+        source: one of
+
+            - a video file: whatever FFmpeg reads;
+            - the content of one, as bytes;
+            - a folder of JPEG or PNG frames, taken in the order of their numbers at 12 frames a
+              second (the rate of Jester and Something-Something; a folder doesn't say);
+            - a URL: `http://...` to a file or, where no duration is given, a live stream;
+              `rtsp://...` and the like to a live stream;
+            - a camera's number; also as a string of digits, unless a file is called that.
+
+    Returns:
+        A `Video`; use it in a `with` block, or call `close()`.
+
+    Raises:
+        DecodeError: missing, empty, not a video, without a video stream, a folder without frames,
+            no such camera.
+        UsageError: something else than the above.
+
+    Example:
+        >>> with open_video("wave.mp4") as video:  # doctest: +SKIP
+        ...     clip = video.sample(num_frames=16)
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        content = bytes(source)
+        name = f"<{len(content)} bytes>"
+        if not content:
+            raise DecodeError(f"{name}: there is nothing in it.")
+        return ContainerVideo(content, name)
+    if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int):
+        raise UsageError(
+            "open_video takes a path, bytes, a folder, a URL or a camera number; got "
+            f"{type(source).__name__}."
+        )
+    if isinstance(source, int):
+        return open_camera(source)
+    if isinstance(source, str) and "://" in source:
+        return _open_url(source)
+    path = Path(source)
+    name = str(source)
+    if isinstance(source, str) and source.isdecimal() and not path.exists():
+        return open_camera(int(source))
+    if path.is_dir():
+        return FolderVideo(path, name)
+    if not path.exists():
+        raise DecodeError(f"{name}: no such file.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DecodeError(f"{name}: the file is empty.")
+    # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
+    return ContainerVideo(os.path.abspath(path), name)
+
+
+def _open_url(url: str) -> Video:
+    if url.split("://", 1)[0].lower() in FILE_SCHEMES:
+        with Decoding(url, url, timeout=TIMEOUT) as decoding:
+            has_end = decoding.has_end
+        if has_end:
+            return ContainerVideo(url, url, timeout=TIMEOUT)
+        return LiveVideo(url, url)
+    return LiveVideo(url, url, options=BROADCAST_OPTIONS)
