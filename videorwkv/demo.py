@@ -18,7 +18,6 @@ from videorwkv.train.monitor import read_log
 from videorwkv.train.recipes import Recipe, motion_demo
 from videorwkv.video.writer import write_video
 
-
 # Few clips to validate on, as each look costs seconds; enough held out for a figure to +-1 %.
 DATA = "motion:train=4000,validation=160,test=400"
 

@@ -36,6 +36,7 @@ VARIANTS = {
     "frame K, V": replace(SMALL, key_value_source="frame"),
     "learned position": replace(SMALL, position="learned", stem="patch"),
     "cls": replace(SMALL, readout="cls"),
+    "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),
     "no position": replace(SMALL, position="none", residual=False),
 }
 
@@ -161,7 +162,7 @@ def test_tube_mask_drops_tokens(name):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             logits, _ = model.scan(inputs, state)
         with torch.inference_mode(), FlopCounterMode(display=False) as stems:
-            model._tokens(inputs)
+            model._tokens(inputs, model.init_state(2))
         return counter.get_total_flops() - stems.get_total_flops(), logits
 
     full, _ = macs(0.0)
@@ -215,7 +216,7 @@ def test_drop_path_leaves_whole_clips_out():
     model.layers[0].drop = 0.999
     x, edge = torch.randn(3, 64, 9, 16), torch.randn(3, 64, 9, 16)
     zero = torch.zeros(64, 9, 16)
-    y, _, _ = model.layers[0](x, edge, None, zero, zero)
+    y = model.layers[0](x, edge, None, zero, zero, zero)[0]
     same = (y == x).flatten(2).all(-1)  # [T, B]
     assert same.any()
     assert torch.equal(same.any(0), same.all(0))

@@ -50,12 +50,15 @@ SPLITS = ("train", "validation", "test")
 FPS = 8.0
 
 # Diameter of the subject as a share of the frame.
-SIZE_LOW, SIZE_HIGH = 0.36, 0.72
+SIZE_LOW, SIZE_HIGH = 0.3, 0.8
 # Each is drawn uniformly for a clip, in units of 16 frames (2 s).
-TRAVEL = (0.25, 0.6)  # shares of the frame's side
+TRAVEL = (0.3, 0.8)  # shares of the frame's side
 TURNS = (0.4, 1.2)  # turns
-ZOOM = (0.4, 0.8)  # shares of the range of log size
-GROUND_TRAVEL = (0.0, 0.3)  # shares of the frame's side, in any direction
+ZOOM = (0.45, 0.9)  # shares of the range of log size
+GROUND_TRAVEL = (0.0, 0.15)  # shares of the frame's side, in any direction
+# Standard deviation of the textures in grey levels; the ground is the softer one.
+CONTRAST = (28.0, 55.0)
+GROUND_CONTRAST = (10.0, 30.0)
 
 _OUTLINES = ("disc", "square", "blob")
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -187,9 +190,9 @@ def render(label: str, rng: np.random.Generator, *, size: int, frames: int) -> N
     """One clip of a class: [T, size, size, 3]. What is drawn from `rng` is the same for all."""
     attributes = _draw_attributes(rng)
     motion = move(label, attributes, frames)
-    light, contrast = rng.uniform(95, 160), rng.uniform(28, 55)
-    ground_HWC = _texture(rng, size, light=light, contrast=contrast)
-    colour_HWC, alpha_HWC = _subject(rng, size, light=light, contrast=contrast)
+    light = rng.uniform(95, 160)
+    ground_HWC = _texture(rng, size, light=light, contrast=rng.uniform(*GROUND_CONTRAST))
+    colour_HWC, alpha_HWC = _subject(rng, size, light=light, contrast=rng.uniform(*CONTRAST))
 
     # Twice the period each way, so that every window of the torus lies in one piece.
     ground_HWC = np.tile(ground_HWC, (2, 2, 1))

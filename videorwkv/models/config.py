@@ -15,6 +15,7 @@ KeyValueSource = Literal["edges", "frame", "edges+frame"]
 Cell = Literal["paper", "gated", "none"]
 Readout = Literal["cls", "mean"]
 Position = Literal["rope", "learned", "none"]
+HeadNorm = Literal["layer", "batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,9 @@ class LCRConfig:
         num_frames: frames of a clip, for costs and defaults; the model takes any number.
         num_classes: K.
         stem: `patch` cuts the frame once (a 1 x p x p convolution, as published); `conv` reaches
-            the same grid of tokens in a few strided 3 x 3 convolutions.
+            the same grid of tokens in a few strided 3 x 3 convolutions with batch norm.
+        stem_frames: how many frames deep the stem looks: 1 as published; with 2 a token also sees
+            what changed since the frame before.
         width: C, channels of a token.
         depth: N, number of layers.
         head_width: D, channels of a head of the scan.
@@ -42,6 +45,8 @@ class LCRConfig:
             logits averaged.
         residual: the next layer gets x + a + A + O instead of O alone (published).
         readout: the `[CLS]` token (published) or the mean of the tokens.
+        head_norm: norm of the features before the classifier: over the channels of a clip (`layer`,
+            published), or over the clips of a batch (`batch`; a constant once trained).
         position: rotary encoding of R and K (published), a learned table, or none.
         edges: how edge maps are made, a name of `videorwkv.edges.EDGE_METHODS`.
         edge_options: parameters of the edge extraction.
@@ -57,6 +62,7 @@ class LCRConfig:
     num_frames: int = 16
     num_classes: int = 400
     stem: Stem = "conv"
+    stem_frames: int = 2
     width: int = 192
     depth: int = 12
     head_width: int = 64
@@ -68,6 +74,7 @@ class LCRConfig:
     cell: Cell = "gated"
     residual: bool = True
     readout: Readout = "mean"
+    head_norm: HeadNorm = "batch"
     position: Position = "rope"
     edges: str = "canny"
     edge_options: EdgeOptions = EdgeOptions()
@@ -107,6 +114,11 @@ class LCRConfig:
             raise ConfigError(
                 f"LCRConfig: position='rope' turns pairs of channels along two axes, so head_width "
                 f"({self.head_width}) must be a multiple of 4; or choose position='learned'."
+            )
+        if self.stem_frames not in (1, 2):
+            raise ConfigError(
+                f"LCRConfig: stem_frames ({self.stem_frames}) must be 1 (the frame alone) or 2 "
+                "(the frame and the one before)."
             )
         if self.channel_mix_ratio <= 0:
             raise ConfigError(

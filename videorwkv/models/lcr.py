@@ -39,6 +39,7 @@ class LCRState(NamedTuple):
         hidden_NBLC: h of each layer, float32.
         memory_NBLC: c of each layer, float32.
         input_NBLC: normed input of each layer at the last frame, float32, for the time shift.
+        pixels_BHWC: the last frame, uint8, for a stem of two frames; no pixel for one of one.
         keep_BK: patches that stay under tube masking, the same in every frame; None: all.
         votes_BK: sum of the logits so far, float32; only `cell="none"` averages over frames.
         seen_B: frames seen, int64.
@@ -47,6 +48,7 @@ class LCRState(NamedTuple):
     hidden_NBLC: Tensor
     memory_NBLC: Tensor
     input_NBLC: Tensor
+    pixels_BHWC: Tensor
     keep_BK: Tensor | None
     votes_BK: Tensor
     seen_B: Tensor
@@ -59,6 +61,7 @@ class LCRState(NamedTuple):
             self.hidden_NBLC.index_fill(1, index, 0.0),
             self.memory_NBLC.index_fill(1, index, 0.0),
             self.input_NBLC.index_fill(1, index, 0.0),
+            self.pixels_BHWC,  # not read before a stream's second frame
             self.keep_BK,
             self.votes_BK.index_fill(0, index, 0.0),
             self.seen_B.index_fill(0, index, 0),
@@ -82,30 +85,31 @@ class PatchStem(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Strided 3 x 3 convolutions down to the same grid; the channels double on the way to C."""
+    """Strided 3 x 3 convolutions down to the same grid; the channels double on the way to C.
+
+    Batch norm, and not a norm over the frame: without it small data does not get learnt (LOG.md).
+    In evaluation it is a constant, so the clip and the stream see the same.
+    """
 
     def __init__(self, channels: int, patch_size: int, width: int) -> None:
         super().__init__()
         strides = stem_strides(patch_size)
-        self.convs = nn.ModuleList()
+        layers: list[nn.Module] = []
         source = channels
         for i, stride in enumerate(strides):
             target = max(8, width >> (len(strides) - 1 - i))
-            conv = nn.Conv2d(source, target, 3, stride, padding=1)
-            # No norm follows (a batch's statistics would make clip and stream differ, a frame's
-            # cost more than the convolution), so the scale is kept by the weights' own (He).
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
-            self.convs.append(conv)
+            layers += [
+                nn.Conv2d(source, target, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(target),
+                nn.ReLU(),
+            ]
             source = target
+        self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, x_FHWI: Tensor) -> Tensor:
         """[F, H, W, I] -> [F, H/P, W/P, C]."""
         # Frames lie channels-last, so this permutation is a channels-last image without a copy.
-        x = self.convs[0](x_FHWI.permute(0, 3, 1, 2))
-        for conv in self.convs[1:]:
-            x = conv(F.relu(x))
-        return x.permute(0, 2, 3, 1)
+        return self.layers(x_FHWI.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def stem_strides(patch_size: int) -> list[int]:
@@ -362,7 +366,7 @@ class LCR(nn.Module):
         self.config = config
         width, grid = config.width, config.image_size // config.patch_size
         stem = ConvStem if config.stem == "conv" else PatchStem
-        self.stem = stem(3, config.patch_size, width)
+        self.stem = stem(3 * config.stem_frames, config.patch_size, width)
         if config.edges != "none":
             self.edge_stem = stem(1, config.patch_size, width)
             # Zero at the start, so the edges come in as a prompt that training turns up.
@@ -382,7 +386,9 @@ class LCR(nn.Module):
             CrossRWKVLayer(config, config.drop_path * i / last) for i in range(config.depth)
         )
         features = width if config.cell == "none" else 2 * width
-        self.norm_head = nn.LayerNorm(features)
+        self.norm_head = (
+            nn.BatchNorm1d(features) if config.head_norm == "batch" else nn.LayerNorm(features)
+        )
         self.head = nn.Linear(features, config.num_classes)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN) * 255, persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD) * 255, persistent=False)
@@ -417,17 +423,17 @@ class LCR(nn.Module):
             tube_mask_ratio: share of the patches to leave out of every frame (saves their cost).
             generator: source of the mask's randomness.
         """
-        grid = (image_size or self.config.image_size) // self.config.patch_size
+        size = image_size or self.config.image_size
         keep = None
         if tube_mask_ratio > 0:
             keep = tube_mask(
-                grid * grid,
+                (size // self.config.patch_size) ** 2,
                 tube_mask_ratio,
                 batch_size,
                 generator=generator,
                 device=self.pixel_mean.device,
             )
-        return self._zero_state(batch_size, grid * grid, keep)
+        return self._zero_state(batch_size, size, size, keep)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits after the last frame, float32 [B, K]; draws a tube mask in training."""
@@ -452,12 +458,28 @@ class LCR(nn.Module):
             inputs: frames [B, T, H, W, 3] and edges [B, T, H, W], any H, W that patches divide.
             state: what came before; None starts anew (in training with a fresh tube mask).
         """
-        x_TBLC, edge_TBLC, rows, columns = self._tokens(inputs)
-        batch, patches = x_TBLC.shape[1], rows * columns
+        frames_BTHWC = inputs.frames_BTHWC
+        batch, num_frames, height, width = frames_BTHWC.shape[:4]
+        p = self.config.patch_size
+        if height % p or width % p:
+            raise UsageError(
+                f"LCR: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
+                f"to multiples of {p}, or use model.preprocess."
+            )
+        rows, columns = height // p, width // p
         if state is None:
             ratio = self.config.tube_mask_ratio if self.training else 0.0
-            keep = tube_mask(patches, ratio, batch, device=x_TBLC.device) if ratio else None
-            state = self._zero_state(batch, patches, keep)
+            device = frames_BTHWC.device
+            keep = tube_mask(rows * columns, ratio, batch, device=device) if ratio else None
+            state = self._zero_state(batch, height, width, keep)
+        tokens = self._num_tokens(rows * columns, state.keep_BK)
+        if state.hidden_NBLC.shape[1:3] != (batch, tokens):
+            raise UsageError(
+                f"LCR.scan: the state is for {list(state.hidden_NBLC.shape[1:3])} (streams, "
+                f"tokens), the frames give {[batch, tokens]}: take init_state with their "
+                "batch_size and image_size."
+            )
+        x_TBLC, edge_TBLC = self._tokens(inputs, state)
         keep_BK = state.keep_BK
         turn = self._turn(rows, columns, keep_BK)
         if keep_BK is not None:
@@ -467,12 +489,6 @@ class LCR(nn.Module):
             x_TBLC = _prepend(self.cls_token, x_TBLC)
             if edge_TBLC is not None:
                 edge_TBLC = _prepend(self.cls_edge * self.config.edge_strength, edge_TBLC)
-        if x_TBLC.shape[1:] != state.hidden_NBLC.shape[1:]:
-            raise UsageError(
-                f"LCR.scan: the state is for {list(state.hidden_NBLC.shape[1:])} (streams, tokens, "
-                f"channels), the frames give {list(x_TBLC.shape[1:])}: take init_state with their "
-                "batch_size and image_size."
-            )
         last_hiddens, last_memories, last_inputs = [], [], []
         for i, layer in enumerate(self.layers):
             x_TBLC, hiddens, memories, last_input = layer(
@@ -490,42 +506,47 @@ class LCR(nn.Module):
         votes_BK, seen_B = state.votes_BK, state.seen_B
         if self.config.cell == "none":
             total_BTK = votes_BK[:, None] + logits_BTK.cumsum(1)
-            count_BT = seen_B[:, None] + torch.arange(1, len(x_TBLC) + 1, device=seen_B.device)
+            count_BT = seen_B[:, None] + torch.arange(1, num_frames + 1, device=seen_B.device)
             votes_BK, logits_BTK = total_BTK[:, -1], total_BTK / count_BT[..., None]
         return logits_BTK, LCRState(
             torch.stack(last_hiddens),
             torch.stack(last_memories),
             torch.stack(last_inputs),
+            frames_BTHWC[:, -1] if self.config.stem_frames == 2 else state.pixels_BHWC,
             keep_BK,
             votes_BK,
-            seen_B + len(x_TBLC),
+            seen_B + num_frames,
         )
 
-    def _tokens(self, inputs: Inputs) -> tuple[Tensor, Tensor | None, int, int]:
-        """Patch and edge tokens [T, B, L, C] of all frames, and the grid's rows and columns."""
-        frames_BTHWC, edges_BTHW = inputs
-        batch, num_frames, height, width = frames_BTHWC.shape[:4]
-        p = self.config.patch_size
-        if height % p or width % p:
-            raise UsageError(
-                f"LCR: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
-                f"to multiples of {p}, or use model.preprocess."
-            )
+    def _tokens(self, inputs: Inputs, state: LCRState) -> tuple[Tensor, Tensor | None]:
+        """Patch and edge tokens of all frames, [T, B, L, C] each."""
+        frames_TBHWC, edges_TBHW = (x.transpose(0, 1) for x in inputs)
+        num_frames, batch = frames_TBHWC.shape[:2]
         dtype = self.head.weight.dtype
-        pixels = frames_BTHWC.transpose(0, 1).flatten(0, 1).to(dtype)
-        x = self.stem((pixels - self.pixel_mean) / self.pixel_std)
-        rows, columns = x.shape[1:3]
-        x_TBLC = x.flatten(1, 2).unflatten(0, (num_frames, batch))
+
+        def grid_to_tokens(x_FHWC: Tensor) -> Tensor:
+            return x_FHWC.flatten(1, 2).unflatten(0, (num_frames, batch))
+
+        pixels_TBHWC = (frames_TBHWC.to(dtype) - self.pixel_mean) / self.pixel_std
+        if self.config.stem_frames == 2:
+            before_BHWC = (state.pixels_BHWC.to(dtype) - self.pixel_mean) / self.pixel_std
+            # Nothing has changed yet at a stream's first frame.
+            first_B111 = (state.seen_B == 0)[:, None, None, None]
+            before_BHWC = torch.where(first_B111, pixels_TBHWC[0], before_BHWC)
+            change = pixels_TBHWC - torch.cat([before_BHWC[None], pixels_TBHWC[:-1]])
+            pixels_TBHWC = torch.cat([pixels_TBHWC, change], dim=-1)
+        x_FHWC = self.stem(pixels_TBHWC.flatten(0, 1))
+        x_TBLC = grid_to_tokens(x_FHWC)
         if self.config.position == "learned":
             table = self.position
-            if table.shape[-2:] != (rows, columns):
-                table = F.interpolate(table, (rows, columns), mode="bicubic", align_corners=False)
+            if table.shape[-2:] != x_FHWC.shape[1:3]:
+                table = F.interpolate(table, x_FHWC.shape[1:3], mode="bicubic")
             x_TBLC = x_TBLC + table[0].flatten(1).T
         if self.config.edges == "none":
-            return x_TBLC, None, rows, columns
-        edges = edges_BTHW.transpose(0, 1).flatten(0, 1)[..., None].to(dtype) / 255
-        edge = self.zero_conv(self.edge_stem(edges)) * self.config.edge_strength
-        return x_TBLC, edge.flatten(1, 2).unflatten(0, (num_frames, batch)), rows, columns
+            return x_TBLC, None
+        edges_FHW1 = edges_TBHW.flatten(0, 1)[..., None].to(dtype) / 255
+        edge_FHWC = self.zero_conv(self.edge_stem(edges_FHW1)) * self.config.edge_strength
+        return x_TBLC, grid_to_tokens(edge_FHWC)
 
     def _turn(self, rows: int, columns: int, keep_BK: Tensor | None) -> Turn | None:
         """Rotary encoding (arXiv 2104.09864) along two axes: half of the pairs turn with the row,
@@ -559,19 +580,31 @@ class LCR(nn.Module):
             features_TBF = torch.stack(
                 [torch.cat([pool(h), pool(c)], -1) for h, c in zip(hiddens, memories, strict=True)]
             )
-        return _wide(self.head(self.norm_head(features_TBF)))
+        features = self.norm_head(features_TBF.flatten(0, 1)).unflatten(0, features_TBF.shape[:2])
+        return _wide(self.head(features))
 
-    def _zero_state(self, batch_size: int, patches: int, keep_BK: Tensor | None) -> LCRState:
+    def _num_tokens(self, patches: int, keep_BK: Tensor | None) -> int:
+        kept = patches if keep_BK is None else keep_BK.shape[1]
+        return kept + (self.config.readout == "cls")
+
+    def _zero_state(
+        self, batch_size: int, height: int, width: int, keep_BK: Tensor | None
+    ) -> LCRState:
         config, device = self.config, self.pixel_mean.device
-        tokens = patches if keep_BK is None else keep_BK.shape[1]
-        tokens += config.readout == "cls"
+        patches = (height // config.patch_size) * (width // config.patch_size)
         dtype = torch.promote_types(self.head.weight.dtype, torch.float32)
-        zeros = torch.zeros(
-            config.depth, batch_size, tokens, config.width, device=device, dtype=dtype
+        shape = (config.depth, batch_size, self._num_tokens(patches, keep_BK), config.width)
+        zeros = torch.zeros(shape, device=device, dtype=dtype)
+        seen_pixels = (height, width) if config.stem_frames == 2 else (0, 0)
+        return LCRState(
+            zeros,
+            zeros,
+            zeros,
+            torch.zeros(batch_size, *seen_pixels, 3, device=device, dtype=torch.uint8),
+            keep_BK,
+            torch.zeros(batch_size, config.num_classes, device=device, dtype=dtype),
+            torch.zeros(batch_size, dtype=torch.int64, device=device),
         )
-        votes = torch.zeros(batch_size, config.num_classes, device=device, dtype=dtype)
-        seen = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        return LCRState(zeros, zeros, zeros, keep_BK, votes, seen)
 
 
 def _prepend(token_C: Tensor, x_TBLC: Tensor) -> Tensor:

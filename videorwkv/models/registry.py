@@ -11,6 +11,19 @@ from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.lcr import LCR
 
+# The options as the paper publishes them, whatever the size.
+PUBLISHED: dict[str, Any] = {
+    "stem": "patch",
+    "stem_frames": 1,
+    "key_value_source": "edges",
+    "time_shift": False,
+    "cell": "paper",
+    "residual": False,
+    "readout": "cls",
+    "head_norm": "layer",
+    "position": "rope",
+}
+
 _PRESETS: dict[str, Callable[[], LCRConfig]] = {}
 
 
@@ -68,13 +81,8 @@ def lcr_paper() -> LCRConfig:
         width=192,
         depth=12,
         head_width=64,
-        stem="patch",
-        key_value_source="edges",
-        cell="paper",
-        residual=False,
-        readout="cls",
-        position="rope",
         channel_mix_ratio=2.5,
+        **PUBLISHED,
     )
 
 
@@ -97,8 +105,8 @@ def lcr_nano() -> LCRConfig:
     return LCRConfig(
         image_size=112,
         num_frames=16,
-        width=128,
-        depth=5,
+        width=96,
+        depth=4,
         head_width=32,
         channel_mix_ratio=2.0,
     )
@@ -108,11 +116,6 @@ def published(config: LCRConfig) -> LCRConfig:
     """`config` at its own size with every option as the paper publishes it."""
     return replace(
         config,
-        stem="patch",
-        key_value_source="edges",
-        cell="paper",
-        residual=False,
-        readout="cls",
-        position="rope",
         drop_path=0.0,
+        **PUBLISHED,
     )
