@@ -318,12 +318,12 @@ def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -
     assert f"examples:\n  videorwkv {command}" in capsys.readouterr().out
 
 
-def test_help_needs_no_heavy_library() -> None:
+def test_help_draws_and_logs_nothing() -> None:
     code = (
         "import sys; from videorwkv.cli import make_parser; make_parser().format_help();"
-        "print([m for m in ('torch', 'av', 'cv2', 'matplotlib', 'rich') if m in sys.modules])"
+        "print([m for m in ('matplotlib', 'rich', 'tensorboard') if m in sys.modules])"
     )
-    # -S would hide the packages themselves; an own interpreter shows what is imported.
+    # An own interpreter: here they may be loaded already.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

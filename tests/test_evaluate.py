@@ -11,7 +11,7 @@ import tiny
 import torch
 
 from videorwkv.data import Manifest, Row
-from videorwkv.errors import DataError, ManifestError, UsageError
+from videorwkv.errors import DataError, ManifestError, NonFiniteError, UsageError
 from videorwkv.evaluate import Evaluation, Scored, evaluate
 from videorwkv.plots import save_confusion
 from videorwkv.train.checkpoint import load_run
@@ -153,6 +153,14 @@ def test_no_label_at_all(run: Path) -> None:
     manifest = Manifest(name="own", rows=(Row("x.mp4", None),), labels=())
     with pytest.raises(DataError, match="carries a label"):
         evaluate(run, manifest)
+
+
+def test_scores_that_are_none_end_it_with_the_layer(run: Path) -> None:
+    model = load_run(run).model()
+    with torch.no_grad():
+        model.layers[0].output.weight.fill_(float("inf"))
+    with pytest.raises(NonFiniteError, match=r"'layers\.0\.output\.weight'"):
+        evaluate(model, tiny.manifest().split("test"))
 
 
 def test_the_model_is_left_in_its_mode(run: Path) -> None:

@@ -10,7 +10,7 @@ import tiny
 import torch
 
 from videorwkv.annotate import HEIGHT, draw
-from videorwkv.errors import UsageError
+from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.models import create_model
 from videorwkv.predict import expand, predict, predictions_table
 from videorwkv.train.checkpoint import load_run
@@ -34,6 +34,16 @@ def test_scores_are_those_of_the_model(run: Path, tmp_path: Path) -> None:
     assert prediction.label == prediction.labels[0]
     assert 0 <= prediction.times[0] < prediction.times[1] < 1
     assert json.loads(json.dumps(prediction.to_dict()))["labels"] == list(prediction.labels)
+
+
+def test_scores_that_are_none_are_not_shown(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    model = load_run(run).model()
+    with torch.no_grad():
+        model.layers[0].mix_out.weight[0, 0] = float("nan")
+    # The model is at fault, so going on with the next video would not help.
+    with pytest.raises(NonFiniteError, match=r"clip\.mp4: .*'layers\.0\.mix_out\.weight'"):
+        predict([clip, clip], model=model)
 
 
 def test_views_are_averaged(run: Path, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from videorwkv.data import Manifest, load_manifest
 from videorwkv.errors import UsageError
 from videorwkv.evaluate import Evaluation, evaluate
+from videorwkv.files import write_atomic
 from videorwkv.plots import save_learning_curve
 from videorwkv.predict import Prediction, predict
-from videorwkv.train.checkpoint import Run, load_run, write_atomic
+from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.loop import TrainResult, train
 from videorwkv.train.monitor import read_log
 from videorwkv.train.recipes import Recipe, motion_demo

@@ -20,6 +20,7 @@ def environment() -> dict[str, str]:
     import torch
 
     import videorwkv
+    from videorwkv.models import list_models
     from videorwkv.ops.wkv import choose_backend
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,6 +45,7 @@ def environment() -> dict[str, str]:
         "cpu": f"{_processor()}, {os.cpu_count()} threads, PyTorch uses {torch.get_num_threads()}",
         "gpu": torch.cuda.get_device_name() if device == "cuda" else "none that PyTorch can use",
         "scan": f"{backend} ({reason})",
+        "models": f"{', '.join(list_models())} (their cost: videorwkv models)",
     }
     return values
 

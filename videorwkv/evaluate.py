@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 
 from videorwkv.data import Batch, ClipDataset, FrameCache, Manifest, make_loader
 from videorwkv.errors import DataError, UsageError
+from videorwkv.files import write_atomic
 from videorwkv.models import LCR, Inputs, LCRConfig
-from videorwkv.train.checkpoint import Run, load_run, write_atomic
+from videorwkv.train.checkpoint import Run, load_run
+from videorwkv.train.nonfinite import check_scores
 from videorwkv.video.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -268,6 +271,7 @@ def evaluate(
         ManifestError: a label that the model does not know.
         DataError: no clip carries a label.
         UsageError, CheckpointError: no such run, or a broken one.
+        NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     if isinstance(model, str | Path):
         model = load_run(model)
@@ -337,7 +341,10 @@ def _score(
     parts = []
     with torch.inference_mode(), autocast(device, precision):
         for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
-            parts.append(model(Inputs(*part).to(device)).double().softmax(-1).cpu())
+            inputs = Inputs(*part).to(device)
+            logits_BK = model(inputs)
+            check_scores(logits_BK, model, partial(model, inputs), "evaluate")
+            parts.append(logits_BK.double().softmax(-1).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
     yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)
 

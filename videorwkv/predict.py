@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.evaluate import pick_device
 from videorwkv.models import LCR
 from videorwkv.train.checkpoint import Run, load_run
+from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Clip, Sampling, open_video
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def predict(
     Raises:
         UsageError: a glob or folder without a video, no such run, or a wrong option.
         CheckpointError: the run can't be read.
+        NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     return list(
         iter_predictions(
@@ -171,6 +174,8 @@ def iter_predictions(
                     write_annotated(
                         target, video, network, answer.clip.times, answer.running_TK, labels
                     )
+        except NonFiniteError:
+            raise  # the model is broken, not the video
         except (VideoRWKVError, OSError) as error:
             prediction = Prediction(path=name, error=str(error))
         yield prediction
@@ -193,6 +198,7 @@ def _answer(
         for clip in clips:
             inputs = model.preprocess(clip).to(device)
             logits_BTK, _ = model.scan(inputs)
+            check_scores(logits_BTK, model, partial(model, inputs), video.name)
             running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
     return _Answer(scores_K, running[0], clips[0])

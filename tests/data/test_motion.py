@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from videorwkv.data.manifest import Manifest, load_manifest
-from videorwkv.data.motion import CLASSES, MotionOptions, move, render
+from videorwkv.data.motion import CLASSES, MotionOptions, motion_manifest, move, render
 from videorwkv.errors import ConfigError, UsageError
 
 CLIPS = 1600
@@ -150,6 +152,18 @@ def test_ground_moves_by_itself_only(label: str, monkeypatch: pytest.MonkeyPatch
     frames_THWC = render(label, np.random.default_rng(2), size=64, frames=8)
     same_HW = (frames_THWC == frames_THWC[0]).all(axis=(0, 3))
     assert 0.3 < same_HW.mean() < 0.99
+
+
+def test_every_option_changes_the_digest() -> None:
+    options = MotionOptions(train=16, validation=8, test=8, size=32, frames=4)
+    changed = [
+        replace(options, **{field.name: getattr(options, field.name) + 8})
+        for field in fields(options)
+    ]
+    digests = {motion_manifest(o).digest for o in (options, *changed)}
+    assert len(digests) == 1 + len(fields(options))
+    # And the data set of a resumed run keeps its own.
+    assert motion_manifest(replace(options)).digest in digests
 
 
 def test_exact_by_seed_split_and_index() -> None:

@@ -1,7 +1,9 @@
-"""`forward`, `scan`, `step` and every cut agree; gradients reach the first state; masks save cost."""
+"""`forward`, `scan`, `step`, every cut agree; gradients reach the first state; masks save cost."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -86,7 +88,9 @@ def test_forward_scan_step_and_every_cut_agree(name):
 def test_past_changes_the_answer(name):
     model = make_model(VARIANTS[name])
     inputs, other = make_inputs(1, 3), make_inputs(1, 3, seed=1)
-    mixed = Inputs(*(torch.cat([o[:, :2], i[:, 2:]], 1) for o, i in zip(other, inputs, strict=True)))
+    mixed = Inputs(
+        *(torch.cat([o[:, :2], i[:, 2:]], 1) for o, i in zip(other, inputs, strict=True))
+    )
     with torch.inference_mode():
         assert not torch.allclose(model(inputs), model(mixed), atol=1e-6)
 
@@ -281,7 +285,10 @@ def test_bfloat16_keeps_memory_in_float32():
 def test_presets():
     assert list_models("lcr_*") == ["lcr_nano", "lcr_paper", "lcr_tiny"]
     for name in list_models():
-        assert model_config(name).to_dict() == LCRConfig.from_dict(model_config(name).to_dict()).to_dict()
+        assert (
+            model_config(name).to_dict()
+            == LCRConfig.from_dict(model_config(name).to_dict()).to_dict()
+        )
     paper = model_config("lcr_paper")
     assert (paper.cell, paper.key_value_source, paper.readout, paper.residual) == (
         "paper",
@@ -329,3 +336,16 @@ def test_configuration_errors(change, message):
 def test_unknown_model():
     with pytest.raises(ConfigError, match="Did you mean 'lcr_tiny'"):
         create_model("lcr_tinny")
+
+
+def test_enabling_compilation_leaves_weights_copies_and_pickles_alone():
+    model = build_model(SMALL)
+    names = list(model.state_dict())
+    model.enable_compile()
+    assert list(model.state_dict()) == names
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            other.layers[0].output.weight.fill_(7.0)
+        assert (model.layers[0].output.weight != 7.0).all()
+        # A copy that runs the original's layers would not see its own weights.
+        assert not any(callable(value) for value in vars(other.layers[0]).values())

@@ -29,7 +29,7 @@ def make(length: int, dtype: torch.dtype, *, heads: int = 2, width: int = 8, dec
 
 
 def relative(got: torch.Tensor, wanted: torch.Tensor) -> float:
-    wanted = wanted.double()
+    got, wanted = got.detach(), wanted.detach().double()
     return float((got.double() - wanted).norm() / wanted.norm().clamp_min(1e-12))
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from videorwkv.data import Manifest, Row
 from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageError
-from videorwkv.models import LCR
-from videorwkv.train import checkpoint
+from videorwkv.models import LCR, lcr
+from videorwkv.models import weights as model_weights
+from videorwkv.train import checkpoint, monitor
 from videorwkv.train.loop import train
 from videorwkv.train.monitor import read_log
 
@@ -94,6 +96,67 @@ def test_average_lags_behind_the_weights(tmp_path: Path) -> None:
     assert not equal(state["averaged"], state["model"])
 
 
+def test_average_takes_over_the_statistics_of_batch_norm(tmp_path: Path) -> None:
+    folder = tiny.trained(tmp_path / "run", ema=0.9)
+    state = checkpoint.load_state(folder)
+    names = [name for name in state["model"] if "running" in name]
+    assert names
+    for name in names:
+        assert torch.equal(state["averaged"][name], state["model"][name]), name
+        assert not torch.equal(state["model"][name], torch.zeros_like(state["model"][name])), name
+
+
+def test_workers_live_from_the_first_epoch_to_the_last(tmp_path: Path) -> None:
+    whole = tiny.manifest()
+    started = tmp_path / "started"
+
+    def opener(row: Row) -> Any:
+        if row.split == "train":
+            with started.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+        return whole.open(row)
+
+    # 5 steps an epoch; the validation split's workers are another matter.
+    recipe = tiny.recipe(steps=12, eval_every=12, workers=1)
+    train(recipe, replace(whole, opener=opener), tmp_path / "run", quiet=True)
+    pids = started.read_text().split()
+    assert len(pids) >= 12 * 4
+    assert len(set(pids)) == 1
+    assert str(os.getpid()) not in pids
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))),
+    reason="torch.compile needs a C++ compiler on a CPU",
+)
+# Dynamo looks at deprecated and private parts of PyTorch itself.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_compiled_run_goes_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = torch.compile, 0
+
+    def spy(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        compiled = real(function, **options)
+
+        def run(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return compiled(*arguments)
+
+        return run
+
+    lcr._compiled_frame.cache_clear()
+    monkeypatch.setattr(torch, "compile", spy)
+    curves = []
+    for name, changes in (("eager", {}), ("compiled", {"compile": True})):
+        folder = tiny.trained(tmp_path / name, steps=3, ema=0.9, **changes)
+        log = [e for e in read_log(folder / "log.jsonl") if e["kind"] == "step"]
+        curves.append([[e["loss"], e["grad_norm"]] for e in log])
+    lcr._compiled_frame.cache_clear()
+    assert calls == 3 * 3  # frames of a step, steps; the average is not compiled
+    torch.testing.assert_close(curves[1], curves[0], rtol=1e-3, atol=1e-3)
+    assert weights(folder).keys() == weights(tmp_path / "eager").keys()
+
+
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     folder = tiny.trained(tmp_path / "run", steps=1)
     before = weights(folder)
@@ -168,7 +231,7 @@ def test_full_disk_in_the_middle_leaves_a_run_that_resumes(
     recipe = tiny.recipe(steps=6, eval_every=2)
     whole = tiny.trained(tmp_path / "whole", steps=6, eval_every=2)
     folder = tmp_path / "run"
-    write, count = checkpoint.write_atomic, 0
+    write, count = model_weights.write_atomic, 0
 
     def fails_late(path: Path, content: bytes) -> None:
         nonlocal count
@@ -177,7 +240,7 @@ def test_full_disk_in_the_middle_leaves_a_run_that_resumes(
             raise CheckpointError("no space left")
         write(path, content)
 
-    monkeypatch.setattr(checkpoint, "write_atomic", fails_late)
+    monkeypatch.setattr(model_weights, "write_atomic", fails_late)
     with pytest.raises(CheckpointError, match="no space"):
         train(recipe, tiny.manifest(), folder, quiet=True)
     monkeypatch.undo()
@@ -194,8 +257,8 @@ def test_full_disk_under_the_log_is_one_clear_error(
         pytest.skip("/dev/full is a Linux device")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/log.jsonl").symlink_to(full)
-    monkeypatch.setattr("videorwkv.train.monitor.read_log", lambda path: [])
-    monkeypatch.setattr("videorwkv.train.monitor.write_atomic", lambda path, content: None)
+    monkeypatch.setattr(monitor, "read_log", lambda path: [])
+    monkeypatch.setattr(monitor, "write_atomic", lambda path, content: None)
     with pytest.raises(CheckpointError, match=r"log\.jsonl: No space left"):
         train(tiny.recipe(), tiny.manifest(), tmp_path / "run", quiet=True)
 
@@ -208,7 +271,8 @@ def test_non_finite_loss_names_the_module(tmp_path: Path, monkeypatch: pytest.Mo
 
     def forward(self: Any, x: Tensor) -> Tensor:
         out = original(self, x)
-        return out * float("inf") if calls > 1 and self is target[0] else out
+        bad = calls > 1 and self.training and self is target[0]
+        return out * float("inf") if bad else out
 
     target: list[Any] = [None]
 

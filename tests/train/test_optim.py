@@ -42,7 +42,7 @@ def test_only_matrices_and_kernels_are_decayed() -> None:
     names = {name: id(p) for name, p in model.named_parameters()}
     assert decayed | free == set(names.values())
     assert not decayed & free
-    for name in ("head.weight", "stem.convs.0.weight", "layers.0.mix_in.weight"):
+    for name in ("head.weight", "stem.layers.0.weight", "layers.0.mix_in.weight"):
         assert names[name] in decayed
     for name in ("head.bias", "layers.0.decay", "layers.0.bonus", "layers.0.norm_gate.weight",
                  "cls_token", "position"):  # fmt: skip

@@ -64,6 +64,23 @@ def test_a_truncated_mp4_says_how_much_is_left(make_video: MakeVideo) -> None:
     assert video.warnings == clip.warnings
 
 
+def test_a_count_that_no_file_of_this_size_can_hold_is_ignored(make_video: MakeVideo) -> None:
+    path = make_video("clip.avi", 20, codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    length = content.index(b"strh") + 8 + 32  # frames of the stream, in its header
+    assert int.from_bytes(content[length : length + 4], "little") == 20
+    for count, warnings in (
+        (2**31 - 9, ()),
+        (30, ("incomplete: 20 of 30 frames can be decoded",)),
+    ):
+        content[length : length + 4] = count.to_bytes(4, "little")
+        path.write_bytes(content)
+        for source in (path, bytes(content)):
+            clip = open_video(source).read_all()
+            assert len(clip) == 20
+            assert clip.warnings == warnings
+
+
 def _damage(path: Path) -> Path:
     """Overwrites the middle of an mp4's frames with noise."""
     content = bytearray(path.read_bytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from videorwkv.edges import EDGE_METHODS, EdgeOptions
@@ -77,7 +77,7 @@ class LCRConfig:
     head_norm: HeadNorm = "batch"
     position: Position = "rope"
     edges: str = "canny"
-    edge_options: EdgeOptions = EdgeOptions()
+    edge_options: EdgeOptions = field(default_factory=EdgeOptions)
     edge_strength: float = 1.0
     tube_mask_ratio: float = 0.0
     drop_path: float = 0.0
@@ -161,10 +161,12 @@ class LCRConfig:
     def from_dict(cls, values: dict[str, Any]) -> LCRConfig:
         """Inverse of `to_dict`; an unknown name raises ConfigError."""
         values = dict(values)
-        names = [field.name for field in fields(cls)]
+        names = [option.name for option in fields(cls)]
         for name in values:
             if name not in names:
-                raise ConfigError(f"LCRConfig: unknown option {name!r}. {did_you_mean(name, names)}")
+                raise ConfigError(
+                    f"LCRConfig: unknown option {name!r}. {did_you_mean(name, names)}"
+                )
         if isinstance(values.get("edge_options"), dict):
             try:
                 values["edge_options"] = EdgeOptions(**values["edge_options"])

@@ -1,4 +1,4 @@
-"""What a model reads: uint8 frames and edge maps. B batch, T frames, H height, W width, C = 3 (RGB).
+"""What a model reads: uint8 frames and edge maps. B batch, T frames, H height, W width, C: RGB.
 
 Both stay uint8 until they are on the model's device: a quarter of the memory and of the transfer.
 """
@@ -54,9 +54,7 @@ def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return out_THWC
 
 
-def make_inputs(
-    frames_THWC: NDArray[np.uint8], *, edges: str, edge_options: EdgeOptions
-) -> Inputs:
+def make_inputs(frames_THWC: NDArray[np.uint8], *, edges: str, edge_options: EdgeOptions) -> Inputs:
     """Frames at the model's size -> a batch of one: frames [1, T, H, W, 3], edges [1, T, H, W]."""
     edges_THW = edge_map(frames_THWC, edges, edge_options)
     return Inputs(

@@ -1,7 +1,7 @@
 """LSTM-CrossRWKV (LCR), arXiv 2411.05636, from pixels to logits, top to bottom.
 
     frames ─ stem ──────────── x ─┐
-                                  ├─ [CrossRWKV gate → cell] x depth, frame after frame ─ head ─ logits
+                                  ├─ [CrossRWKV gate → cell] x depth, frame by frame ─ head ─ logits
     edges ── stem ─ zero conv ─ e ┘          ↑        ↓
                                        h, c of the last frame
 
@@ -12,7 +12,9 @@ Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contig
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -154,6 +156,7 @@ class CrossRWKVLayer(nn.Module):
         width, heads, head_width = config.width, config.num_heads, config.head_width
         self.config = config
         self.drop = drop
+        self.compiled = False
         self.norm_gate = nn.LayerNorm(width)
         if config.cell != "none":
             # h starts near zero: without a norm the past would ask in a whisper.
@@ -205,7 +208,6 @@ class CrossRWKVLayer(nn.Module):
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
             frame (T of [B, L, C] each), and the last frame's normed tokens [B, L, C].
         """
-        config = self.config
         normed_TBLC = self.norm_gate(x_TBLC)
         # What asks no hidden state runs for all frames at once: K, V and the forget signal.
         frames = self._keys_and_values(normed_TBLC, edge_TBLC, turn, input_BLC)
@@ -214,12 +216,13 @@ class CrossRWKVLayer(nn.Module):
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
         xs, normeds = x_TBLC.unbind(0), normed_TBLC.unbind(0)
         forgets = forget_TBLC.unbind(0)
+        frame = _compiled_frame() if self.compiled else CrossRWKVLayer.frame
         outputs, hiddens, memories = [], [], []
         for x_BLC, normed_BLC, key_value, forget_BLC in zip(
             xs, normeds, frames, forgets, strict=True
         ):
-            y_BLC, hidden_BLC, memory_BLC = self.frame(
-                x_BLC, normed_BLC, key_value, forget_BLC, turn, kept, hidden_BLC, memory_BLC
+            y_BLC, hidden_BLC, memory_BLC = frame(
+                self, x_BLC, normed_BLC, key_value, forget_BLC, turn, kept, hidden_BLC, memory_BLC
             )
             outputs.append(y_BLC)
             hiddens.append(hidden_BLC)
@@ -279,7 +282,7 @@ class CrossRWKVLayer(nn.Module):
         edge_TBLC: Tensor | None,
         turn: Turn | None,
         input_BLC: Tensor,
-    ) -> list[Prepared] | list[tuple[Tensor, Tensor]]:
+    ) -> Sequence[Prepared | tuple[Tensor, Tensor]]:
         """K and V of each frame, in the form that the mixer reads."""
         config = self.config
         if config.key_value_source == "edges":
@@ -354,12 +357,21 @@ class CrossRWKVLayer(nn.Module):
         return draw.to(x_TBLC.dtype) / keep
 
 
+@functools.cache
+def _compiled_frame() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    """`CrossRWKVLayer.frame` compiled: one program for all layers, kept out of their pickles."""
+    return torch.compile(CrossRWKVLayer.frame, dynamic=False)
+
+
 class LCR(nn.Module):
     """The whole model. `forward`, `scan` and `step` give the same numbers.
 
     Args:
         config: every choice; see `LCRConfig`.
     """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, config: LCRConfig) -> None:
         super().__init__()
@@ -392,6 +404,15 @@ class LCR(nn.Module):
         self.head = nn.Linear(features, config.num_classes)
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN) * 255, persistent=False)
         self.register_buffer("pixel_std", torch.tensor(PIXEL_STD) * 255, persistent=False)
+
+    def enable_compile(self) -> None:
+        """Run each layer's frame through torch.compile (C++ compiler or Triton needed).
+
+        Compiled at the first use; weights, copies and pickles stay as they are.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, CrossRWKVLayer)
+            layer.compiled = True
 
     def preprocess(self, clip: Clip | Frame | NDArray) -> Inputs:
         """Frames as decoded -> a batch of one at the model's size, with edge maps.
@@ -538,7 +559,7 @@ class LCR(nn.Module):
         x_FHWC = self.stem(pixels_TBHWC.flatten(0, 1))
         x_TBLC = grid_to_tokens(x_FHWC)
         if self.config.position == "learned":
-            table = self.position
+            table: Tensor = self.position
             if table.shape[-2:] != x_FHWC.shape[1:3]:
                 table = F.interpolate(table, x_FHWC.shape[1:3], mode="bicubic")
             x_TBLC = x_TBLC + table[0].flatten(1).T

@@ -109,6 +109,7 @@ def lcr_nano() -> LCRConfig:
         depth=4,
         head_width=32,
         channel_mix_ratio=2.0,
+        position="none",
     )
 
 

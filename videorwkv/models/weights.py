@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from videorwkv.errors import CheckpointError
+from videorwkv.files import write_atomic
 
 
-def save_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Write a state dict to `path` (not atomic: `train.checkpoint` wraps it)."""
-    from safetensors.torch import save_file
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict to `path`; an old file stays until the new one is whole.
 
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, str(path))
+    Raises:
+        CheckpointError: the disk is full or the folder can't be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_atomic(path, save(tensors, metadata={"format": "pt"}))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

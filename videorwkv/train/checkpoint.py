@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import platform
 import subprocess
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
+from videorwkv.files import write_atomic
 from videorwkv.models import LCR, build_model
 from videorwkv.models.weights import load_weights
 from videorwkv.train.recipes import Recipe
@@ -149,14 +148,6 @@ def save_config(
     write_atomic(folder / "config.json", text.encode())
 
 
-def save_weights_atomic(folder: Path, which: str, weights: Mapping[str, Tensor]) -> None:
-    """Write best.safetensors or last.safetensors."""
-    from safetensors.torch import save
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomic(folder / f"{which}.safetensors", save(tensors, metadata={"format": "pt"}))
-
-
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     """Write state.pt: tensors and plain values only, so that reading it runs no code."""
     buffer = io.BytesIO()
@@ -184,30 +175,6 @@ def load_state(folder: Path) -> dict[str, Any]:
             f"`videorwkv evaluate {folder}/last DATA`."
         ) from error
     return dict(state)
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is either the old or the new one, whole, whatever happens meanwhile.
-
-    Raises:
-        CheckpointError: the disk is full or the folder can't be written; the old file stays.
-    """
-    # In the same folder: a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        old = "The one written before is untouched" if path.exists() else "Nothing was written"
-        raise CheckpointError(
-            f"Can't write {path} ({len(content) / 1e6:.1f} MB): {error.strerror or error}. {old}. "
-            "Make room or choose another folder with --out; a run goes on with --resume."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str | None]:

@@ -17,7 +17,8 @@ from videorwkv.data import Batch, Manifest
 from videorwkv.errors import ConfigError, DataError, NonFiniteError
 from videorwkv.evaluate import Evaluation, autocast, evaluate, pick_device
 from videorwkv.models import Inputs, build_model
-from videorwkv.train.checkpoint import load_state, save_state, save_weights_atomic
+from videorwkv.models.weights import save_weights
+from videorwkv.train.checkpoint import load_state, save_state
 from videorwkv.train.interrupt import Interrupts
 from videorwkv.train.monitor import Monitor
 from videorwkv.train.nonfinite import first_bad_module
@@ -153,7 +154,7 @@ class _Trainer:
             self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas
         )
         if recipe.compile:
-            self.model.enable_compile()  # type: ignore[operator]
+            self.model.enable_compile()
         self.step = 0
         self.evaluated_at = 0
         self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
@@ -184,21 +185,17 @@ class _Trainer:
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the present step to the last one: a pure function of seed and step."""
+        batches = iter(self.loader.at(*divmod(self.step, self.steps_per_epoch)))
         while self.step < self.total_steps:
-            batches = iter(self.loader.at(*divmod(self.step, self.steps_per_epoch)))
-            while self.step < self.total_steps:
-                try:
-                    batch = next(batches, None)
-                except RuntimeError as error:
-                    if "DataLoader worker" not in str(error):
-                        raise
-                    raise DataError(
-                        f"Step {self.step + 1}: a process that decodes has died ({error}). Often "
-                        "memory has run out: take fewer --workers or a smaller --batch-size."
-                    ) from error
-                if batch is None:
-                    break
-                yield batch
+            try:
+                yield next(batches)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise DataError(
+                    f"Step {self.step + 1}: a process that decodes has died ({error}). Often "
+                    "memory has run out: take fewer --workers or a smaller --batch-size."
+                ) from error
 
     def _take_step(self, batch: Batch, monitor: Monitor, waited: float) -> None:
         recipe, step = self.recipe, self.step
@@ -277,6 +274,9 @@ class _Trainer:
                 self.averaged.parameters(), self.model.parameters(), strict=True
             ):
                 mean.lerp_(value, 1 - decay)
+            # Statistics of batch norm: already an average over many batches.
+            for kept, latest in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(latest)
 
     def _count_bad(self, batch: Batch, monitor: Monitor) -> None:
         for clip in batch.bad:
@@ -298,7 +298,7 @@ class _Trainer:
             monitor.validation(self.step, evaluation, best=best)
         with interrupts.deferred():
             if best:
-                save_weights_atomic(self.folder, "best", self._weights())
+                save_weights(self._weights(), self.folder / "best.safetensors")
             self.evaluated_at = self.step
             self.save()
 
@@ -318,7 +318,7 @@ class _Trainer:
 
     def save(self) -> None:
         """Write `last` and all that resuming needs."""
-        save_weights_atomic(self.folder, "last", self._weights())
+        save_weights(self._weights(), self.folder / "last.safetensors")
         save_state(
             self.folder,
             {

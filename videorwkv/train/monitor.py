@@ -6,11 +6,10 @@ import json
 import math
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from videorwkv.errors import CheckpointError
-from videorwkv.train.checkpoint import write_atomic
+from videorwkv.files import write_atomic
 
 if TYPE_CHECKING:
     from videorwkv.evaluate import Evaluation
@@ -57,12 +56,7 @@ class Monitor:
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
         self._board.close()
 

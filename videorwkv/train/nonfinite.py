@@ -8,13 +8,38 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videorwkv.errors import NonFiniteError
+
+
+def check_scores(logits: Tensor, model: nn.Module, again: Callable[[], Tensor], what: str) -> None:
+    """Stop instead of showing scores that are none.
+
+    Args:
+        logits: what the model gave.
+        model: the model.
+        again: computes the same logits once more.
+        what: what the model was given, for the message.
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite; the message names the module.
+    """
+    if torch.isfinite(logits).all():
+        return
+    where = first_bad_module(model, again)
+    raise NonFiniteError(
+        f"{what}: the model's scores are NaN or infinite; first in {where}. "
+        "Take weights from another checkpoint (best, last), or fewer frames: the paper's cell can "
+        "grow without bound (model.cell=gated does not)."
+    )
+
 
 def first_bad_module(model: nn.Module, loss: Callable[[], Tensor]) -> str:
     """Where a step went wrong, in words.
 
     Args:
         model: the model.
-        loss: computes the loss of that very step again (same data, same seed).
+        loss: computes the loss of that very step again (same data, same seed); or, where no
+            gradient is recorded, the output.
 
     Returns:
         "module 'layers.3.cell' (output)", or "(gradient of the output)" where the values are
@@ -48,8 +73,10 @@ def first_bad_module(model: nn.Module, loss: Callable[[], Tensor]) -> str:
         if name:
             handles.append(module.register_forward_hook(watch(name)))
     try:
-        value = loss()
-        if not found:
+        # A compiled frame would run past the hooks.
+        with torch.compiler.set_stance("force_eager"):
+            value = loss()
+        if not found and value.requires_grad:
             model.zero_grad(set_to_none=True)
             value.backward()
     finally:
@@ -57,8 +84,8 @@ def first_bad_module(model: nn.Module, loss: Callable[[], Tensor]) -> str:
             handle.remove()
     if found or backward:
         return (found or backward)[0]
-    if not torch.isfinite(value):
-        return "the loss itself"
+    if not torch.isfinite(value).all():
+        return "the loss itself" if value.ndim == 0 else "the logits themselves"
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return f"the gradient of parameter {name!r}"

@@ -84,7 +84,7 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
 def training_loader(
     recipe: Recipe, manifest: Manifest, cache: str | Path | None, device: torch.device
 ) -> Loader:
-    """Batches of the train split.
+    """Batches of the train split, epoch after epoch without end.
 
     Raises:
         DataError: there is no such split, or fewer than two classes in it.
@@ -118,5 +118,6 @@ def training_loader(
         workers=recipe.workers,
         # The last, smaller batch of an epoch is left out, unless it is the only one.
         drop_last=len(dataset) >= recipe.batch_size,
+        endless=True,
         pin_memory=device.type == "cuda",
     )

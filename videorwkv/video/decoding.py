@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Set
-from types import TracebackType
 
 import av
 from av.stream import Disposition
@@ -68,7 +67,9 @@ class Decoding:
         rate = float(self._stream.average_rate or self._stream.guessed_rate or FALLBACK_FPS)
         self._step = max(1, round(1 / (rate * self.tick)))
         # Read here: once the container is closed, its streams are freed memory.
-        self._announced = self._stream.frames
+        announced = self._stream.frames
+        # A frame takes a byte at the very least: a broken header may say any number.
+        self._announced = announced if announced <= self._container.size else 0
         self.num_packets = 0
         self._num_hidden = 0
         self.num_errors = 0
@@ -77,12 +78,7 @@ class Decoding:
     def __enter__(self) -> Decoding:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._container.close()
 
     @property

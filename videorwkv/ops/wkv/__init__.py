@@ -69,7 +69,9 @@ def wkv(
 def check(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor, scan: str) -> None:
     """Shapes, names and the range of the decay; raises UsageError."""
     if scan not in ("bidirectional", "forward"):
-        raise UsageError(f"Unknown scan {scan!r}. {did_you_mean(scan, ['bidirectional', 'forward'])}")
+        raise UsageError(
+            f"Unknown scan {scan!r}. {did_you_mean(scan, ['bidirectional', 'forward'])}"
+        )
     if r.ndim != 4 or r.shape != k.shape or r.shape != v.shape or r.shape[1] == 0:
         raise UsageError(
             "wkv: r, k and v must all be [B, L, H, D] with L >= 1; got "

@@ -5,6 +5,7 @@ B batch, L tokens, H heads, D head width, P chunks, S tokens of a chunk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ MAX_CHUNK = 64
 
 
 class Prepared(NamedTuple):
-    """All of a scan that does not depend on the receptance; leading dimensions may be [B] or [T, B].
+    """All of a scan that does not depend on the receptance; B may stand for frames times clips.
 
     Args:
         grow_HSD: w^(i-m), the factor of position i against the middle m of its chunk.
@@ -41,21 +42,29 @@ class Prepared(NamedTuple):
     def frames(self, num_frames: int) -> list[Prepared]:
         """Split a batch of `num_frames` * B scans into one part a frame, frame-major."""
 
-        def split(x: Tensor | None) -> list[Tensor | None]:
-            if x is None:
-                return [None] * num_frames
-            return list(x.unflatten(0, (num_frames, -1)).unbind(0))
+        def split(x: Tensor) -> Sequence[Tensor]:
+            return x.unflatten(0, (num_frames, -1)).unbind(0)
 
-        parts = zip(
-            split(self.key_before_BHPSD),
-            split(self.key_after_BHPSD),
-            split(self.key_self_BHPSD),
-            split(self.value_BHPSD),
-            split(self.state_before_BHPDD),
-            split(self.state_after_BHPDD),
-            strict=True,
-        )
-        return [Prepared(self.grow_HSD, self.shrink_HSD, *part, self.length) for part in parts]  # type: ignore[arg-type]
+        def split_if_any(x: Tensor | None) -> Sequence[Tensor | None]:
+            return [None] * num_frames if x is None else split(x)
+
+        befores = split(self.key_before_BHPSD)
+        afters = split_if_any(self.key_after_BHPSD)
+        selves = split(self.key_self_BHPSD)
+        values = split(self.value_BHPSD)
+        states_before = split_if_any(self.state_before_BHPDD)
+        states_after = split_if_any(self.state_after_BHPDD)
+        return [
+            self._replace(
+                key_before_BHPSD=befores[t],
+                key_after_BHPSD=afters[t],
+                key_self_BHPSD=selves[t],
+                value_BHPSD=values[t],
+                state_before_BHPDD=states_before[t],
+                state_after_BHPDD=states_after[t],
+            )
+            for t in range(num_frames)
+        ]
 
 
 def prepare(

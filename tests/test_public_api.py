@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import videorwkv
+
+PUBLIC = {
+    # video -> frames -> edges
+    "open_video",
+    "Clip",
+    "Frame",
+    "Sampling",
+    "edge_map",
+    "EdgeOptions",
+    # models
+    "create_model",
+    "list_models",
+    "model_config",
+    "register_model",
+    "build_model",
+    "LCR",
+    "LCRConfig",
+    "LCRState",
+    "Inputs",
+    "wkv",
+    # data
+    "load_manifest",
+    "Manifest",
+    # verbs
+    "train",
+    "evaluate",
+    "predict",
+    "load_run",
+    # errors
+    "VideoRWKVError",
+    "UsageError",
+    "ConfigError",
+    "DecodeError",
+    "DataError",
+    "ManifestError",
+    "CheckpointError",
+    "NonFiniteError",
+}
+
+# An own interpreter, as this one has imported much already.
+IMPORT_EVERYTHING = """
+import importlib, logging, os, pkgutil, sys
+
+# What the libraries do to the environment (OpenCV extends LD_LIBRARY_PATH) is not ours to judge.
+import av, cv2, torch
+
+before = dict(os.environ), torch.get_num_threads()
+import videorwkv
+
+HEAVY = ("matplotlib", "tensorboard", "rich", "torch.utils.tensorboard")
+loaded = [name for name in HEAVY if name in sys.modules]
+assert not loaded, f"import videorwkv loads {loaded}"
+print(len(list(filter(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))))
+
+EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm", "onnx")
+for name in EXTRAS:
+    sys.modules[name] = None  # to import it is an ImportError from now on
+modules = [m.name for m in pkgutil.walk_packages(videorwkv.__path__, "videorwkv.")]
+for name in modules:
+    importlib.import_module(name)
+loaded = [name for name in HEAVY if name in sys.modules]
+assert not loaded, f"importing the modules loads {loaded}"
+assert all(map(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))
+
+after = dict(os.environ), torch.get_num_threads()
+assert after == before, "an import has changed the environment or the threads"
+assert not logging.getLogger().handlers, "an import has set up logging"
+assert not torch.cuda.is_initialized(), "an import has started a GPU"
+print(len(modules))
+"""
+
+
+def test_public_names_are_pinned() -> None:
+    # Submodules become attributes once they are imported; they are not names of this list.
+    found = {
+        name
+        for name, value in vars(videorwkv).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
+    }
+    assert found == PUBLIC
+    assert videorwkv.__version__
+
+
+def test_errors_are_one_family() -> None:
+    for name in PUBLIC:
+        if name.endswith("Error"):
+            assert issubclass(getattr(videorwkv, name), videorwkv.VideoRWKVError), name
+
+
+def test_importing_is_free() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IMPORT_EVERYTHING],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    verbs, modules = map(int, done.stdout.split())
+    assert verbs == 3
+    assert modules > 40

@@ -1,0 +1,32 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from videorwkv.errors import CheckpointError
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old or the new one, whole, whatever happens meanwhile.
+
+    Raises:
+        CheckpointError: the disk is full or the folder can't be written; the old file stays.
+    """
+    # In the same folder: a rename is atomic within one file system only.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        old = "The one written before is untouched" if path.exists() else "Nothing was written"
+        raise CheckpointError(
+            f"Can't write {path} ({len(content) / 1e6:.1f} MB): {error.strerror or error}. {old}. "
+            "Make room or choose another folder with --out; a run goes on with --resume."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
