@@ -184,3 +184,20 @@ def test_clips_too_short_for_their_views_are_told(run: Path, tmp_path: Path) -> 
     evaluation = evaluate(run, manifest, views=(3, 1))
     assert "too short for 3 temporal views" in evaluation.warnings[0]
     assert evaluate(run, manifest).warnings == ()
+
+
+def test_tube_mask_on_request(tmp_path: Path) -> None:
+    run = load_run(tiny.trained(tmp_path / "run"))
+    test = tiny.manifest().split("test")
+    full, masked = (evaluate(run, test, tube_mask_ratio=ratio) for ratio in (0.0, 0.75))
+    assert masked.tube_mask_ratio == 0.75
+    assert "75% masked" in masked.summary()
+    assert "masked" not in full.summary()
+    scores = [
+        np.stack([c.scores_K for c in e.clips if c.scores_K is not None]) for e in (full, masked)
+    ]
+    assert not np.allclose(scores[0], scores[1])
+    again = evaluate(run, test, tube_mask_ratio=0.75)
+    assert [c.scores_K.tolist() for c in again.clips] == [c.scores_K.tolist() for c in masked.clips]
+    with pytest.raises(UsageError, match=r"ratio \(1.5\)"):
+        evaluate(run, test, tube_mask_ratio=1.5)

@@ -15,6 +15,7 @@ from videorwkv.models import create_model
 from videorwkv.predict import expand, predict, predictions_table
 from videorwkv.train.checkpoint import load_run
 from videorwkv.video import open_video
+from videorwkv.video.sampling import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,16 @@ def test_views_are_averaged(run: Path, tmp_path: Path) -> None:
             for v in range(2)
         ]
     np.testing.assert_allclose(prediction.scores, np.sort(np.mean(each, axis=0))[::-1], atol=1e-5)
+
+
+def test_views_are_those_of_the_run_unless_given(tmp_path: Path) -> None:
+    run = tiny.trained(tmp_path / "run", views=(3, 1), sampling=Sampling(num_frames=3, fps=8.0))
+    clip = tiny.write_clip(tmp_path / "clip.mp4", frames=12)
+    assert predict(clip, model=run)[0].scores == predict(clip, model=run, views=3)[0].scores
+    one, three = (predict(clip, model=run, views=v)[0] for v in (1, 3))
+    assert one.scores != three.scores
+    # The seconds that were looked at are those of all views, not of the first.
+    assert three.times[0] < one.times[0] < one.times[1] < three.times[1]
 
 
 def test_one_bad_file_does_not_stop_the_others(run: Path, tmp_path: Path) -> None:

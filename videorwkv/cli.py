@@ -176,6 +176,13 @@ def _add_evaluate(commands: Commands) -> None:
         metavar="TxS",
         help="temporal x spatial views of a clip, scores averaged (default: the run's)",
     )
+    parser.add_argument(
+        "--tube-mask",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="leave out this share of the patches, the same in all frames: cheaper, less accurate",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="default: RUN/evaluation-SPLIT")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
@@ -205,7 +212,7 @@ def _add_predict(commands: Commands) -> None:
     )
     parser.add_argument("--top", type=int, default=5, metavar="N", help="labels each (default: 5)")
     parser.add_argument(
-        "--views", type=int, default=1, metavar="N", help="temporal views to average (default: 1)"
+        "--views", type=int, metavar="N", help="temporal views to average (default: the run's)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line and file")
     parser.add_argument(

@@ -66,6 +66,7 @@ def evaluate(options: argparse.Namespace) -> int:
             workers=options.workers,
             device=options.device,
             cache=options.cache,
+            tube_mask_ratio=options.tube_mask,
             on_batch=lambda done: progress.update(task, completed=done),
         )
     out = Path(options.out or run.folder / f"evaluation-{options.split}")

@@ -74,11 +74,13 @@ class _Answer(NamedTuple):
         scores_K: probabilities, the mean over views.
         running_TK: probabilities after each frame of the first view.
         clip: the frames of the first view.
+        times: seconds of the first and the last frame of all views.
     """
 
     scores_K: NDArray[np.float32]
     running_TK: NDArray[np.float32]
     clip: Clip
+    times: tuple[float, float]
 
 
 def predict(
@@ -87,7 +89,7 @@ def predict(
     model: str | Path | Run | LCR,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
-    views: int = 1,
+    views: int | None = None,
     top: int = 5,
     device: str | torch.device = "auto",
     save: str | Path | None = None,
@@ -99,7 +101,8 @@ def predict(
         model: a run's folder, a `Run`, or a model.
         labels: class names, for a model without a run; its class numbers if None.
         sampling: which frames; the run's if None, else 16 spread over the video.
-        views: temporal views of each video whose scores are averaged.
+        views: temporal views of each video whose scores are averaged; those that the run was
+            validated with if None, else 1.
         top: how many classes to name.
         device: `auto`, or a device by name.
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
@@ -133,13 +136,13 @@ def iter_predictions(
     model: str | Path | Run | LCR,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
-    views: int = 1,
+    views: int | None = None,
     top: int = 5,
     device: str | torch.device = "auto",
     save: str | Path | None = None,
 ) -> Iterator[Prediction]:
     """`predict`, one video after another, as they are done."""
-    if top < 1 or views < 1:
+    if top < 1 or (views is not None and views < 1):
         raise UsageError(f"predict: top ({top}) and views ({views}) must be at least 1.")
     files = list(expand(sources))
     targets = _targets(files, save)
@@ -148,6 +151,7 @@ def iter_predictions(
     device = pick_device(device)
     if isinstance(model, Run):
         labels, sampling = model.labels, sampling or model.recipe.sampling
+        views = views or model.recipe.views[0]
         network = model.model(device)
     else:
         network = model.to(device).eval()
@@ -159,13 +163,13 @@ def iter_predictions(
         name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
         try:
             with open_video(file) as video:
-                answer = _answer(network, video, sampling, views, device)
+                answer = _answer(network, video, sampling, views or 1, device)
                 best = np.argsort(-answer.scores_K, kind="stable")[:top]
                 prediction = Prediction(
                     path=name,
                     labels=tuple(labels[k] for k in best),
                     scores=tuple(float(answer.scores_K[k]) for k in best),
-                    times=(float(answer.clip.times[0]), float(answer.clip.times[-1])),
+                    times=answer.times,
                     warnings=answer.clip.warnings,
                 )
                 if target is not None:
@@ -201,7 +205,7 @@ def _answer(
             check_scores(logits_BTK, model, partial(model, inputs), video.name)
             running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
-    return _Answer(scores_K, running[0], clips[0])
+    return _Answer(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
 
 
 def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:

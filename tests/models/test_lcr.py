@@ -235,7 +235,10 @@ def test_any_size_that_the_patch_divides(position):
                 torch.zeros(1, 2, height, width, 3, dtype=torch.uint8),
                 torch.zeros(1, 2, height, width, dtype=torch.uint8),
             )
-            assert model(inputs).shape == (1, 5)
+            logits = model(inputs)
+            assert logits.shape == (1, 5)
+            state = model.init_state(1, image_size=(height, width))
+            assert torch.equal(model.scan(inputs, state)[0][:, -1], logits)
         with pytest.raises(UsageError, match="20x24"):
             model(Inputs(torch.zeros(1, 1, 20, 24, 3), torch.zeros(1, 1, 20, 24)))
         with pytest.raises(UsageError, match="init_state"):

@@ -432,7 +432,7 @@ class LCR(nn.Module):
         self,
         batch_size: int = 1,
         *,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
         tube_mask_ratio: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> LCRState:
@@ -440,21 +440,23 @@ class LCR(nn.Module):
 
         Args:
             batch_size: streams side by side.
-            image_size: side of the frames to come; the configuration's if None.
+            image_size: side, or height and width, of the frames to come; the configuration's side
+                if None.
             tube_mask_ratio: share of the patches to leave out of every frame (saves their cost).
             generator: source of the mask's randomness.
         """
-        size = image_size or self.config.image_size
+        size = self.config.image_size if image_size is None else image_size
+        height, width = (size, size) if isinstance(size, int) else size
         keep = None
         if tube_mask_ratio > 0:
             keep = tube_mask(
-                (size // self.config.patch_size) ** 2,
+                (height // self.config.patch_size) * (width // self.config.patch_size),
                 tube_mask_ratio,
                 batch_size,
                 generator=generator,
                 device=self.pixel_mean.device,
             )
-        return self._zero_state(batch_size, size, size, keep)
+        return self._zero_state(batch_size, height, width, keep)
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits after the last frame, float32 [B, K]; draws a tube mask in training."""
