@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from videorwkv.data.manifest import Manifest, load_manifest
-from videorwkv.data.motion import CLASSES, MotionOptions, motion_manifest, move, render
+from videorwkv.data.motion import CLASSES, ROTATIONS, MotionOptions, motion_manifest, move, render
 from videorwkv.errors import ConfigError, UsageError
 
 CLIPS = 1600
@@ -94,7 +94,7 @@ def test_noise_free_mean_is_the_same_in_every_class(
         assert abs(light_N[classes == number].mean() - light_N.mean()) < 4 * error
 
 
-@pytest.mark.parametrize("label", CLASSES)
+@pytest.mark.parametrize("label", [*CLASSES, *ROTATIONS])
 def test_states_stay_uniform(label: str) -> None:
     """Place, angle and size of the last frame fill the circle evenly, in every class."""
     from videorwkv.data.motion import _draw_attributes
@@ -120,6 +120,12 @@ def test_movement_goes_the_way_its_name_says() -> None:
         assert np.sign((np.diff(move(label, start, 2).angle) + 0.5) % 1 - 0.5) == sign
     for label, sign in {"approach": 1, "recede": -1}.items():
         assert np.sign((np.diff(move(label, start, 2).zoom) + 0.5) % 1 - 0.5) == sign
+    for label, axis in {"shake": 0, "bounce": 1}.items():
+        place = move(label, start._replace(place=np.array([0.5, 0.5])), 32).place
+        assert np.ptp(place[:, 1 - axis]) == 0
+        # There and back: it turns round, and stays near the middle of its swing.
+        assert len(set(np.sign(np.diff(place[:, axis])))) == 2
+        assert np.ptp(place[:, axis]) < 0.25
 
 
 def test_class_draws_nothing() -> None:
@@ -132,6 +138,9 @@ def test_class_draws_nothing() -> None:
 
 def test_flip_table_swaps_what_a_mirror_swaps() -> None:
     flips = load_manifest("motion:train=8").flips
+    assert flips is not None
+    assert {label for label, flipped in flips.items() if label != flipped} == {"left", "right"}
+    flips = load_manifest("motion:train=10,rotation=1").flips
     assert flips is not None
     swapped = {label for label, flipped in flips.items() if label != flipped}
     assert swapped == {"left", "right", "clockwise", "counterclockwise"}
@@ -157,7 +166,10 @@ def test_ground_moves_by_itself_only(label: str, monkeypatch: pytest.MonkeyPatch
 def test_every_option_changes_the_digest() -> None:
     options = MotionOptions(train=16, validation=8, test=8, size=32, frames=4)
     changed = [
-        replace(options, **{field.name: getattr(options, field.name) + 8})
+        replace(
+            options,
+            **{field.name: 1 if field.name == "rotation" else getattr(options, field.name) + 8},
+        )
         for field in fields(options)
     ]
     digests = {motion_manifest(o).digest for o in (options, *changed)}
@@ -189,6 +201,10 @@ def test_classes_are_balanced() -> None:
     labels = [row.label for row in manifest.split("train").rows]
     assert {labels.count(c) for c in CLASSES} == {10}
     assert labels[:8] != labels[8:16]
+    turning = load_manifest("motion:train=80,validation=0,test=0,rotation=1")
+    labels = [row.label for row in turning.rows]
+    assert {labels.count(c) for c in turning.labels} == {8}
+    assert set(turning.labels) == {*CLASSES, *ROTATIONS}
 
 
 def test_sizes_and_lengths() -> None:

@@ -1,6 +1,8 @@
 """The generated data set: eight classes told apart by motion alone. It needs no download.
 
-A textured subject drifts, turns or changes its size over a textured ground that drifts by itself.
+A textured subject drifts, swings, turns or changes its size over a textured ground that drifts by
+itself. `motion:rotation=1` adds two classes to the eight, clockwise and counterclockwise: the
+hardest, as a rotation has no direction but against its own middle.
 
 **No single frame gives the class away, by construction.** A frame shows the subject at a place
 (uniform on a torus: what leaves at one border comes back at the other), at an angle (uniform on the
@@ -29,18 +31,10 @@ from videorwkv.data.array_video import ArrayVideo
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 
-CLASSES = (
-    "approach",
-    "clockwise",
-    "counterclockwise",
-    "down",
-    "left",
-    "recede",
-    "right",
-    "up",
-)
+CLASSES = ("approach", "bounce", "down", "left", "recede", "right", "shake", "up")
+ROTATIONS = ("clockwise", "counterclockwise")
 FLIPS = {
-    **{name: name for name in CLASSES},
+    **{name: name for name in (*CLASSES, *ROTATIONS)},
     "left": "right",
     "right": "left",
     "clockwise": "counterclockwise",
@@ -53,7 +47,9 @@ FPS = 8.0
 SIZE_LOW, SIZE_HIGH = 0.3, 0.8
 # Each is drawn uniformly for a clip, in units of 16 frames (2 s).
 TRAVEL = (0.3, 0.8)  # shares of the frame's side
-TURNS = (0.4, 1.2)  # turns
+TURNS = (0.2, 0.5)  # turns
+SWING = (0.06, 0.12)  # shares of the frame's side, from the middle of the swing
+SWINGS = (1.0, 1.6)  # swings there and back
 ZOOM = (0.45, 0.9)  # shares of the range of log size
 GROUND_TRAVEL = (0.0, 0.15)  # shares of the frame's side, in any direction
 # Standard deviation of the textures in grey levels; the ground is the softer one.
@@ -62,6 +58,7 @@ GROUND_CONTRAST = (10.0, 30.0)
 
 _OUTLINES = ("disc", "square", "blob")
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_SWINGS = {"shake": (1, 0), "bounce": (0, 1)}
 # Standard normal quantiles of the 256 byte values: random bytes become Gaussian noise by a look-up.
 _QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
 
@@ -75,6 +72,7 @@ class MotionOptions:
         seed: another seed is another data set.
         size: height and width of the frames in pixels.
         frames: frames of a clip; speeds are per frame, so a longer clip moves further.
+        rotation: 1 adds the classes clockwise and counterclockwise.
     """
 
     train: int = 4000
@@ -83,8 +81,16 @@ class MotionOptions:
     seed: int = 1
     size: int = 64
     frames: int = 16
+    rotation: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        return tuple(sorted((*CLASSES, *ROTATIONS))) if self.rotation else CLASSES
 
     def __post_init__(self) -> None:
+        if self.rotation not in (0, 1):
+            raise ConfigError(f"motion: rotation ({self.rotation}) must be 0 or 1.")
         for name, least in (("size", 16), ("frames", 1), ("seed", 0), *((s, 0) for s in SPLITS)):
             if getattr(self, name) < least:
                 raise ConfigError(
@@ -115,6 +121,9 @@ class Attributes(NamedTuple):
     travel: float  # speeds, a frame
     turns: float
     zooming: float
+    swing: float  # how far
+    swings: float  # a frame
+    swing_phase: float  # at frame 0, in [0, 1)
     ground: NDArray[np.float64]  # [2] x, y at frame 0
     drift: NDArray[np.float64]  # [2] x, y a frame
     noise: float  # standard deviation in grey levels
@@ -129,19 +138,22 @@ class Motion(NamedTuple):
 
 
 def motion_manifest(options: MotionOptions) -> Manifest:
-    """The rows of the data set; classes are balanced in every block of eight rows."""
+    """The rows of the data set; every block of as many rows as classes holds each class once."""
     # In each path and not as the manifest's root, which its digest leaves out.
-    root = f"motion-{options.seed}-{options.size}px-{options.frames}f"
+    root = (
+        f"motion-{options.seed}-{options.size}px-{options.frames}f" + "-rotation" * options.rotation
+    )
+    classes = options.classes
     rows = []
     for split in SPLITS:
         for index in range(getattr(options, split)):
-            label = CLASSES[class_of(options.seed, split, index)]
+            label = classes[class_of(options.seed, split, index, len(classes))]
             rows.append(Row(f"{root}/{split}/{index:06d}", label, split, index))
     return Manifest(
         name="motion",
         rows=tuple(rows),
-        labels=CLASSES,
-        flips=FLIPS,
+        labels=classes,
+        flips={name: FLIPS[name] for name in classes},
         opener=MotionOpener(options),
     )
 
@@ -167,10 +179,10 @@ class MotionVideo(ArrayVideo):
         super().__init__(name, frames_THWC, np.arange(len(frames_THWC)) / FPS)
 
 
-def class_of(seed: int, split: str, index: int) -> int:
-    """The class of a clip: each block of eight rows holds every class once, in a random order."""
-    block, place = divmod(index, len(CLASSES))
-    return int(_generator(seed, split, block, stream=1).permutation(len(CLASSES))[place])
+def class_of(seed: int, split: str, index: int, num_classes: int = len(CLASSES)) -> int:
+    """The class of a clip: each block of rows holds every class once, in a random order."""
+    block, place = divmod(index, num_classes)
+    return int(_generator(seed, split, block, stream=1).permutation(num_classes)[place])
 
 
 def move(label: str, start: Attributes, frames: int) -> Motion:
@@ -179,8 +191,11 @@ def move(label: str, start: Attributes, frames: int) -> Motion:
     direction = np.array(_DIRECTIONS.get(label, (0, 0)))
     turning = {"clockwise": 1, "counterclockwise": -1}.get(label, 0)
     growing = {"approach": 1, "recede": -1}.get(label, 0)
+    swinging = np.array(_SWINGS.get(label, (0, 0)))
+    swing = start.swing * np.sin(2 * np.pi * (start.swing_phase + ticks * start.swings))
+    moved = ticks[:, None] * start.travel * direction + swing[:, None] * swinging
     return Motion(
-        place=(start.place + ticks[:, None] * start.travel * direction) % 1,
+        place=(start.place + moved) % 1,
         angle=(start.angle + ticks * start.turns * turning) % 1,
         zoom=(start.zoom + ticks * start.zooming * growing) % 1,
     )
@@ -232,6 +247,9 @@ def _draw_attributes(rng: np.random.Generator) -> Attributes:
         travel=rng.uniform(*TRAVEL) / 16,
         turns=rng.uniform(*TURNS) / 16,
         zooming=rng.uniform(*ZOOM) / 16,
+        swing=rng.uniform(*SWING),
+        swings=rng.uniform(*SWINGS) / 16,
+        swing_phase=rng.uniform(),
         ground=rng.uniform(size=2),
         drift=drift * np.array([np.cos(heading), np.sin(heading)]),
         noise=rng.uniform(1, 4),
