@@ -20,7 +20,7 @@ from videorwkv.train.recipes import Recipe, motion_demo
 from videorwkv.video.writer import write_video
 
 # Few clips to validate on, as each look costs seconds; enough held out for a figure to +-1 %.
-DATA = "motion:train=4000,validation=160,test=400"
+DATA = "motion:train=8000,validation=160,test=400"
 
 
 class DemoResult(NamedTuple):

@@ -128,7 +128,7 @@ def motion_demo() -> Recipe:
         sampling=Sampling(num_frames=8, fps=4.0),
         # Nothing but flips: the classes are motions, which a strong crop or a box hides.
         augmentation=replace(Augmentation.off(), flip_probability=0.5),
-        steps=800,
+        steps=600,
         batch_size=16,
         lr=2e-3,
         warmup=0.05,
