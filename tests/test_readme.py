@@ -57,6 +57,7 @@ def test_command_parses(line: str) -> None:
     if ">" in words:
         words = words[: words.index(">")]
     options = make_parser().parse_args(words[1:])
+    assert options.command == words[1]
     if options.command == "train":
         apply_overrides(default(options.model or "lcr_tiny"), options.assignments)
 
@@ -96,7 +97,7 @@ def test_tree_names_what_is_there() -> None:
 
 @pytest.mark.parametrize("source", PYTHON)
 def test_python_compiles(source: str) -> None:
-    compile(source, "README.md", "exec")
+    assert compile(source, "README.md", "exec").co_names
 
 
 def test_python_interface_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
