@@ -135,3 +135,14 @@ def test_wrong_views(view: int, num_views: int) -> None:
 def test_no_frames() -> None:
     with pytest.raises(UsageError, match="no frame"):
         Sampling().indices(np.empty(0))
+
+
+def test_a_random_spread_has_even_steps() -> None:
+    times = np.arange(800) / 25
+    rng = np.random.default_rng(0)
+    starts = set()
+    for _ in range(20):
+        chosen = Sampling(num_frames=8).indices(times, rng=rng)
+        assert set(np.diff(chosen)) <= {99, 100, 101}
+        starts.add(int(chosen[0]))
+    assert len(starts) > 10

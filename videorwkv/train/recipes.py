@@ -124,7 +124,6 @@ def motion_demo() -> Recipe:
     """The demo: `videorwkv demo`, or `videorwkv train motion --recipe motion_demo`."""
     return Recipe(
         model=model_config("lcr_nano", image_size=64, depth=2, position="rope"),
-        # Every other frame, evenly: uneven steps in time would blur the motion (LOG.md).
         sampling=Sampling(num_frames=8, fps=4.0),
         # Nothing but flips: the classes are motions, which a strong crop or a box hides.
         augmentation=replace(Augmentation.off(), flip_probability=0.5),

@@ -42,8 +42,8 @@ class Sampling:
     ) -> NDArray[np.int64]:
         """Indices of the chosen frames, int64 [num_frames], not decreasing.
 
-        A spread clip takes one frame from each of `num_frames` equal segments: its centre, or a
-        random place in it if `rng` is given, or for view v of V the place (v + 1/2) / V. A dense
+        A spread clip takes one frame from each of `num_frames` equal segments, at the same place in
+        each: the centre, or a random one if `rng` is given, or for view v of V (v + 1/2) / V. A dense
         window starts in the middle, at random, or for view v of V at v / (V - 1) of the free room.
         Where a video is shorter than the window, or has fewer frames than asked for, frames repeat.
 
@@ -62,9 +62,8 @@ class Sampling:
         duration = times[-1] - times[0] + step
         ticks = np.arange(self.num_frames, dtype=np.float64)
         if self.fps is None:
-            place = (
-                rng.uniform(size=self.num_frames) if rng is not None else (view + 0.5) / num_views
-            )
+            # One place for all segments: even steps in time, or motion would change its speed.
+            place = rng.uniform() if rng is not None else (view + 0.5) / num_views
             wanted = times[0] + (ticks + place) * duration / self.num_frames
             # A wanted time lies inside the frame that is on screen then.
             found = np.searchsorted(times, wanted, side="right") - 1
