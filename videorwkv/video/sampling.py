@@ -43,9 +43,10 @@ class Sampling:
         """Indices of the chosen frames, int64 [num_frames], not decreasing.
 
         A spread clip takes one frame from each of `num_frames` equal segments, at the same place in
-        each: the centre, or a random one if `rng` is given, or for view v of V (v + 1/2) / V. A dense
-        window starts in the middle, at random, or for view v of V at v / (V - 1) of the free room.
-        Where a video is shorter than the window, or has fewer frames than asked for, frames repeat.
+        each: the centre, or a random one if `rng` is given, or for view v of V (v + 1/2) / V. A
+        dense window starts in the middle, at random, or for view v of V at v / (V - 1) of the free
+        room. Where a video is shorter than the window, or has fewer frames than asked for, frames
+        repeat.
 
         Args:
             times: presentation times in seconds, float64 [N], not decreasing, N >= 1.
