@@ -7,6 +7,7 @@ data=${DATA:-../shared/data/handwash} out=${OUT:-runs/handwash}
 export OMP_NUM_THREADS=1
 folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008)
 
+# Options are changes to lcr_nano, so all variants go without a position encoding, `published` too.
 declare -A variants=(
   [default]=""
   [published]="stem=patch stem_frames=1 key_value_source=edges time_shift=false cell=paper

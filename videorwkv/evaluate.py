@@ -368,7 +368,7 @@ def _score(
         for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
             inputs = Inputs(*part).to(device)
             logits_BK = classify(inputs)
-            check_scores(logits_BK, model, partial(model, inputs), "evaluate")
+            check_scores(logits_BK, model, partial(classify, inputs), "evaluate")
             parts.append(logits_BK.double().softmax(-1).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
     yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)
