@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from videorwkv.cli_data import add_data
+from videorwkv.cli_options import DATA_HELP, add_command, add_data_options, add_device
 from videorwkv.errors import UsageError, VideoRWKVError
 
 if TYPE_CHECKING:
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    from videorwkv.cli_options import Commands
 
-DATA_HELP = (
-    "the data set: a folder with a folder per class (DATA/<class>/clip.mp4, or "
-    "DATA/{train,validation,test}/<class>/clip.mp4), a CSV file with header path,label[,split], "
-    "or `motion`, a generated one (motion:train=800,size=64 sets its options)"
-)
 RUN_HELP = "a trained run's folder, or RUN/best or RUN/last (default: best if there is one)"
 
 
@@ -47,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from videorwkv import commands
-
-    code: int = getattr(commands, options.run)(options)
+    module, _, function = options.run.rpartition(":")
+    commands = importlib.import_module(f"videorwkv.{module or 'commands'}")
+    code: int = getattr(commands, function)(options)
     return code
 
 
@@ -85,28 +83,21 @@ def make_parser() -> argparse.ArgumentParser:
         "--traceback", action="store_true", help="show Python's traceback of an error"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_models, _add_env):
+    for add in (
+        _add_demo,
+        _add_train,
+        _add_evaluate,
+        _add_predict,
+        add_data,
+        _add_models,
+        _add_env,
+    ):
         add(commands)
     return parser
 
 
-def _add(commands: Commands, name: str, text: str, examples: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text.splitlines()[0].rstrip("."),
-        description=text,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    # Also after the command; SUPPRESS, or its default would undo one given before it.
-    parser.add_argument(
-        "--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
-    return parser
-
-
 def _add_train(commands: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         commands,
         "train",
         "Train a model on videos.\n\nWrites a run's folder: config.json, best.safetensors and "
@@ -147,13 +138,13 @@ def _add_train(commands: Commands) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print the result alone")
-    _add_data_options(parser)
-    _add_device(parser)
+    add_data_options(parser)
+    add_device(parser)
     parser.set_defaults(run="train")
 
 
 def _add_evaluate(commands: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         commands,
         "evaluate",
         "Score a trained run on a data set.\n\nPrints top-1, top-5 and accuracy per class; writes "
@@ -187,13 +178,13 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    _add_data_options(parser)
-    _add_device(parser)
+    add_data_options(parser)
+    add_device(parser)
     parser.set_defaults(run="evaluate")
 
 
 def _add_predict(commands: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         commands,
         "predict",
         "Name the action in videos.\n\nA file that can't be read is reported and doesn't stop the "
@@ -221,12 +212,12 @@ def _add_predict(commands: Commands) -> None:
         help="write the video with edge map, labels and scores drawn in: a .mp4 or .gif file, or "
         "a folder for many",
     )
-    _add_device(parser)
+    add_device(parser)
     parser.set_defaults(run="predict")
 
 
 def _add_demo(commands: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         commands,
         "demo",
         "The whole way on generated data: train, evaluate, predict, show.\n\nTakes a few minutes "
@@ -237,12 +228,12 @@ def _add_demo(commands: Commands) -> None:
     parser.add_argument("--video", metavar="FILE", help="a video of yours to predict as well")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     parser.add_argument("--steps", type=int, metavar="N", help="fewer steps: quicker, worse")
-    _add_device(parser)
+    add_device(parser)
     parser.set_defaults(run="demo")
 
 
 def _add_models(commands: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         commands,
         "models",
         "List the presets with parameters and cost.",
@@ -257,7 +248,7 @@ def _add_models(commands: Commands) -> None:
 
 
 def _add_env(commands: Commands) -> None:
-    parser = _add(
+    parser = add_command(
         commands,
         "env",
         "Show versions and hardware, for a bug report.",
@@ -265,36 +256,6 @@ def _add_env(commands: Commands) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.set_defaults(run="env")
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default: auto)"
-    )
-
-
-def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--validation-share",
-        type=float,
-        default=0.2,
-        metavar="X",
-        help="share of each class held out where the data names no split (default: 0.2)",
-    )
-    group.add_argument(
-        "--flips",
-        metavar="FILE",
-        help="CSV `label,flipped` of labels that swap in a mirror; turns left-right flips on",
-    )
-    group.add_argument("--cache", metavar="DIR", help="keep decoded, shrunk frames here")
-    group.add_argument(
-        "--fold-by", metavar="REGEX", help="its first bracket names a clip's group, in the path"
-    )
-    group.add_argument(
-        "--folds", metavar="SPEC", help="groups of each fold: 001+002,003+004,005+006"
-    )
-    group.add_argument("--fold", type=int, metavar="K", help="which fold is `test`; 0 is the first")
 
 
 if __name__ == "__main__":

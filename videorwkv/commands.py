@@ -28,7 +28,7 @@ def train(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
     result = run_train(
         recipe,
-        _load_data(options),
+        load_data(options),
         options.out,
         resume=options.resume,
         device=options.device,
@@ -52,7 +52,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from videorwkv.train.checkpoint import load_run
 
     run = load_run(options.model)
-    manifest = _load_data(options)
+    manifest = load_data(options)
     if options.split != "all":
         manifest = manifest.split(options.split)
     errors = Console(stderr=True)
@@ -151,7 +151,8 @@ def env(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_data(options: argparse.Namespace) -> Manifest:
+def load_data(options: argparse.Namespace) -> Manifest:
+    """The manifest that `add_data_options`' arguments describe."""
     from videorwkv.data.folds import folds
     from videorwkv.data.manifest import load_manifest
 

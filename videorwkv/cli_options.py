@@ -1,0 +1,60 @@
+"""What several commands have in common: how one is added, which data set, which device."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DATA_HELP = (
+    "the data set: a folder with a folder per class (DATA/<class>/clip.mp4, or "
+    "DATA/{train,validation,test}/<class>/clip.mp4), a CSV file with header path,label[,split], "
+    "or `motion`, a generated one (motion:train=800,size=64 sets its options)"
+)
+
+
+def add_command(commands: Commands, name: str, text: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=text.splitlines()[0].rstrip("."),
+        description=text,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # Also after the command; SUPPRESS, or its default would undo one given before it.
+    parser.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    return parser
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default: auto)"
+    )
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--validation-share",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="share of each class held out where the data names no split (default: 0.2)",
+    )
+    group.add_argument(
+        "--flips",
+        metavar="FILE",
+        help="CSV `label,flipped` of labels that swap in a mirror; turns left-right flips on",
+    )
+    group.add_argument("--cache", metavar="DIR", help="keep decoded, shrunk frames here")
+    group.add_argument(
+        "--fold-by", metavar="REGEX", help="its first bracket names a clip's group, in the path"
+    )
+    group.add_argument(
+        "--folds", metavar="SPEC", help="groups of each fold: 001+002,003+004,005+006"
+    )
+    group.add_argument("--fold", type=int, metavar="K", help="which fold is `test`; 0 is the first")
