@@ -12,8 +12,10 @@ import torch
 
 from videorwkv.data import Manifest, Row
 from videorwkv.errors import DataError, ManifestError, NonFiniteError, UsageError
-from videorwkv.evaluate import Evaluation, Scored, evaluate
+from videorwkv.evaluate import evaluate
+from videorwkv.evaluation import Evaluation
 from videorwkv.plots import save_confusion
+from videorwkv.scoring import Scored
 from videorwkv.train.checkpoint import load_run
 from videorwkv.video import open_video
 

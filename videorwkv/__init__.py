@@ -25,7 +25,7 @@ from videorwkv.errors import NonFiniteError as NonFiniteError
 from videorwkv.errors import UsageError as UsageError
 from videorwkv.errors import VideoRWKVError as VideoRWKVError
 
-# These three verbs are called as the modules that hold them. They are imported here and not on
+# These verbs are called as the modules that hold them. They are imported here and not on
 # first use: whatever imports such a module later would put the module in the function's place.
 from videorwkv.evaluate import evaluate as evaluate
 from videorwkv.models import LCR as LCR

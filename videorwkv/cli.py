@@ -11,12 +11,22 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from videorwkv.cli_data import add_data
-from videorwkv.cli_options import DATA_HELP, add_command, add_data_options, add_device
+from videorwkv.cli_options import (
+    DATA_HELP,
+    add_command,
+    add_data_options,
+    add_decoder,
+    add_device,
+)
 from videorwkv.errors import UsageError, VideoRWKVError
 
 if TYPE_CHECKING:
     from videorwkv.cli_options import Commands
 
+TIMEOUT_HELP = (
+    "seconds after which a worker that is still at a clip is ended, and the clip counts as "
+    "unreadable; 0 waits forever (default: the run's, 300 for a new one)"
+)
 RUN_HELP = "a trained run's folder, or RUN/best or RUN/last (default: best if there is one)"
 
 
@@ -107,6 +117,8 @@ def _add_train(commands: Commands) -> None:
         "  videorwkv train my_videos --model lcr_nano --epochs 30 --set augmentation.scale=0.5,1\n"
         "  videorwkv train motion --recipe motion_demo --out runs/motion\n"
         "  videorwkv train clips.csv --flips mirrored.csv --out runs/flipped\n"
+        "  videorwkv train jester:jester --out runs/jester\n"
+        "  videorwkv train list:train.txt --label-names classes.txt --out runs/list\n"
         "  videorwkv train my_videos --fold-by 'session_(\\d+)' --folds 1+2,3+4 --fold 0 --out "
         "runs/f0\n"
         "  videorwkv train my_videos --out runs/mine --resume",
@@ -126,6 +138,7 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument(
         "--workers", metavar="N", help="processes that decode; 0: none of their own"
     )
+    parser.add_argument("--clip-timeout", metavar="S", help=TIMEOUT_HELP)
     parser.add_argument("--precision", metavar="P", help="float32 or bfloat16")
     parser.add_argument(
         "--set",
@@ -138,6 +151,7 @@ def _add_train(commands: Commands) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print the result alone")
+    add_decoder(parser)
     add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run="train")
@@ -177,7 +191,9 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--out", metavar="FOLDER", help="default: RUN/evaluation-SPLIT")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    add_decoder(parser)
     add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run="evaluate")
@@ -188,22 +204,31 @@ def _add_predict(commands: Commands) -> None:
         commands,
         "predict",
         "Name the action in videos.\n\nA file that can't be read is reported and doesn't stop the "
-        "others; the exit code is then 1.",
+        "others; the exit code is then 1.\n\n"
+        "With --submission, FILE is a data set, and what the run says about one of its splits, "
+        "labelled\nor not, is written in the form that its owners take: `id;label` (jester), "
+        "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), else CSV with the five best. A "
+        "clip that can't be read\nor is not on disk is left out and named; the exit code is then "
+        "1.",
         "  videorwkv predict runs/mine clip.mp4\n"
         "  videorwkv predict runs/mine 'holiday/*.mp4' more_clips/ --top 3\n"
         "  videorwkv predict runs/mine *.mp4 --json > labels.jsonl\n"
-        "  videorwkv predict runs/mine clip.mp4 --save annotated.gif",
+        "  videorwkv predict runs/mine clip.mp4 --save annotated.gif\n"
+        "  videorwkv predict runs/jester jester:jester --split test --submission test.csv",
     )
     parser.add_argument("model", metavar="RUN", help=RUN_HELP)
     parser.add_argument(
         "sources",
         metavar="FILE",
         nargs="+",
-        help="a video, a folder of videos, a folder of one clip's frames, or a quoted glob",
+        help="a video, a folder of videos, a folder of one clip's frames, or a quoted glob; with "
+        "--submission a data set, as in `train`",
     )
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="labels each (default: 5)")
+    parser.add_argument("--top", type=int, metavar="N", help="labels each (default: 5)")
     parser.add_argument(
-        "--views", type=int, metavar="N", help="temporal views to average (default: the run's)"
+        "--views",
+        metavar="N",
+        help="temporal views to average; TxS with --submission (default: the run's)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line and file")
     parser.add_argument(
@@ -212,6 +237,15 @@ def _add_predict(commands: Commands) -> None:
         help="write the video with edge map, labels and scores drawn in: a .mp4 or .gif file, or "
         "a folder for many",
     )
+    group = parser.add_argument_group("a whole split, with --submission")
+    group.add_argument("--submission", metavar="FILE", help="write the answers here")
+    group.add_argument(
+        "--split", metavar="NAME", help="train, validation, test or all (default: test)"
+    )
+    group.add_argument("--batch-size", type=int, metavar="N", help="default: 8")
+    group.add_argument("--workers", type=int, metavar="N", help="default: 2")
+    group.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
+    add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run="predict")
 

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 DATA_HELP = (
     "the data set: a folder with a folder per class (DATA/<class>/clip.mp4, or "
-    "DATA/{train,validation,test}/<class>/clip.mp4), a CSV file with header path,label[,split], "
-    "or `motion`, a generated one (motion:train=800,size=64 sets its options)"
+    "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with header path,label[,split]; "
+    "a list without header (`path label`, `path,label` or `folder n_frames label`); jester:ROOT, "
+    "ssv2:ROOT or kinetics400:ROOT, as they are distributed; or `motion`, a generated one "
+    "(motion:train=800,size=64 sets its options). folder:, csv: and list: name the reader"
 )
 
 
@@ -36,8 +38,30 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_decoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--decoder",
+        default="auto",
+        metavar="NAME",
+        help="what decodes video files: pyav, or torchcodec if it is installed (the same frames); "
+        "auto is pyav (default: auto)",
+    )
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
+    group.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="force the layout that is recognised otherwise: 20bn, qualcomm or kaggle (jester); "
+        "20bn or qualcomm (ssv2); cvdf, classes or flat (kinetics400); classes or splits (a "
+        "folder); space, comma, semicolon, tab or frames (a list)",
+    )
+    group.add_argument(
+        "--label-names",
+        metavar="FILE",
+        help="one name a line, for labels that are numbers; the first is the name of 0",
+    )
     group.add_argument(
         "--validation-share",
         type=float,

@@ -9,6 +9,9 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,11 @@ from videorwkv.errors import UsageError
 if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.train.recipes import Recipe
+
+# Options of `train` that are the recipe's.
+_RECIPE_OPTIONS = (
+    "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"
+)  # fmt: skip
 
 
 def train(options: argparse.Namespace) -> int:
@@ -36,7 +44,8 @@ def train(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     best = "" if result.best_top1 is None else f", best validation top-1 {result.best_top1:.4f}"
-    print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}")
+    bad = f", {len(result.bad)} clips unreadable (log.jsonl lists them)" if result.bad else ""
+    print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}{bad}")
     if result.interrupted:
         again = [word for word in options.command_line if word != "--resume"]
         print(f"Go on with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
@@ -46,18 +55,13 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.progress import Progress
 
     from videorwkv.evaluate import evaluate as run_evaluate
     from videorwkv.train.checkpoint import load_run
 
     run = load_run(options.model)
-    manifest = load_data(options)
-    if options.split != "all":
-        manifest = manifest.split(options.split)
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("clips", total=len(manifest))
+    manifest = _split(options)
+    with _progress(len(manifest)) as on_batch:
         evaluation = run_evaluate(
             run,
             manifest,
@@ -67,9 +71,10 @@ def evaluate(options: argparse.Namespace) -> int:
             device=options.device,
             cache=options.cache,
             tube_mask_ratio=options.tube_mask,
-            on_batch=lambda done: progress.update(task, completed=done),
+            clip_timeout=options.clip_timeout,
+            on_batch=on_batch,
         )
-    out = Path(options.out or run.folder / f"evaluation-{options.split}")
+    out = Path(options.out or run.results(options.split))
     evaluation.save(out)
     if options.json:
         print(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
@@ -77,7 +82,8 @@ def evaluate(options: argparse.Namespace) -> int:
     Console().print(evaluation.table())
     print(evaluation.summary())
     for clip in evaluation.bad:
-        print(f"unreadable, counted as wrong: {clip.path}: {clip.reason}")
+        where = "" if clip.path in clip.reason else f"{clip.path}: "
+        print(f"unreadable, counted as wrong: {where}{clip.reason}")
     for text in evaluation.warnings[:5]:
         print(f"note: {text}")
     if len(evaluation.warnings) > 5:
@@ -89,12 +95,18 @@ def evaluate(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     from videorwkv.predict import iter_predictions, predictions_table
 
+    if options.submission is not None:
+        return _submit(options)
+    _refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
+    views = _views(options.views, crops="1") if options.views else None
+    if views is not None and views[1] > 1:
+        raise UsageError(f"--views {options.views}: crops are for --submission alone.")
     predictions = []
     for prediction in iter_predictions(
         options.sources,
         model=options.model,
-        top=options.top,
-        views=options.views,
+        top=5 if options.top is None else options.top,
+        views=None if views is None else views[0],
         device=options.device,
         save=options.save,
     ):
@@ -111,6 +123,54 @@ def predict(options: argparse.Namespace) -> int:
         if prediction.error:
             print(f"videorwkv: error: {' '.join(prediction.error.split())}", file=sys.stderr)
     return 1 if any(prediction.error for prediction in predictions) else 0
+
+
+# Options of `predict` that speak of a data set, and those that speak of single videos.
+_SUBMISSION_OPTIONS = (
+    *("split", "batch_size", "workers", "clip_timeout", "layout", "label_names", "flips"),
+    *("cache", "fold_by", "folds", "fold"),
+)
+_VIDEO_OPTIONS = ("top", "save", "json")
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from videorwkv.submission import predict_split
+
+    _refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
+    if len(options.sources) > 1:
+        raise UsageError(
+            f"--submission: one data set is wanted, got {len(options.sources)} "
+            f"({' '.join(options.sources[:3])})."
+        )
+    options.data, options.split = options.sources[0], options.split or "test"
+    manifest = _split(options)
+    with _progress(len(manifest)) as on_batch:
+        submission = predict_split(
+            options.model,
+            manifest,
+            options.submission,
+            views=_views(options.views, crops="1") if options.views else None,
+            batch_size=8 if options.batch_size is None else options.batch_size,
+            workers=2 if options.workers is None else options.workers,
+            clip_timeout=options.clip_timeout,
+            device=options.device,
+            cache=options.cache,
+            on_batch=on_batch,
+        )
+    print(submission.summary())
+    sys.stdout.flush()
+    for clip in submission.unreadable:
+        print(f"videorwkv: left out: {' '.join(clip.reason.split())}", file=sys.stderr)
+    for path in submission.missing[:5]:
+        print(f"videorwkv: left out: {path}: not on disk", file=sys.stderr)
+    if len(submission.missing) > 5:
+        more = len(submission.missing) - 5
+        print(
+            f"videorwkv: left out: {more} more that are not on disk; `videorwkv data check` lists "
+            "them",
+            file=sys.stderr,
+        )
+    return 0 if submission.is_complete else 1
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -157,8 +217,14 @@ def load_data(options: argparse.Namespace) -> Manifest:
     from videorwkv.data.manifest import load_manifest
 
     manifest = load_manifest(
-        options.data, validation_share=options.validation_share, flips=options.flips
+        options.data,
+        validation_share=options.validation_share,
+        flips=options.flips,
+        layout=options.layout,
+        label_names=options.label_names,
     )
+    # Not every command that reads a data set has a choice of decoders.
+    manifest = replace(manifest, decoder=getattr(options, "decoder", "auto"))
     given = [options.fold_by, options.folds, options.fold]
     if all(value is None for value in given):
         return manifest
@@ -173,8 +239,34 @@ def load_data(options: argparse.Namespace) -> Manifest:
     return all_folds[options.fold]
 
 
-def _views(text: str) -> tuple[int, int]:
-    clips, _, crops = text.partition("x")
+def _split(options: argparse.Namespace) -> Manifest:
+    """The rows of `--split`; `all` keeps every one."""
+    manifest = load_data(options)
+    return manifest if options.split == "all" else manifest.split(options.split)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal; what it gives is called with the number of clips done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("clips", total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """An option that would have no effect is a mistake."""
+    for name in names:
+        if getattr(options, name) not in (None, False):
+            raise UsageError(f"--{name.replace('_', '-')} {why}.")
+
+
+def _views(text: str, *, crops: str = "") -> tuple[int, int]:
+    """`2x3`, or `2` where `crops` says what it means."""
+    clips, _, crops = text.partition("x") if "x" in text else (text, "x", crops)
     if not (clips.isdecimal() and crops.isdecimal() and int(clips) and int(crops)):
         raise UsageError(f"--views {text!r}: wanted temporal x spatial views, such as 2x3.")
     return int(clips), int(crops)
@@ -194,7 +286,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         recipe = recipes.default(options.model or "lcr_tiny")
     assignments = [
         f"{name}={getattr(options, name)}"
-        for name in ("epochs", "steps", "batch_size", "lr", "seed", "workers", "precision")
+        for name in _RECIPE_OPTIONS
         if getattr(options, name) is not None
     ]
     return recipes.apply_overrides(recipe, [*assignments, *options.assignments])

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from videorwkv.data import Manifest, load_manifest
 from videorwkv.errors import UsageError
-from videorwkv.evaluate import Evaluation, evaluate
+from videorwkv.evaluate import evaluate
+from videorwkv.evaluation import Evaluation
 from videorwkv.files import write_atomic
 from videorwkv.plots import save_learning_curve
 from videorwkv.predict import Prediction, predict

@@ -52,8 +52,13 @@ class NonFiniteError(VideoRWKVError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of an error about an unknown `name`: the nearest allowed one, then all of them."""
+    """The end of an error about an unknown `name`: the nearest allowed one, then all of them.
+
+    Of more than 40 names, as data sets have labels, only the first are shown.
+    """
     allowed = list(names)
     near = difflib.get_close_matches(name, allowed, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Available: {', '.join(allowed) if allowed else 'none'}."
+    more = f", and {len(allowed) - 20} more" if len(allowed) > 40 else ""
+    shown = allowed[:20] if more else allowed
+    return f"{hint}Available: {', '.join(shown) if shown else 'none'}{more}."

@@ -30,3 +30,10 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def decimal(num_bytes: int) -> str:
+    """`1_500_000` -> `1.5 MB`."""
+    from rich.filesize import decimal as rich_decimal
+
+    return rich_decimal(num_bytes)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
-from videorwkv.evaluate import pick_device
 from videorwkv.models import LCR
+from videorwkv.scoring import pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Clip, Sampling, open_video

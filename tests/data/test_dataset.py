@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from videorwkv.data.transforms import Augmentation
 from videorwkv.edges import EdgeOptions, edge_map
 from videorwkv.errors import ConfigError
 from videorwkv.models.inputs import make_inputs
+from videorwkv.video import picture
 from videorwkv.video.sampling import Sampling
 from videorwkv.video.source import open_video
 from videorwkv.video.writer import write_video
@@ -183,6 +186,55 @@ def test_views(class_folder: Path, tmp_path: Path) -> None:
         assert np.array_equal(frames_VTHWC[4].numpy(), fit(second.frames_THWC, 32))
 
 
+@pytest.mark.parametrize("sampling", [SAMPLING, Sampling(num_frames=4, fps=5.0)])
+def test_all_views_come_from_one_pass_over_the_file(
+    class_folder: Path, monkeypatch: pytest.MonkeyPatch, sampling: Sampling
+) -> None:
+    manifest = load_manifest(class_folder)
+    with open_video(manifest.rows[0].path) as video:
+        times = video.times()
+    opened, converted = 0, 0
+    real_open, real_image = av.open, picture.ToImage.__call__
+
+    def counting_open(*arguments: object, **options: object) -> object:
+        nonlocal opened
+        opened += 1
+        return real_open(*arguments, **options)
+
+    def counting_image(self: picture.ToImage, image: av.VideoFrame, *rest: object) -> object:
+        nonlocal converted
+        converted += 1
+        return real_image(self, image, *rest)
+
+    monkeypatch.setattr(av, "open", counting_open)
+    monkeypatch.setattr(picture.ToImage, "__call__", counting_image)
+    opens = []
+    for views in ((1, 1), (3, 3)):
+        opened = converted = 0
+        get(ClipDataset(manifest, sampling=sampling, size=32, views=views), 0, 0)
+        chosen = [sampling.indices(times, view=v, num_views=views[0]) for v in range(views[0])]
+        assert converted == len(np.unique(chosen))
+        opens.append(opened)
+    assert opens[0] == opens[1] > 0
+
+
+@pytest.mark.parametrize(("width", "differ"), [(48, False), (49, False), (50, True)])
+def test_crops_of_a_nearly_square_video(
+    class_folder: Path, tmp_path: Path, width: int, differ: bool
+) -> None:
+    with open_video(load_manifest(class_folder).rows[0].path) as video:
+        clip_THWC = video.read_all().frames_THWC
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for t, frame_HWC in enumerate(np.concatenate([clip_THWC, clip_THWC], axis=2)[:, :, :width]):
+        cv2.imwrite(str(folder / f"{t:03}.png"), frame_HWC)
+    manifest = Manifest(name="w", rows=(Row(str(folder), "a"),), labels=("a",))
+    sample = get(ClipDataset(manifest, sampling=SAMPLING, size=48, views=(1, 3)), 0, 0)
+    crops = {view.numpy().tobytes() for view in sample.inputs.frames_BTHWC}
+    assert (len(crops) == 3) == differ
+    assert any("some are equal" in text for text in sample.warnings) != differ
+
+
 def test_views_of_a_short_and_square_video_are_noted(class_folder: Path, tmp_path: Path) -> None:
     manifest = load_manifest(class_folder)
     with open_video(manifest.rows[0].path) as video:
@@ -192,7 +244,7 @@ def test_views_of_a_short_and_square_video_are_noted(class_folder: Path, tmp_pat
     assert sample.inputs.frames_BTHWC.shape == (12, 4, 32, 32, 3)
     assert len(sample.warnings) == 2
     assert "too short for 4 temporal views" in sample.warnings[0]
-    assert "crops are equal" in sample.warnings[1]
+    assert "of its 3 crops some are equal" in sample.warnings[1]
 
 
 def test_equal_views_of_a_long_video_are_a_defect(

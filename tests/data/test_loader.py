@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from videorwkv.data.batch import Batch
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.dataset import ClipDataset
-from videorwkv.data.loader import Batch, Loader, make_loader
+from videorwkv.data.loader import Loader, make_loader
 from videorwkv.data.manifest import Manifest, Row, load_manifest
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, DataError
@@ -114,6 +115,27 @@ def test_bad_clips_are_counted(class_folder: Path, tmp_path: Path, workers: int)
     assert [(bad.index, bad.path) for bad in only_bad.bad] == [(2, "gone.mp4")]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pinned_batches(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    wanted = content(training())
+    pinned: list[int] = []
+
+    def pin_memory(self: torch.Tensor) -> torch.Tensor:
+        copied = self.clone()
+        pinned.append(copied.data_ptr())
+        return copied
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    batches = list(training(workers=workers, pin_memory=True))
+    assert content(batches) == wanted
+    for batch in batches:
+        assert batch.inputs is not None
+        tensors = (*batch.inputs, batch.labels, batch.indices)
+        assert {tensor.data_ptr() for tensor in tensors} <= set(pinned)
+    assert batches[0]._replace(inputs=None).pinned().inputs is None
+
+
 def test_warnings_reach_the_batch() -> None:
     dataset = motion(2, augmentation=None, views=(8, 1))
     batch: Batch = next(iter(make_loader(dataset, batch_size=2)))
@@ -137,18 +159,16 @@ def test_full_disk_ends_the_run_in_one_line(
         size=32,
         cache=FrameCache(str(tmp_path / "cache"), 32),
     )
-    message = ""
-    # Not pytest.raises: it keeps the traceback, and with it the loader and its workers.
-    try:
+    with pytest.raises(DataError, match="No space left") as caught:
         list(make_loader(dataset, batch_size=2, workers=workers))
-    except DataError as error:
-        message = str(error)
-    assert "No space left" in message
-    assert "\n" not in message
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_arguments() -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         make_loader(motion(), batch_size=0)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="pin_memory is for a GPU"):
+            make_loader(motion(), batch_size=4, pin_memory=True)
     with pytest.raises(DataError, match="11 clips give no full batch of 12"):
         make_loader(motion(), batch_size=12, drop_last=True)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import re
+import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from videorwkv.data.manifest import Manifest, Row, load_manifest, make_manifest, read_flip_table
+from videorwkv.data.folds import folds
+from videorwkv.data.manifest import Manifest, Row, hold_out, load_manifest, make_manifest
 from videorwkv.errors import ManifestError, UsageError
 
 
@@ -99,7 +101,7 @@ def test_missing_and_empty_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Did you mean 'folder'"):
         load_manifest("foldr:/data")
     with pytest.raises(UsageError, match=r"a data set is a folder"):
-        load_manifest(tmp_path / "wave" / "1.txt")
+        load_manifest(touch(tmp_path, "wave/1.bin") / "wave" / "1.bin")
 
 
 def test_csv(class_folder: Path, tmp_path: Path) -> None:
@@ -120,6 +122,11 @@ def test_csv(class_folder: Path, tmp_path: Path) -> None:
         assert len(video.times()) == 20
 
 
+def test_csv_with_semicolons_as_german_spreadsheets_write_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "l.csv", 'path;label;split\n"a;b.mp4";wave, slowly;train\n')
+    assert load_manifest(path).rows == (Row(str(tmp_path / "a;b.mp4"), "wave, slowly", "train", 2),)
+
+
 def test_csv_without_split(tmp_path: Path) -> None:
     path = write(tmp_path / "l.csv", "label,path\n" + "".join(f"x,{n}.mp4\n" for n in range(10)))
     assert load_manifest(path).summary().splitlines()[0] == (
@@ -130,8 +137,7 @@ def test_csv_without_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.mp4,wave\nb.mp4,nod\n", r":1: no column 'path', 'label'"),
-        ("path;label\na.mp4;wave\n", r":1: no column 'path', 'label'.*comma-separated"),
+        ("file,class\na.mp4,wave\n", r":1: no column 'path', 'label'"),
         ("path,label\na.mp4,wave\nb, c.mp4,nod\n", r":3: 3 fields, but the header has 2.*quotes"),
         ("path,label\na.mp4\n", r":2: 1 fields"),
         ("path,label\na.mp4,\n", r":2: the label is empty"),
@@ -153,7 +159,7 @@ def test_csv_errors_name_the_line(tmp_path: Path, text: str, message: str) -> No
 
 def test_csv_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_bytes(b"path,label\n\xff\xfe\x00\n")
-    with pytest.raises(ManifestError, match=r"not UTF-8"):
+    with pytest.raises(ManifestError, match=r"bad\.csv:2: not UTF-8"):
         load_manifest(tmp_path / "bad.csv")
 
 
@@ -173,38 +179,80 @@ def test_unknown_label_and_split(class_folder: Path) -> None:
         manifest.split("test")
 
 
-LABELS = ("left", "right", "up")
+def listed(count: int = 6) -> Manifest:
+    """As an official data set: every third clip is not on disk."""
+    rows = [Row(f"/d/{n % 2}/{n}.mp4", f"c{n % 2}", "train" if n < 4 else "test", n + 1)
+            for n in range(count)]  # fmt: skip
+    return replace(
+        make_manifest("m", [row for n, row in enumerate(rows) if n % 3], root="/d"),
+        missing=tuple(rows[::3]),
+        official={"c0": 7, "c1": 8},
+    )
 
 
-def test_flip_table(tmp_path: Path) -> None:
-    path = write(tmp_path / "flips.csv", "label,flipped\nleft,right\n")
-    table = read_flip_table(path, LABELS)
-    assert table == {"left": "right", "right": "left", "up": "up"}
-    both = write(tmp_path / "both.csv", "label,flipped\nleft,right\nright,left\nup,up\n")
-    assert read_flip_table(both, LABELS) == table
-    data = write(tmp_path / "d.csv", "path,label\na,left\nb,right\nc,up\n")
-    assert load_manifest(data, flips=path).flips == table
+def test_missing_clips_are_counted_and_carried() -> None:
+    manifest = listed()
+    assert manifest.summary().splitlines() == [
+        "m: 4 clips, 2 classes, train 2 of 4 listed, test 2",
+        "note: 2 listed clips are not on disk; the first: /d/0/0.mp4",
+    ]
+    assert [row.line for row in manifest.split("train").missing] == [1, 4]
+    assert manifest.split("test").missing == ()
+    by_class = manifest.split_by(lambda row: "test" if row.label == "c1" else "train")
+    assert [row.line for row in by_class.split("test").missing] == [4]
+    more = manifest.with_labels(("c0", "c1", "c2"))
+    assert (more.missing, more.official) == (manifest.missing, manifest.official)
+    assert pickle.loads(pickle.dumps(manifest)) == manifest
+    # What is not on disk is not part of what was trained on.
+    assert replace(manifest, missing=()).digest == manifest.digest
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("label,flipped\nleft,rigth\n", ":2: unknown label 'rigth'. Did you mean 'right'"),
-        ("label,flipped\nleft,right\nleft,up\n", ":3: 'left' becomes 'up' here and 'right' above"),
-        ("label,flipped\nleft,right\nright,up\n", ":3: 'right' becomes 'up' here and 'left' above"),
-        ("from,to\nleft,right\n", ":1: no column 'label', 'flipped'"),
-    ],
-)
-def test_wrong_flip_table(tmp_path: Path, text: str, message: str) -> None:
-    path = write(tmp_path / "flips.csv", text)
-    with pytest.raises(ManifestError, match=re.escape(message)):
-        read_flip_table(path, LABELS)
+def test_missing_clips_are_not_held_out() -> None:
+    manifest = hold_out(listed().split_by(lambda row: ""), 0.5)
+    assert manifest.splits == ("train", "validation")
+    assert {row.split for row in manifest.missing} == {""}
+    assert "no split" not in manifest.summary().splitlines()[0]
 
 
-def test_flips_are_checked_where_given_directly() -> None:
-    rows = (Row("a", "left"), Row("b", "right"))
-    labels = ("left", "right")
-    with pytest.raises(ManifestError, match="mirroring twice"):
-        Manifest(name="m", rows=rows, labels=labels, flips={"left": "right", "right": "right"})
-    with pytest.raises(ManifestError, match="odd: right"):
-        Manifest(name="m", rows=rows, labels=labels, flips={"left": "left"})
+def test_a_split_that_is_only_listed() -> None:
+    manifest = listed()
+    manifest = replace(manifest, rows=manifest.split("test").rows)
+    with pytest.raises(UsageError, match=r"split 'train': none of its 2 listed clips.*/d/0/0\.mp4"):
+        manifest.split("train")
+
+
+def test_folds_of_missing_clips() -> None:
+    first, second = folds(listed(), r"^(\d)/", "0,1")
+    assert [row.line for row in first.split("test").missing] == [1]
+    assert [row.line for row in second.split("test").missing] == [4]
+
+
+def test_relative_paths() -> None:
+    manifest = make_manifest("m", [Row("/d/a/b.mp4", "x"), Row("/da/c.mp4", "x")], root="/d")
+    assert [manifest.relative_path(row) for row in manifest.rows] == ["a/b.mp4", "/da/c.mp4"]
+    assert replace(manifest, root="/").relative_path(manifest.rows[0]) == "d/a/b.mp4"
+    assert replace(manifest, root="").relative_path(manifest.rows[0]) == "/d/a/b.mp4"
+
+
+def test_the_digest_does_not_change_between_versions() -> None:
+    # Runs keep it: another one would refuse to resume them.
+    rows = [Row("/d/a/b.mp4", "x", "train"), Row("/e/c.mp4", None, "test")]
+    assert make_manifest("m", rows, root="/d").digest == "7b68f93796ba"
+
+
+def test_layouts_of_folders_and_options_that_do_not_fit(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1.mp4", "test/1.mp4")
+    with pytest.raises(ManifestError, match="no clip in its 2 folders"):
+        load_manifest(tmp_path)
+    assert load_manifest(tmp_path, layout="classes").labels == ("test", "train")
+    touch(tmp_path, "bus/1.mp4")
+    with pytest.raises(ManifestError, match=r"bus: no split is called so"):
+        load_manifest(tmp_path, layout="splits")
+    with pytest.raises(UsageError, match=r"folder: unknown layout 'kaggle'.*classes, splits"):
+        load_manifest(tmp_path, layout="kaggle")
+    with pytest.raises(UsageError, match=r"motion is generated and has none"):
+        load_manifest("motion:train=4", layout="kaggle")
+    with pytest.raises(UsageError, match=r"csv: unknown layout 'comma'. Available: none"):
+        load_manifest(write(tmp_path / "l.csv", "path,label\na.mp4,x\n"), layout="comma")
+    with pytest.raises(UsageError, match=r"a CSV file is wanted"):
+        load_manifest(f"csv:{tmp_path}")

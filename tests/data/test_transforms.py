@@ -5,39 +5,43 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from videorwkv.data.transforms import Augmentation, Box, crop_views, erase
+from videorwkv.data.transforms import Augmentation, Box, Draw, crop_views, erase
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models.inputs import fit
+from videorwkv.models.inputs import fit, fit_image
 
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
+def augmented(
+    augmentation: Augmentation, frames_THWC: np.ndarray, seed: int, size: int, **options: bool
+) -> tuple[np.ndarray, Draw]:
+    draw = augmentation.draw(np.random.default_rng(seed), size, **options)
+    return draw.finish(np.stack([draw.crop(image_HWC) for image_HWC in frames_THWC])), draw
+
+
 def test_off_is_the_centred_square() -> None:
     frames_THWC = noise(3, 40, 60, 3)
-    result = Augmentation.off().apply(frames_THWC, np.random.default_rng(1), 24, may_flip=True)
-    assert np.array_equal(result.frames_THWC, fit(frames_THWC, 24))
-    assert not result.flipped
-    assert result.erased is None
+    result_THWC, draw = augmented(Augmentation.off(), frames_THWC, 1, 24, may_flip=True)
+    assert np.array_equal(result_THWC, fit(frames_THWC, 24))
+    assert not draw.flipped
+    assert draw.erased is None
 
 
 def test_one_draw_for_all_frames() -> None:
     still_THWC = np.repeat(noise(1, 40, 60, 3), 5, axis=0)
     augmentation = Augmentation(erase_probability=1, flip_probability=0.5)
     for seed in range(20):
-        result = augmentation.apply(still_THWC, np.random.default_rng(seed), 24, may_flip=True)
-        assert (result.frames_THWC == result.frames_THWC[0]).all()
-        assert result.frames_THWC.shape == (5, 24, 24, 3)
+        result_THWC, _ = augmented(augmentation, still_THWC, seed, 24, may_flip=True)
+        assert (result_THWC == result_THWC[0]).all()
+        assert result_THWC.shape == (5, 24, 24, 3)
 
 
 def test_draws_differ_by_seed_and_leave_the_source_alone() -> None:
     frames_THWC = noise(2, 40, 60, 3)
     before = frames_THWC.copy()
-    made = [
-        Augmentation().apply(frames_THWC, np.random.default_rng(seed), 24).frames_THWC
-        for seed in (0, 0, 1)
-    ]
+    made = [augmented(Augmentation(), frames_THWC, seed, 24)[0] for seed in (0, 0, 1)]
     assert np.array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
     assert np.array_equal(frames_THWC, before)
@@ -46,20 +50,19 @@ def test_draws_differ_by_seed_and_leave_the_source_alone() -> None:
 def test_flip_mirrors() -> None:
     frames_THWC = noise(2, 24, 24, 3)
     always = replace(Augmentation.off(), flip_probability=1.0)
-    result = always.apply(frames_THWC, np.random.default_rng(0), 24, may_flip=True)
-    assert result.flipped
-    assert np.array_equal(result.frames_THWC, frames_THWC[:, :, ::-1])
-    forbidden = always.apply(frames_THWC, np.random.default_rng(0), 24, may_flip=False)
+    mirrored_THWC, draw = augmented(always, frames_THWC, 0, 24, may_flip=True)
+    assert draw.flipped
+    assert np.array_equal(mirrored_THWC, frames_THWC[:, :, ::-1])
+    kept_THWC, forbidden = augmented(always, frames_THWC, 0, 24, may_flip=False)
     assert not forbidden.flipped
-    assert np.array_equal(forbidden.frames_THWC, frames_THWC)
+    assert np.array_equal(kept_THWC, frames_THWC)
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 def test_colour_does_what_it_says(name: str) -> None:
     frames_THWC = noise(2, 24, 24, 3) // 4 + 96
     jitter = replace(Augmentation.off(), **{name: 0.5})
-    rng = np.random.default_rng(3)
-    out_THWC = jitter.apply(frames_THWC, rng, 24).frames_THWC.astype(float)
+    out_THWC = augmented(jitter, frames_THWC, 3, 24)[0].astype(float)
     # Crop first, then the three factors in this order.
     again = np.random.default_rng(3)
     again.uniform(size=22)
@@ -90,9 +93,8 @@ def test_erase() -> None:
 
 def test_erased_box_lies_inside() -> None:
     augmentation = Augmentation(erase_probability=1, erase_area=(0.02, 0.9))
-    frames_THWC = noise(1, 30, 30, 3)
     for seed in range(50):
-        box = augmentation.apply(frames_THWC, np.random.default_rng(seed), 30).erased
+        box = augmentation.draw(np.random.default_rng(seed), 30).erased
         assert box is not None
         assert 0 <= box.top < box.bottom <= 30
         assert 0 <= box.left < box.right <= 30
@@ -100,24 +102,23 @@ def test_erased_box_lies_inside() -> None:
 
 @pytest.mark.parametrize("shape", [(30, 50), (50, 30)])
 def test_crop_views(shape: tuple[int, int]) -> None:
-    frames_THWC = noise(2, *shape, 3)
-    views = crop_views(frames_THWC, 30, 3)
-    first, middle, last = views
+    image_HWC = noise(*shape, 3)
+    first, middle, last = crop_views(image_HWC, 30, 3).reshape(3, 30, 30, 3)
     if shape[0] < shape[1]:
-        assert np.array_equal(first, frames_THWC[:, :, :30])
-        assert np.array_equal(last, frames_THWC[:, :, 20:])
+        assert np.array_equal(first, image_HWC[:, :30])
+        assert np.array_equal(last, image_HWC[:, 20:])
     else:
-        assert np.array_equal(first, frames_THWC[:, :30])
-        assert np.array_equal(last, frames_THWC[:, 20:])
-    assert np.array_equal(middle, fit(frames_THWC, 30))
-    assert np.array_equal(crop_views(frames_THWC, 30, 1)[0], middle)
+        assert np.array_equal(first, image_HWC[:30])
+        assert np.array_equal(last, image_HWC[20:])
+    assert np.array_equal(middle, fit_image(image_HWC, 30))
+    assert np.array_equal(crop_views(image_HWC, 30, 1), middle)
     with pytest.raises(UsageError, match="at least 1"):
-        crop_views(frames_THWC, 30, 0)
+        crop_views(image_HWC, 30, 0)
 
 
 def test_very_long_frames_can_be_cropped() -> None:
-    result = Augmentation().apply(noise(1, 4, 400, 3), np.random.default_rng(0), 16)
-    assert result.frames_THWC.shape == (1, 16, 16, 3)
+    result_THWC, _ = augmented(Augmentation(), noise(1, 4, 400, 3), 0, 16)
+    assert result_THWC.shape == (1, 16, 16, 3)
 
 
 def test_speed_stays_in_its_range() -> None:

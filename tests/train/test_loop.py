@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from videorwkv.data import Manifest, Row
+from videorwkv.data import Row
 from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from videorwkv.models import LCR, lcr
 from videorwkv.models import weights as model_weights
@@ -68,6 +68,15 @@ def test_resumed_run_ends_with_the_same_weights(tmp_path: Path, changes: dict[st
     assert steps == list(range(1, 9))
     checks = [e["step"] for e in read_log(parts / "log.jsonl") if e["kind"] == "validation"]
     assert checks == [3, 6, 8]
+
+
+def test_the_number_of_workers_changes_no_weight_nor_does_a_resume(tmp_path: Path) -> None:
+    whole = tiny.trained(tmp_path / "whole", steps=7, eval_every=7)
+    parts = tmp_path / "parts"
+    recipe = tiny.recipe(steps=7, eval_every=7, workers=2)
+    train(recipe, tiny.manifest(), parts, quiet=True, on_step=stop_at(3))
+    train(replace(recipe, workers=1), tiny.manifest(), parts, quiet=True, resume=True)
+    assert equal(weights(parts), weights(whole))
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
@@ -203,26 +212,6 @@ def test_no_training_clips(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="at least two classes"):
         train(tiny.recipe(), one, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
-
-
-def test_bad_clips_are_counted_and_named_once(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    rows = [
-        Row(str(tiny.write_clip(tmp_path / f"{label}{n}.mp4")), label, "train")
-        for label in "ab"
-        for n in range(2)
-    ]
-    (tmp_path / "broken.mp4").write_text("this is text")
-    rows.append(Row(str(tmp_path / "broken.mp4"), "a", "train"))
-    manifest = Manifest(name="own", rows=tuple(rows), labels=("a", "b"))
-    result = train(tiny.recipe(steps=3, batch_size=5), manifest, tmp_path / "run")
-    assert list(result.bad) == [str(tmp_path / "broken.mp4")]
-    logged = [e for e in read_log(tmp_path / "run/log.jsonl") if e["kind"] == "bad_clip"]
-    assert [e["path"] for e in logged] == list(result.bad)
-    shown = capfd.readouterr().err
-    assert shown.count("skipped:") == 1
-    assert "1 clip could not be read, so training skipped them" in shown
 
 
 def test_full_disk_in_the_middle_leaves_a_run_that_resumes(

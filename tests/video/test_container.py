@@ -65,27 +65,6 @@ def test_reading_agrees_with_iterating(make_video: MakeVideo, kind: str) -> None
         np.testing.assert_allclose(clip.times, video.times()[indices])
 
 
-def test_a_far_frame_is_reached_by_seeking(
-    make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from videorwkv.video.decoding import Decoding
-
-    options = {"g": "15", "x264-params": "scenecut=0"}
-    video = open_video(make_video("clip.mp4", 70, options=options))
-    seen: list[int] = []
-    pictures = Decoding.pictures
-
-    def spy(self, wanted=None):
-        for pts, picture in pictures(self, wanted):
-            seen.append(pts)
-            yield pts, picture
-
-    monkeypatch.setattr(Decoding, "pictures", spy)
-    clip = video.read([62, 64])
-    assert numbers_of(clip.frames_THWC) == [62, 64]
-    assert len(seen) <= 12
-
-
 def test_times_of_a_constant_rate(make_video: MakeVideo) -> None:
     times = open_video(make_video(num_frames=25, fps=10)).times()
     assert times.dtype == np.float64

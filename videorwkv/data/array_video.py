@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.video.base import Images, Video, resize_short_side
+from videorwkv.video.base import Images, Transform, Video
 from videorwkv.video.clip import Frame
 
 
@@ -44,7 +44,6 @@ class ArrayVideo(Video):
     def _rescan(self) -> NDArray[np.float64]:
         return self._known
 
-    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images:
-        images = (np.asarray(self._frames_THWC[index]) for index in indices)
-        resized = (resize_short_side(image_HWC, short_side) for image_HWC in images)
-        return dict(zip(indices.tolist(), resized, strict=True))
+    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images:
+        places = indices.tolist()
+        return {place: transform(np.asarray(self._frames_THWC[place])) for place in places}

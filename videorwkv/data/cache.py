@@ -1,24 +1,27 @@
-"""Decoded clips on disk: a video is decoded once, later epochs only map its frames.
-
-T frames, H height, W width, C = 3 (RGB).
-"""
+"""Decoded clips on disk: a video is decoded once, later epochs only read its shrunk frames."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-import numpy as np
+from videorwkv.data.cache_stores import STORES, SUFFIXES, damaged, open_frames, write_frames
+from videorwkv.errors import ConfigError, DataError, DecodeError, did_you_mean
+from videorwkv.video.base import Video
 
-from videorwkv.data.array_video import ArrayVideo
-from videorwkv.errors import ConfigError, DataError, DecodeError
-from videorwkv.video.base import Video, resize_short_side
+# In the folder: how `auto` stores what is not there yet.
+SETTINGS = "cache.json"
+# At this quality a JPEG changes fewer edges than shrinking the frame did (runs/cache.sh).
+QUALITY = 90
+# A file that nobody has written to for so many seconds belongs to a process that was killed.
+STALE = 3600
 
 
 @dataclass(frozen=True)
@@ -26,47 +29,61 @@ class FrameCache:
     """A folder of decoded clips; several processes may share it.
 
     An entry is named after the clip's path, size and time of change, so a clip that is replaced is
-    decoded again. Entries of clips that are gone stay: delete the folder to get the space back.
+    decoded again. An entry says itself how it is stored, so entries of several kinds may lie side
+    by side. Entries of clips that are gone stay: delete the folder to get the space back.
 
     Args:
         folder: made on first use.
-        short_side: frames are stored with their shorter side at this many pixels; somewhat more
-            than the model's size leaves room for crops.
+        short_side: frames are stored with their shorter side at this many pixels at most; somewhat
+            more than the model's size leaves room for crops.
+        store: how new entries are stored, `raw` or `jpeg` (see `cache_stores`); `auto` goes on as
+            the folder began, with `raw` in a new one.
+        quality: of JPEG images, 1 to 100.
     """
 
     folder: str
     short_side: int
+    store: str = "auto"
+    quality: int = QUALITY
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
             raise ConfigError(f"FrameCache: short_side ({self.short_side}) must be at least 1.")
+        if self.store not in ("auto", *STORES):
+            raise ConfigError(
+                f"FrameCache: unknown store {self.store!r}. "
+                f"{did_you_mean(self.store, ('auto', *STORES))}"
+            )
+        if not 1 <= self.quality <= 100:
+            raise ConfigError(f"FrameCache: quality ({self.quality}) must lie in [1, 100].")
+
+    @classmethod
+    def for_images(cls, folder: str | Path, image_size: int, **options: Any) -> FrameCache:
+        """The cache of models that take `image_size` pixels: a quarter more, for crops."""
+        return cls(str(folder), image_size * 5 // 4, **options)
 
     def open(self, path: str, open_source: Callable[[], Video]) -> Video:
         """The clip at `path`: from the folder, or decoded by `open_source()` and stored first.
 
         Raises:
             DecodeError: the clip can't be read.
-            DataError: the folder can't be written to, or the disk is full.
+            DataError: the folder can't be written to, the disk is full, or the entry is damaged;
+                reading frames may raise it too.
         """
-        entry = Path(self.folder) / self._name(path)
-        about = entry.with_suffix(".json")
-        if not about.exists():
-            with open_source() as video:
-                self._store(video, entry.with_suffix(".rgb"), about)
+        entry = self.entry(path)
+        self._fill(entry, open_source)
         try:
-            known = json.loads(about.read_text(encoding="utf-8"))
-            frames_THWC = np.memmap(
-                entry.with_suffix(".rgb"), np.uint8, mode="r", shape=tuple(known["shape"])
-            )
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"Cache entry {about} can't be read ({error}). Delete {entry.name}.* in that "
-                "folder; the clip is then decoded again."
-            ) from error
-        times = np.array(known["times"], np.float64)
-        return ArrayVideo(path, frames_THWC, times, tuple(known["warnings"]))
+            about = json.loads(entry.read_text(encoding="utf-8"))
+            return open_frames(path, entry, about)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise damaged(entry, error) from error
 
-    def _name(self, path: str) -> str:
+    def fill(self, path: str, open_source: Callable[[], Video]) -> None:
+        """Make sure that the clip is there; errors as in `open`."""
+        self._fill(self.entry(path), open_source)
+
+    def entry(self, path: str) -> Path:
+        """The file that stands once the clip at `path` is stored; `DecodeError` if that is gone."""
         place = Path(path)
         try:
             # A clip may be a folder of frames: any change in it counts.
@@ -75,50 +92,83 @@ class FrameCache:
         except OSError as error:
             raise DecodeError(f"{path}: can't be read ({error.strerror}).") from error
         key = repr((str(place.absolute()), stats, self.short_side))
-        return hashlib.sha256(key.encode()).hexdigest()[:24]
+        return Path(self.folder) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
-    def _store(self, video: Video, frames: Path, about: Path) -> None:
-        times: list[float] = []
-        shape: tuple[int, ...] = ()
+    def settings(self) -> tuple[str, int] | None:
+        """Store and quality that the folder was begun with, if it says so; or `DataError`."""
+        path = Path(self.folder) / SETTINGS
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            store, quality = known["store"], int(known["quality"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} can't be read ({error}). Delete it; the entries beside it stay valid."
+            ) from error
+        if store not in STORES:
+            raise DataError(f"{path}: unknown store {store!r}. {did_you_mean(store, STORES)}")
+        return store, quality
 
-        def write_frames(file: IO[bytes]) -> None:
-            nonlocal shape
-            # One frame at a time: an hour of video must not lie in memory.
-            for frame in video:
-                image_HWC = resize_short_side(frame.image_HWC, self.short_side)
-                file.write(np.ascontiguousarray(image_HWC).data)
-                shape = image_HWC.shape
-                times.append(frame.time)
+    def settled(self) -> tuple[str, int]:
+        """Store and quality of new entries."""
+        if self.store != "auto":
+            return self.store, self.quality
+        return self.settings() or ("raw", self.quality)
 
-        def write_about(file: IO[bytes]) -> None:
-            known = {
-                "source": video.name,
-                "shape": [len(times), *shape],
-                "times": times,
-                "warnings": list(video.warnings),
-            }
-            file.write(json.dumps(known).encode())
+    def settle(self) -> None:
+        """Let `auto` store as this cache does from now on; removes what killed processes left."""
+        store, quality = self.settled()
+        folder = Path(self.folder)
+        content = json.dumps({"store": store, "quality": quality}).encode()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(".*.part"):
+                if time.time() - left.stat().st_mtime > STALE:
+                    left.unlink()
+            _write(folder / SETTINGS, lambda file: file.write(content))
+        except OSError as error:
+            raise self._unwritable(SETTINGS, error) from error
+
+    def _fill(self, entry: Path, open_source: Callable[[], Video]) -> None:
+        if entry.exists():
+            return
+        with open_source() as video:
+            self._store(video, entry)
+
+    def _store(self, video: Video, entry: Path) -> None:
+        store, quality = self.settled()
+        about: dict[str, Any] = {}
+
+        def write(file: IO[bytes]) -> None:
+            about.update(
+                write_frames(file, video, store=store, short_side=self.short_side, quality=quality)
+            )
 
         try:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            _write(frames, write_frames)
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            _write(entry.with_suffix(SUFFIXES[store]), write)
+            about.update(source=video.name, warnings=list(video.warnings))
+            content = json.dumps(about).encode()
             # Last: an entry counts once this file stands.
-            _write(about, write_about)
+            _write(entry, lambda file: file.write(content))
         except OSError as error:
-            raise DataError(
-                f"Cache {self.folder}: the frames of {video.name} can't be written "
-                f"({error.strerror or error}). Free some space, take another folder, or go on "
-                "without a cache."
-            ) from error
+            raise self._unwritable(f"the frames of {video.name}", error) from error
+
+    def _unwritable(self, what: str, error: OSError) -> DataError:
+        return DataError(
+            f"Cache {self.folder}: {what} can't be written ({error.strerror or error}). Free some "
+            "space, take another folder, or go on without a cache."
+        )
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """All of the file or nothing: written beside its place, then renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    # Not `tempfile`: its files are their owner's alone, and a cache may serve several users.
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with unfinished.open("xb") as file:
             write(file)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.transforms import Augmentation, crop_views, erase
+from videorwkv.data.transforms import Augmentation, Draw, crop_views, erase
 from videorwkv.edges import EdgeOptions, edge_map
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
 from videorwkv.models.inputs import Inputs
-from videorwkv.video.base import Video
+from videorwkv.video.base import Transform, Video
 from videorwkv.video.clip import Clip
 from videorwkv.video.sampling import Sampling
 
@@ -48,7 +48,21 @@ class BadClip:
     reason: str
 
 
-class ClipDataset(Dataset[Sample | BadClip]):
+class Drawn(NamedTuple):
+    """What chance has decided for one clip.
+
+    Args:
+        sampling: which frames, the speed of this clip included.
+        places: draws the places in time; None takes the fixed ones.
+        draw: what is done to the frames; None in evaluation.
+    """
+
+    sampling: Sampling
+    places: np.random.Generator | None = None
+    draw: Draw | None = None
+
+
+class ClipDataset:
     """The clips of a manifest, each a pure function of (seed, epoch, index).
 
     Args:
@@ -100,69 +114,90 @@ class ClipDataset(Dataset[Sample | BadClip]):
     def __len__(self) -> int:
         return len(self.manifest.rows) * self.repeats
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Of a sample's edge maps: (T, H, W), with views (V, T, H, W)."""
+        shape = (self.sampling.num_frames, self.size, self.size)
+        return shape if self.views == (1, 1) else (self.views[0] * self.views[1], *shape)
+
+    def locate(self, index: int) -> tuple[int, Row]:
+        """Which row of the manifest an index shows."""
+        row_index = index % len(self.manifest.rows)
+        return row_index, self.manifest.rows[row_index]
+
     def __getitem__(self, key: tuple[int, int]) -> Sample | BadClip:
         """The clip of (epoch, index), or why it can't be read.
 
         Raises:
             DataError: the data set as a whole can't be used (a full disk under the cache, say).
         """
-        epoch, index = key
-        row_index = index % len(self.manifest.rows)
-        row = self.manifest.rows[row_index]
+        row_index, row = self.locate(key[1])
         try:
-            with self._open(row) as video:
-                if self.augmentation is None:
+            with self.open(row) as video:
+                drawn = self.draw(key)
+                if drawn.draw is None:
                     return self._evaluation_sample(video, row, row_index)
-                rng = np.random.default_rng([self.seed, epoch, index])
-                return self._training_sample(video, row, row_index, self.augmentation, rng)
+                return self._training_sample(video, row, row_index, drawn, drawn.draw)
         except DataError:
             raise
         except VideoRWKVError as error:
             return BadClip(row_index, row.path, str(error))
 
-    def _open(self, row: Row) -> Video:
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """Everything random of (epoch, index)."""
+        if self.augmentation is None:
+            return Drawn(self.sampling)
+        rng = np.random.default_rng([self.seed, *key])
+        speed = self.augmentation.draw_speed(rng)
+        fps = None if self.sampling.fps is None else self.sampling.fps * speed
+        # A generator of its own for the places in time: a file that turns out shorter than it
+        # announces is drawn from twice.
+        places = rng.spawn(1)[0]
+        draw = self.augmentation.draw(rng, self.size, may_flip=self.manifest.flips is not None)
+        return Drawn(replace(self.sampling, fps=fps), places, draw)
+
+    def open(self, row: Row) -> Video:
+        """The row's video, from the cache if there is one; `DecodeError` if it can't be read."""
         # Generated clips have no file to keep.
         if self.cache is None or self.manifest.opener is not None:
             return self.manifest.open(row)
         return self.cache.open(row.path, lambda: self.manifest.open(row))
 
     def _training_sample(
-        self,
-        video: Video,
-        row: Row,
-        index: int,
-        augmentation: Augmentation,
-        rng: np.random.Generator,
+        self, video: Video, row: Row, index: int, drawn: Drawn, draw: Draw
     ) -> Sample:
-        speed = augmentation.draw_speed(rng)
-        rate = None if self.sampling.fps is None else self.sampling.fps * speed
-        # A generator of its own for the places in time: a file that turns out shorter than it
-        # announces is drawn from twice.
-        clip = video.sample(self.sampling.num_frames, fps=rate, rng=rng.spawn(1)[0])
-        flips = self.manifest.flips
-        frames_THWC, flipped, erased = augmentation.apply(
-            clip.frames_THWC, rng, self.size, may_flip=flips is not None
+        sampling = drawn.sampling
+        clip = video.sample(
+            sampling.num_frames, fps=sampling.fps, rng=drawn.places, transform=draw.crop
         )
+        frames_THWC = draw.finish(clip.frames_THWC)
         edges_THW = edge_map(frames_THWC, self.edges, self.edge_options)
-        if erased is not None:
-            erase(frames_THWC, edges_THW, erased)
+        if draw.erased is not None:
+            erase(frames_THWC, edges_THW, draw.erased)
         label = row.label
-        if flipped and flips is not None and label is not None:
+        flips = self.manifest.flips
+        if draw.flipped and flips is not None and label is not None:
             label = flips[label]
         inputs = Inputs(_tensor(frames_THWC), _tensor(edges_THW))
         return Sample(inputs, self.manifest.label_index(label), index, clip.warnings)
 
     def _evaluation_sample(self, video: Video, row: Row, index: int) -> Sample:
         clips, crops = self.views
-        clip, chosen_VT, repeated = self._read_views(video, clips)
+        shapes: set[tuple[int, ...]] = set()
+
+        def crop(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            shapes.add(image_HWC.shape[:2])
+            return crop_views(image_HWC, self.size, crops)
+
+        clip, chosen_VT, repeated = self._read_views(video, clips, crop)
         warnings = clip.warnings
         if repeated:
             warnings += (f"{video.name}: too short for {clips} temporal views; some are equal",)
-        height, width = clip.frames_THWC.shape[1:3]
-        if crops > 1 and height == width:
-            warnings += (f"{video.name}: square frames, so its {crops} crops are equal",)
+        if any(abs(height - width) < crops - 1 for height, width in shapes):
+            warnings += (f"{video.name}: square or nearly so: of its {crops} crops some are equal",)
         # Every decoded frame is cropped and its edges are found once, however many views share it.
-        crops_VNHWC = crop_views(clip.frames_THWC, self.size, crops)
+        crops_NVHWC = clip.frames_THWC.reshape(-1, crops, self.size, self.size, 3)
+        crops_VNHWC = crops_NVHWC.swapaxes(0, 1)
         edges_VNHW = np.stack(
             [edge_map(f_NHWC, self.edges, self.edge_options) for f_NHWC in crops_VNHWC]
         )
@@ -174,16 +209,18 @@ class ClipDataset(Dataset[Sample | BadClip]):
         inputs = Inputs(_tensor(frames_VTHWC), _tensor(edges_VTHW))
         return Sample(inputs, self.manifest.label_index(row.label), index, warnings)
 
-    def _read_views(self, video: Video, clips: int) -> tuple[Clip, NDArray[np.int64], bool]:
-        """The frames of all temporal views, decoded once; each view's places [V, T] among them;
-        and whether the video is too short for the views to differ."""
+    def _read_views(
+        self, video: Video, clips: int, crop: Transform
+    ) -> tuple[Clip, NDArray[np.int64], bool]:
+        """The cropped frames of all temporal views, decoded once; each view's places [V, T] among
+        them; and whether the video is too short for the views to differ."""
         while True:
             times = video.times()
             views_VT = np.stack(
                 [self.sampling.indices(times, view=v, num_views=clips) for v in range(clips)]
             )
             needed, places = np.unique(views_VT, return_inverse=True)
-            clip = video.read(needed.tolist())
+            clip = video.read(needed.tolist(), transform=crop)
             # A file may turn out to hold fewer frames than it announced; then choose among those.
             if len(video.times()) == len(times):
                 break

@@ -40,7 +40,7 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
 
     number_of: dict[Row, int] = {}
     seen = set()
-    for row in manifest.rows:
+    for place, row in enumerate((*manifest.rows, *manifest.missing)):
         path = manifest.relative_path(row)
         match = compiled.search(path)
         if match is None:
@@ -48,7 +48,8 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
         group = match.group(1)
         if group not in fold_of:
             raise ManifestError(f"{path}: its group {group!r} stands in no fold of {groups!r}.")
-        seen.add(group)
+        if place < len(manifest.rows):
+            seen.add(group)
         number_of[row] = fold_of[group]
     absent = sorted(set(fold_of) - seen)
     if absent:

@@ -1,68 +1,31 @@
-"""Samples -> batches, in worker processes if asked for. B clips in a batch."""
+"""Samples -> batches, in worker processes if asked for."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from videorwkv.data.dataset import BadClip, ClipDataset, Sample
+from videorwkv.data.batch import Batch, collate
+from videorwkv.data.dataset import ClipDataset
+from videorwkv.data.reader import BatchReader
 from videorwkv.errors import ConfigError, DataError
-from videorwkv.models.inputs import Inputs
+
+# Seconds. Far more than reading a clip takes; only hours of HD video, stored in a cache, need more.
+CLIP_TIMEOUT = 300.0
 
 # Keeps the order's generator apart from those of the clips.
 _ORDER = 0x0DE5
-
-
-class Batch(NamedTuple):
-    """What a training step or an evaluation step takes. Clips that can't be read are left out.
-
-    Args:
-        inputs: frames [B, (V,) T, H, W, 3] and edges [B, (V,) T, H, W]; None if no clip is left.
-        labels: int64 [B], -1 if unknown.
-        indices: int64 [B], rows of the manifest.
-        bad: the clips that can't be read.
-        warnings: (row, message) of clips that were read all the same.
-    """
-
-    inputs: Inputs | None
-    labels: Tensor
-    indices: Tensor
-    bad: tuple[BadClip, ...] = ()
-    warnings: tuple[tuple[int, str], ...] = ()
-
-
-def collate(samples: Sequence[Sample | BadClip]) -> Batch:
-    """Samples of one shape -> a batch."""
-    good = [sample for sample in samples if isinstance(sample, Sample)]
-    bad = tuple(sample for sample in samples if isinstance(sample, BadClip))
-    inputs = None
-    if good:
-        inputs = Inputs(
-            torch.stack([sample.inputs.frames_BTHWC for sample in good]),
-            torch.stack([sample.inputs.edges_BTHW for sample in good]),
-        )
-    return Batch(
-        inputs,
-        torch.tensor([sample.label for sample in good], dtype=torch.int64),
-        torch.tensor([sample.index for sample in good], dtype=torch.int64),
-        bad,
-        tuple((sample.index, warning) for sample in good for warning in sample.warnings),
-    )
 
 
 class Loader:
     """Batches in a fixed order; made by `make_loader`.
 
     Iterating gives the batches of the current epoch, from its start batch on; `at` moves to another
-    place. Worker processes live as long as the loader. Nothing is taken from the global random
-    generators.
+    place; a new iteration ends the one before. Worker processes live as long as the loader, unless
+    an iteration is left in the middle. A batch stays valid as long as it is held. Nothing is taken
+    from the global random generators.
     """
 
     def __init__(
@@ -78,12 +41,16 @@ class Loader:
         drop_last: bool,
         endless: bool,
         pin_memory: bool,
+        clip_timeout: float | None,
+        lost: dict[str, str] | None,
     ) -> None:
-        if batch_size < 1 or workers < 0:
+        if batch_size < 1 or workers < 0 or (clip_timeout or 0) < 0:
             raise ConfigError(
-                f"Loader: batch_size ({batch_size}) must be at least 1, workers ({workers}) 0 or "
-                "more."
+                f"Loader: batch_size ({batch_size}) must be at least 1, workers ({workers}) and "
+                f"clip_timeout ({clip_timeout}) 0 or more."
             )
+        if pin_memory and not torch.cuda.is_available():
+            raise ConfigError("Loader: pin_memory is for a GPU, and PyTorch finds none here.")
         if drop_last and len(dataset) < batch_size:
             raise DataError(
                 f"{dataset.manifest.name}: {len(dataset)} clips give no full batch of "
@@ -92,17 +59,16 @@ class Loader:
         self.dataset = dataset
         self._keys = _Keys(len(dataset), batch_size, seed, shuffle, drop_last, endless)
         self.at(epoch, start_batch)
-        self._loader: DataLoader[Any] = DataLoader(
-            _Safe(dataset),
-            batch_sampler=self._keys,
-            num_workers=workers,
-            collate_fn=_collate_or_pass,
-            pin_memory=pin_memory,
-            worker_init_fn=_start_worker,
-            persistent_workers=workers > 0,
-            # Its own, or the loader would draw from the global one and change what follows.
-            generator=torch.Generator(),
-        )
+        self._pin = pin_memory
+        self._reader = None
+        if workers:
+            self._reader = BatchReader(
+                dataset,
+                batch_size=batch_size,
+                workers=workers,
+                timeout=clip_timeout or None,
+                lost={} if lost is None else lost,
+            )
 
     @property
     def batches_per_epoch(self) -> int:
@@ -123,15 +89,16 @@ class Loader:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, DataError):
-                try:
-                    raise batch
-                finally:
-                    # Else the error holds this frame, which holds the error: only the garbage
-                    # collector would end the workers, in an order that makes PyTorch wait 5 s.
-                    del batch
-            yield batch
+        if self._reader is not None:
+            batches = self._reader.batches(self._keys)
+        else:
+            batches = (collate([self.dataset[key] for key in keys]) for keys in self._keys)
+        return (batch.pinned() for batch in batches) if self._pin else batches
+
+    def close(self) -> None:
+        """End the worker processes; the next iteration would start new ones."""
+        if self._reader is not None:
+            self._reader.close()
 
 
 def make_loader(
@@ -146,6 +113,8 @@ def make_loader(
     start_batch: int = 0,
     endless: bool = False,
     pin_memory: bool = False,
+    clip_timeout: float | None = CLIP_TIMEOUT,
+    lost: dict[str, str] | None = None,
 ) -> Loader:
     """Batches of `dataset`; their order and content are a pure function of (seed, epoch).
 
@@ -155,11 +124,16 @@ def make_loader(
         epoch: which epoch is iterated; `Loader.at` moves on and keeps the workers.
         shuffle: a new random order in every epoch; else the manifest's order.
         seed: of the order; None takes the data set's.
-        workers: processes that decode and augment; 0 does it here.
+        workers: processes that decode and augment; 0 does it here, where a decoder that crashes
+            ends the program.
         drop_last: leave out a last batch that is not full.
         start_batch: batch of the epoch to begin with: exact resume.
         endless: go on into the epochs that follow, so that workers never wait between two epochs.
         pin_memory: page-locked tensors, for faster copies to a GPU.
+        clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
+            bad; 0 or None waits forever. Only with workers.
+        lost: path -> reason, of clips whose decoder has crashed or hung: they are bad without being
+            tried again. Those that are met are added; None begins with none.
 
     Raises:
         ConfigError: a number out of range.
@@ -176,6 +150,8 @@ def make_loader(
         drop_last=drop_last,
         endless=endless,
         pin_memory=pin_memory,
+        clip_timeout=clip_timeout,
+        lost=lost,
     )
 
 
@@ -215,32 +191,3 @@ class _Keys:
             if not self.endless:
                 return
             epoch, start = epoch + 1, 0
-
-
-class _Safe(Dataset[Any]):
-    """Hands a `DataError` on as a value: raised in a worker it arrives as a traceback's text."""
-
-    def __init__(self, dataset: ClipDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample | BadClip | DataError:
-        try:
-            return self.dataset[key]
-        except DataError as error:
-            return error
-
-
-def _collate_or_pass(samples: Sequence[Sample | BadClip | DataError]) -> Batch | DataError:
-    fine: list[Sample | BadClip] = []
-    for sample in samples:
-        if isinstance(sample, DataError):
-            return sample
-        fine.append(sample)
-    return collate(fine)
-
-
-def _start_worker(worker: int) -> None:
-    """One thread a worker: the workers are the parallelism. Ctrl-C is the training process's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

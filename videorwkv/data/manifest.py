@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from videorwkv.data.flips import check_flips, read_flip_table
 from videorwkv.errors import ManifestError, UsageError, did_you_mean
 from videorwkv.video.base import Video
 
@@ -50,6 +52,10 @@ class Manifest:
         notes: what a user should know about how it was read.
         split_notes: and about how it was split.
         opener: row -> video; None opens `row.path`. It must be picklable, for the workers.
+        decoder: what decodes the files at `row.path`, as in `open_video`; an opener has its own.
+        missing: clips that the data set's list names and that are not on disk; they are no rows.
+        official: label -> the number that the data set's owners give it, for submission files;
+            None where they give none.
     """
 
     name: str
@@ -60,6 +66,9 @@ class Manifest:
     notes: tuple[str, ...] = ()
     split_notes: tuple[str, ...] = ()
     opener: Callable[[Row], Video] | None = None
+    decoder: str = "auto"
+    missing: tuple[Row, ...] = ()
+    official: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         if list(self.labels) != sorted(set(self.labels)):
@@ -73,6 +82,10 @@ class Manifest:
                 )
         if self.flips is not None:
             check_flips(self.flips, self.labels, source=f"{self.name} flips")
+        if self.decoder != "auto":
+            from videorwkv.video.source import check_decoder
+
+            check_decoder(self.decoder)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,22 +93,32 @@ class Manifest:
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, `train`, `validation`, `test` first."""
-        usual = tuple(dict.fromkeys(SPLIT_NAMES.values()))
-        found = {row.split for row in self.rows}
-        return tuple(s for s in usual if s in found) + tuple(sorted(found - set(usual)))
+        return _in_order({row.split for row in self.rows})
 
     def split(self, name: str) -> Manifest:
-        """The rows of one split; `UsageError` if there is none of that name."""
+        """The rows of one split, the missing ones as well; `UsageError` if no clip is in it."""
         wanted = SPLIT_NAMES.get(name, name)
         rows = tuple(row for row in self.rows if row.split == wanted)
+        missing = tuple(row for row in self.missing if row.split == wanted)
+        if not rows and missing:
+            raise UsageError(
+                f"{self.name}: split {name!r}: none of its {len(missing):,} listed clips is on "
+                f"disk; the first is {missing[0].path}."
+            )
         if not rows:
             raise UsageError(f"{self.name}: no split {name!r}. {did_you_mean(wanted, self.splits)}")
-        return replace(self, rows=rows)
+        return replace(self, rows=rows, missing=missing)
 
     def split_by(self, split_of: Callable[[Row], str], *, notes: Iterable[str] = ()) -> Manifest:
-        """The same rows with the splits that `split_of` names; `notes` say how."""
-        rows = tuple(row._replace(split=split_of(row)) for row in self.rows)
-        return replace(self, rows=rows, split_notes=tuple(notes))
+        """The same rows with the splits that `split_of` names; `notes` say how.
+
+        `split_of` is asked about the missing clips, too.
+        """
+        rows, missing = (
+            tuple(row._replace(split=split_of(row)) for row in part)
+            for part in (self.rows, self.missing)
+        )
+        return replace(self, rows=rows, missing=missing, split_notes=tuple(notes))
 
     def with_labels(self, labels: Sequence[str]) -> Manifest:
         """The same rows for a model that knows `labels`; `ManifestError` on any other label."""
@@ -109,11 +132,15 @@ class Manifest:
         """Place of a label in `labels`; -1 for None (unknown)."""
         if label is None:
             return -1
-        if label not in self.labels:
+        if label not in self._index:
             raise UsageError(
                 f"{self.name}: unknown label {label!r}. {did_you_mean(label, self.labels)}"
             )
-        return self.labels.index(label)
+        return self._index[label]
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.labels)}
 
     def open(self, row: Row) -> Video:
         """The row's video, open: `DecodeError` if it can't be read."""
@@ -121,12 +148,28 @@ class Manifest:
             return self.opener(row)
         from videorwkv.video.source import open_video
 
-        return open_video(row.path)
+        return open_video(row.path, decoder=self.decoder)
 
     def relative_path(self, row: Row) -> str:
         """The row's path below `root`, with `/`; the path as it is where it lies elsewhere."""
-        path = Path(row.path)
-        return path.relative_to(self.root).as_posix() if _below(path, self.root) else row.path
+        # Text and not pathlib, which takes seconds for the 240,000 clips of Kinetics.
+        folder = self.root.rstrip(os.sep) + os.sep
+        if not self.root or not row.path.startswith(folder):
+            return row.path
+        return row.path[len(folder) :].replace(os.sep, "/")
+
+    @property
+    def flip_note(self) -> str:
+        """What a left-right flip does to the labels."""
+        if self.flips is None:
+            return (
+                f"left-right flips are off: {self.name} does not say what its labels become "
+                "(--flips FILE does)"
+            )
+        count = sum(label != flipped for label, flipped in self.flips.items()) // 2
+        if not count:
+            return "left-right flips keep every label"
+        return f"left-right flips swap the labels of {count} {_plural(count, 'pair', 'pairs')}"
 
     @property
     def digest(self) -> str:
@@ -137,13 +180,23 @@ class Manifest:
     def summary(self) -> str:
         """`folder: 88 clips, 12 classes, train 66, test 22`, and a line for each note."""
         counts = Counter(row.split for row in self.rows)
+        absent = Counter(row.split for row in self.missing)
         parts = [
             f"{len(self.rows)} {_plural(len(self.rows), 'clip', 'clips')}",
             f"{len(self.labels)} {_plural(len(self.labels), 'class', 'classes')}",
-            *(f"{split or 'no split'} {counts[split]}" for split in self.splits),
         ]
-        notes = (f"note: {note}" for note in (*self.notes, *self.split_notes))
-        return "\n".join([f"{self.name}: {', '.join(parts)}", *notes])
+        for split in _in_order({*counts, *absent}):
+            of = f" of {counts[split] + absent[split]} listed" if absent[split] else ""
+            if split or counts[split]:
+                parts.append(f"{split or 'no split'} {counts[split]}{of}")
+        notes = [*self.notes, *self.split_notes]
+        if self.missing:
+            count = len(self.missing)
+            notes.append(
+                f"{count} listed {_plural(count, 'clip is', 'clips are')} not on disk; the first: "
+                f"{self.missing[0].path}"
+            )
+        return "\n".join([f"{self.name}: {', '.join(parts)}", *(f"note: {note}" for note in notes)])
 
 
 def make_manifest(
@@ -156,21 +209,38 @@ def make_manifest(
 
 
 def load_manifest(
-    spec: str | Path, *, validation_share: float = 0.2, flips: str | Path | None = None
+    spec: str | Path,
+    *,
+    validation_share: float = 0.2,
+    flips: str | Path | None = None,
+    layout: str | None = None,
+    label_names: str | Path | None = None,
 ) -> Manifest:
     """A data set by its name or place.
 
     Args:
-        spec: `motion` or `motion:train=4000,size=64,...` (generated); a folder per class
-            (`root/<class>/clip.mp4` or `root/{train,validation,test}/<class>/clip.mp4`); a CSV
-            file with header `path,label[,split]`. `folder:ROOT` and `csv:FILE` name the reader.
+        spec: one of
+
+            - `motion` or `motion:train=4000,size=64,...`: generated;
+            - a folder per class: `root/<class>/clip.mp4`, or
+              `root/{train,validation,test}/<class>/clip.mp4`;
+            - a CSV file with header `path,label[,split]`;
+            - a list of `path label`, `path,label` or `folder n_frames label` without header;
+            - `jester:ROOT`, `ssv2:ROOT`, `kinetics400:ROOT`: the official data sets, in the
+              layouts that `videorwkv/data/formats/` draws. Their lists in a plain folder are
+              recognised.
+
+            `folder:ROOT`, `csv:FILE` and `list:FILE` name the reader.
         validation_share: share of every class that becomes `validation` where the data set names
             no split, chosen by a hash of the path; 0 leaves all in `train`.
         flips: CSV file `label,flipped`: see `read_flip_table`.
+        layout: which of the data set's layouts it is; None recognises it and says so in `notes`.
+        label_names: file with one name a line, for lists whose labels are numbers from 0.
 
     Raises:
-        UsageError: the place does not exist, or the reader is unknown.
-        ManifestError: it can't be understood; the message names file and line.
+        UsageError: the place does not exist, or the reader or layout is unknown.
+        ManifestError: it can't be understood, or no clip of it is on disk; the message names file
+            and line.
     """
     if not 0 <= validation_share < 1:
         raise UsageError(f"validation_share ({validation_share}) must lie in [0, 1).")
@@ -178,9 +248,19 @@ def load_manifest(
     if kind == "motion":
         from videorwkv.data.motion import MotionOptions, motion_manifest
 
+        for name, value in (("--layout", layout), ("--label-names", label_names)):
+            if value is not None:
+                raise UsageError(f"{name} {value}: motion is generated and has none.")
         manifest = motion_manifest(MotionOptions.parse(rest))
     else:
-        manifest = _read(str(spec))
+        from videorwkv.data import formats
+
+        manifest = formats.read(str(spec), layout=layout, label_names=label_names)
+    if not manifest.rows and manifest.missing:
+        raise ManifestError(
+            f"{spec}: none of the {len(manifest.missing):,} listed clips is on disk; the first is "
+            f"wanted at {manifest.missing[0].path}. How it was read: {'; '.join(manifest.notes)}."
+        )
     if not manifest.rows:
         raise ManifestError(f"{spec}: no clip.")
     if all(row.split == "" for row in manifest.rows):
@@ -195,7 +275,7 @@ def hold_out(manifest: Manifest, share: float) -> Manifest:
     groups: dict[str | None, list[Row]] = {}
     for row in manifest.rows:
         groups.setdefault(row.label, []).append(row)
-    held_out: set[Row] = set()
+    split_of: dict[Row, str] = {}
     notes = []
     if share:
         notes.append(f"no split given: {share:.0%} of each class is validation, by hash of path")
@@ -203,114 +283,16 @@ def hold_out(manifest: Manifest, share: float) -> Manifest:
         count = min(len(rows) - 1, max(1, round(share * len(rows)))) if share else 0
         if share and count == 0:
             notes.append(f"class {label!r} has one clip: it trains, and validation has none of it")
-        held_out.update(sorted(rows, key=lambda r: _hash(manifest.relative_path(r)))[:count])
-    return manifest.split_by(lambda row: "validation" if row in held_out else "train", notes=notes)
+        ordered = sorted(rows, key=lambda r: _hash(manifest.relative_path(r)))
+        split_of.update(dict.fromkeys(ordered[:count], "validation"))
+        split_of.update(dict.fromkeys(ordered[count:], "train"))
+    # What is not on disk is not chosen among, and stays without a split.
+    return manifest.split_by(lambda row: split_of.get(row, ""), notes=notes)
 
 
-def read_flip_table(path: str | Path, labels: Sequence[str]) -> dict[str, str]:
-    """CSV `label,flipped` -> what each label becomes when its clip is mirrored.
-
-    A label that the table does not name keeps its name: list every pair that has a direction. One
-    line serves a pair both ways. `ManifestError` on a label that the data set lacks, and where two
-    lines contradict each other.
-    """
-    table: dict[str, str] = {}
-    for line, fields in read_csv(path, required=("label", "flipped")):
-        label, flipped = fields["label"], fields["flipped"]
-        for name in (label, flipped):
-            if name not in labels:
-                raise ManifestError(
-                    f"{path}:{line}: unknown label {name!r}. {did_you_mean(name, labels)}"
-                )
-        for one, other in ((label, flipped), (flipped, label)):
-            if table.setdefault(one, other) != other:
-                raise ManifestError(
-                    f"{path}:{line}: {one!r} becomes {other!r} here and {table[one]!r} above; "
-                    "mirroring twice must give the label back."
-                )
-    return {label: table.get(label, label) for label in labels}
-
-
-def check_flips(flips: Mapping[str, str], labels: Sequence[str], *, source: str) -> None:
-    """`ManifestError` unless every label has a partner, and its partner's partner is itself."""
-    if set(flips) != set(labels):
-        odd = ", ".join(sorted(set(flips) ^ set(labels)))
-        raise ManifestError(f"{source}: needs exactly the labels of the data set; odd: {odd}.")
-    for label, flipped in flips.items():
-        if flips.get(flipped) != label:
-            raise ManifestError(
-                f"{source}: {label!r} becomes {flipped!r}, which becomes {flips.get(flipped)!r}; "
-                "mirroring twice must give the label back."
-            )
-
-
-def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a CSV file with a header: (line, column -> text without outer blanks).
-
-    Raises:
-        UsageError: no such file.
-        ManifestError: not UTF-8 text, a column is missing, or a row has another number of fields.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file.")
-    wanted = ",".join(required)
-    try:
-        # utf-8-sig: spreadsheets put a byte order mark in front.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in required if name not in header]
-            if missing:
-                raise ManifestError(
-                    f"{path}:1: no column {', '.join(map(repr, missing))} in the header "
-                    f"{','.join(header)!r}; the first line must be {wanted!r}, comma-separated."
-                )
-            for fields in reader:
-                if not any(field.strip() for field in fields):
-                    continue
-                if len(fields) != len(header):
-                    raise ManifestError(
-                        f"{path}:{reader.line_num}: {len(fields)} fields, but the header has "
-                        f"{len(header)}; a field with a comma needs double quotes around it."
-                    )
-                named = zip(header, (field.strip() for field in fields), strict=True)
-                yield reader.line_num, dict(named)
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 text ({error.reason}).") from error
-    except csv.Error as error:
-        raise ManifestError(f"{path}:{reader.line_num}: not CSV ({error}).") from error
-
-
-def _read(spec: str) -> Manifest:
-    from videorwkv.data.formats import READERS
-
-    path = Path(spec)
-    kind, colon, rest = spec.partition(":")
-    if path.is_dir():
-        return READERS["folder"](path)
-    if path.is_file():
-        if path.suffix.lower() != ".csv":
-            raise UsageError(
-                f"{path}: a data set is a folder with a folder per class, a .csv file with the "
-                "header path,label[,split], or 'motion'."
-            )
-        return READERS["csv"](path)
-    # One letter is a Windows drive.
-    if colon and len(kind) > 1 and kind.isalnum():
-        if kind not in READERS:
-            raise UsageError(
-                f"Unknown data set reader {kind!r}. {did_you_mean(kind, ['motion', *READERS])}"
-            )
-        if not Path(rest).exists():
-            raise UsageError(f"{rest}: no such file or folder.")
-        return READERS[kind](Path(rest))
-    hint = " 'motion' is the generated one." if "/" not in spec else ""
-    raise UsageError(f"{spec}: no such file or folder.{hint}")
-
-
-def _below(path: Path, root: str) -> bool:
-    return bool(root) and path.is_relative_to(root)
+def _in_order(splits: set[str]) -> tuple[str, ...]:
+    usual = tuple(dict.fromkeys(SPLIT_NAMES.values()))
+    return tuple(s for s in usual if s in splits) + tuple(sorted(splits - set(usual)))
 
 
 def _hash(text: str) -> str:

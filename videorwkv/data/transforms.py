@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models.inputs import fit
+from videorwkv.models.inputs import fit_image, resize
 
 # Rec. 601 luma, as OpenCV's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -28,18 +28,49 @@ class Box(NamedTuple):
     right: int
 
 
-class Augmented(NamedTuple):
-    """What `Augmentation.apply` gives back.
+class Draw(NamedTuple):
+    """What `Augmentation.draw` has drawn for one clip, whatever the size of its frames.
 
     Args:
-        frames_THWC: [T, size, size, 3]; the erased box is still there.
-        flipped: whether they were mirrored; the label has to follow.
+        size: side of the result in pixels.
+        shares, ratios: ten crops to try: share of the frame's area, width / height.
+        places: of the crop, from top to bottom and from left to right, in [0, 1).
+        colours: factors on light, contrast and saturation.
+        flipped: whether the frames are mirrored; the label has to follow.
         erased: the box to erase once the edges are made (see `erase`), or None.
     """
 
-    frames_THWC: NDArray[np.uint8]
+    size: int
+    shares: NDArray[np.float64]
+    ratios: NDArray[np.float64]
+    places: NDArray[np.float64]
+    colours: tuple[float, float, float]
     flipped: bool
     erased: Box | None
+
+    def crop(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One decoded frame, cropped and resized: [H, W, 3] -> [size, size, 3]."""
+        box = self.crop_box(*image_HWC.shape[:2])
+        return resize(image_HWC[box.top : box.bottom, box.left : box.right], self.size)
+
+    def crop_box(self, height: int, width: int) -> Box:
+        """The first of the crops that fits; if none does, the centred square."""
+        for share, ratio in zip(self.shares, self.ratios, strict=True):
+            wide = round(float(np.sqrt(share * height * width * ratio)))
+            high = round(float(np.sqrt(share * height * width / ratio)))
+            if 0 < wide <= width and 0 < high <= height:
+                top = int(self.places[0] * (height - high + 1))
+                left = int(self.places[1] * (width - wide + 1))
+                return Box(top, left, top + high, left + wide)
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return Box(top, left, top + side, left + side)
+
+    def finish(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """All cropped frames, mirrored and coloured: [T, size, size, 3], erased box still there."""
+        if self.flipped:
+            frames_THWC = np.ascontiguousarray(frames_THWC[:, :, ::-1])
+        return _colour(frames_THWC, *self.colours)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,51 +138,26 @@ class Augmentation:
         low, high = np.log(self.speed)
         return float(np.exp(rng.uniform(low, high)))
 
-    def apply(
-        self,
-        frames_THWC: NDArray[np.uint8],
-        rng: np.random.Generator,
-        size: int,
-        *,
-        may_flip: bool = False,
-    ) -> Augmented:
-        """Crop, resize, mirror and colour a clip: [T, H, W, 3] -> [T, size, size, 3].
+    def draw(self, rng: np.random.Generator, size: int, *, may_flip: bool = False) -> Draw:
+        """Everything random of one clip but its speed.
 
         Args:
-            frames_THWC: decoded frames; they are left as they are.
-            rng: draws everything, the same number of values whatever comes out.
+            rng: draws the same number of values whatever comes out.
             size: side of the result in pixels.
             may_flip: whether the data set says what a mirrored clip's label becomes.
         """
-        box = self._draw_crop(rng, *frames_THWC.shape[1:3])
-        factors = [
-            1 + amount * rng.uniform(-1, 1)
-            for amount in (self.brightness, self.contrast, self.saturation)
-        ]
-        flipped = bool(rng.uniform() < self.flip_probability) and may_flip
-        erased = self._draw_erased(rng, size)
-
-        out_THWC = _crop_resize(frames_THWC, box, size)
-        if flipped:
-            out_THWC = np.ascontiguousarray(out_THWC[:, :, ::-1])
-        return Augmented(_colour(out_THWC, *factors), flipped, erased)
-
-    def _draw_crop(self, rng: np.random.Generator, height: int, width: int) -> Box:
-        """A crop of random area and shape that fits; after ten misses, the centred square."""
         shares = rng.uniform(*self.scale, size=10)
         low, high = np.log(self.ratio)
         ratios = np.exp(rng.uniform(low, high, size=10))
         places = rng.uniform(size=2)
-        for share, ratio in zip(shares, ratios, strict=True):
-            wide = round(float(np.sqrt(share * height * width * ratio)))
-            high = round(float(np.sqrt(share * height * width / ratio)))
-            if 0 < wide <= width and 0 < high <= height:
-                top = int(places[0] * (height - high + 1))
-                left = int(places[1] * (width - wide + 1))
-                return Box(top, left, top + high, left + wide)
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return Box(top, left, top + side, left + side)
+        brightness, contrast, saturation = (
+            1 + amount * rng.uniform(-1, 1)
+            for amount in (self.brightness, self.contrast, self.saturation)
+        )
+        flipped = bool(rng.uniform() < self.flip_probability) and may_flip
+        erased = self._draw_erased(rng, size)
+        colours = (brightness, contrast, saturation)
+        return Draw(size, shares, ratios, places, colours, flipped, erased)
 
     def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:
         hit, place_y, place_x, share = rng.uniform(size=4)
@@ -171,13 +177,15 @@ def erase(frames_THWC: NDArray[np.uint8], edges_THW: NDArray[np.uint8], box: Box
     in the video.
     """
     rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
-    means_TC = frames_THWC.mean(axis=(1, 2))
-    frames_THWC[:, rows, columns] = np.rint(means_TC)[:, None, None].astype(np.uint8)
+    pixels = frames_THWC.shape[1] * frames_THWC.shape[2]
+    for frame_HWC in frames_THWC:
+        mean_C = np.array(cv2.sumElems(frame_HWC)[:3]) / pixels
+        frame_HWC[rows, columns] = np.rint(mean_C).astype(np.uint8)
     edges_THW[:, rows, columns] = 0
 
 
-def crop_views(frames_THWC: NDArray[np.uint8], size: int, crops: int) -> NDArray[np.uint8]:
-    """Squares along the long side: [T, H, W, 3] -> [crops, T, size, size, 3].
+def crop_views(image_HWC: NDArray[np.uint8], size: int, crops: int) -> NDArray[np.uint8]:
+    """Squares along the long side, one below the other: [H, W, 3] -> [crops * size, size, 3].
 
     One is the centre; three are left, centre, right (or top, centre, bottom). Each has the frame's
     short side and is resized to `size`.
@@ -185,26 +193,15 @@ def crop_views(frames_THWC: NDArray[np.uint8], size: int, crops: int) -> NDArray
     if crops < 1:
         raise UsageError(f"crops ({crops}) must be at least 1; 1 and 3 are usual.")
     if crops == 1:
-        return fit(frames_THWC, size)[None]
-    height, width = frames_THWC.shape[1:3]
+        return fit_image(image_HWC, size)
+    height, width = image_HWC.shape[:2]
     side = min(height, width)
     views = []
     for number in range(crops):
         start = (max(height, width) - side) * number // (crops - 1)
         top, left = (start, 0) if height > width else (0, start)
-        views.append(fit(frames_THWC[:, top : top + side, left : left + side], size))
-    return np.stack(views)
-
-
-def _crop_resize(frames_THWC: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
-    out_THWC = np.empty((len(frames_THWC), size, size, 3), np.uint8)
-    cropped_THWC = frames_THWC[:, box.top : box.bottom, box.left : box.right]
-    high, wide = cropped_THWC.shape[1:3]
-    # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
-    how = cv2.INTER_AREA if min(high, wide) > size else cv2.INTER_LINEAR
-    for source_HWC, target_HWC in zip(cropped_THWC, out_THWC, strict=True):
-        cv2.resize(source_HWC, (size, size), dst=target_HWC, interpolation=how)
-    return out_THWC
+        views.append(resize(image_HWC[top : top + side, left : left + side], size))
+    return np.concatenate(views)
 
 
 def _colour(

@@ -40,18 +40,24 @@ class Inputs(NamedTuple):
 
 def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The largest centred square of each frame, resized: [T, H, W, 3] -> [T, size, size, 3]."""
-    num_frames, height, width = frames_THWC.shape[:3]
+    return np.stack([fit_image(image_HWC, size) for image_HWC in frames_THWC])
+
+
+def fit_image(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest centred square of one frame, resized: [H, W, 3] -> [size, size, 3]."""
+    height, width = image_HWC.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    square_THWC = frames_THWC[:, top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(square_THWC)
+    return resize(image_HWC[top : top + side, left : left + side], size)
+
+
+def resize(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """[H, W, 3] -> [size, size, 3], stretched where H and W differ."""
+    if image_HWC.shape[:2] == (size, size):
+        return image_HWC
     # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
-    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    out_THWC = np.empty((num_frames, size, size, 3), np.uint8)
-    for source, target in zip(square_THWC, out_THWC, strict=True):
-        cv2.resize(source, (size, size), dst=target, interpolation=how)
-    return out_THWC
+    how = cv2.INTER_AREA if min(image_HWC.shape[:2]) > size else cv2.INTER_LINEAR
+    return cv2.resize(image_HWC, (size, size), interpolation=how)
 
 
 def make_inputs(frames_THWC: NDArray[np.uint8], *, edges: str, edge_options: EdgeOptions) -> Inputs:

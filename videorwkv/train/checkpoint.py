@@ -57,6 +57,10 @@ class Run:
     def weights(self) -> Path:
         return self.folder / f"{self.which}.safetensors"
 
+    def results(self, split: str) -> Path:
+        """The folder where an evaluation of `split` goes."""
+        return self.folder / f"evaluation-{split}"
+
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
 

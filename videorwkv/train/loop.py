@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from videorwkv.data import Batch, Manifest
 from videorwkv.errors import ConfigError, DataError, NonFiniteError
-from videorwkv.evaluate import Evaluation, autocast, evaluate, pick_device
+from videorwkv.evaluate import evaluate
+from videorwkv.evaluation import Evaluation
 from videorwkv.models import Inputs, build_model
 from videorwkv.models.weights import save_weights
+from videorwkv.scoring import autocast, pick_device
 from videorwkv.train.checkpoint import load_state, save_state
 from videorwkv.train.interrupt import Interrupts
 from videorwkv.train.monitor import Monitor
@@ -25,6 +28,9 @@ from videorwkv.train.nonfinite import first_bad_module
 from videorwkv.train.optim import learning_rate, make_optimizer
 from videorwkv.train.recipes import Recipe
 from videorwkv.train.setup import settle, training_loader, write_config
+
+# So many clips in a row that can't be read are no accident: paths are wrong, or a disk is gone.
+HOPELESS = 1000
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,8 @@ class TrainResult:
         total_steps: steps of the whole run; fewer were taken if it was interrupted.
         interrupted: Ctrl-C stopped it; the folder can be resumed.
         best_top1: best top-1 on the validation split; None without one.
-        bad: clips that could not be read -> why.
+        bad: clips that could not be read -> why; training skipped them, validation counted them as
+            wrong.
     """
 
     folder: Path
@@ -77,7 +84,7 @@ def train(
 
     Raises:
         UsageError: `out` holds a run already, or the one to resume was another.
-        DataError: nothing to train on.
+        DataError: nothing to train on, or not one clip can be read.
         NonFiniteError: a loss or gradient is NaN or infinite; the message names the module.
         CheckpointError: a checkpoint can't be written or read; the one before is untouched.
     """
@@ -89,9 +96,12 @@ def train(
             trainer.load(load_state(folder))
         else:
             write_config(recipe, manifest, folder)
-        with Monitor(
-            folder, step=trainer.step, total_steps=trainer.total_steps, quiet=quiet
-        ) as monitor:
+        with (
+            closing(trainer.loader),
+            Monitor(
+                folder, step=trainer.step, total_steps=trainer.total_steps, quiet=quiet
+            ) as monitor,
+        ):
             trainer.announce(monitor)
             try:
                 trainer.run(monitor, interrupts, on_step)
@@ -110,11 +120,7 @@ def train(
                     f"Interrupted after {trainer.step} of {trainer.total_steps} steps; "
                     f"{folder} can be resumed."
                 )
-            if trainer.bad:
-                monitor.say(
-                    f"{len(trainer.bad)} clip{'s' * (len(trainer.bad) > 1)} could not be read, so "
-                    f"training skipped them; {folder / 'log.jsonl'} lists them (bad_clip)."
-                )
+            monitor.bad_clips(trainer.step, len(trainer.bad), trainer.num_clips)
     return TrainResult(
         folder=folder,
         step=trainer.step,
@@ -142,7 +148,8 @@ class _Trainer:
         self.cache = cache
         self.manifest = manifest
         self.validation = manifest.split("validation") if "validation" in manifest.splits else None
-        self.loader = training_loader(recipe, manifest, cache, device)
+        self.lost: dict[str, str] = {}  # not saved: a resumed run tries them again
+        self.loader = training_loader(recipe, manifest, cache, device, self.lost)
         self.steps_per_epoch = self.loader.batches_per_epoch
         self.total_steps = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
         self.eval_every = recipe.eval_every or self.steps_per_epoch
@@ -159,6 +166,9 @@ class _Trainer:
         self.evaluated_at = 0
         self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
         self.bad: dict[str, str] = {}
+        self.num_clips = len(self.loader.dataset.manifest) + len(self.validation or ())
+        self._unread = 0  # clips in a row
+        self._waited = 0.0
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -170,10 +180,10 @@ class _Trainer:
             self.validate(monitor, interrupts)  # it was interrupted here
         asked = time.perf_counter()
         for batch in self._batches():
-            waited = time.perf_counter() - asked
+            self._waited += time.perf_counter() - asked
             with interrupts.deferred():
                 self._count_bad(batch, monitor)
-                self._take_step(batch, monitor, waited)
+                self._take_step(batch, monitor)
             if on_step is not None:
                 on_step(self.step)
             if self._is_due():
@@ -187,17 +197,9 @@ class _Trainer:
         """Batches from the present step to the last one: a pure function of seed and step."""
         batches = iter(self.loader.at(*divmod(self.step, self.steps_per_epoch)))
         while self.step < self.total_steps:
-            try:
-                yield next(batches)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise DataError(
-                    f"Step {self.step + 1}: a process that decodes has died ({error}). Often "
-                    "memory has run out: take fewer --workers or a smaller --batch-size."
-                ) from error
+            yield next(batches)
 
-    def _take_step(self, batch: Batch, monitor: Monitor, waited: float) -> None:
+    def _take_step(self, batch: Batch, monitor: Monitor) -> None:
         recipe, step = self.recipe, self.step
         lr = learning_rate(
             step,
@@ -233,8 +235,9 @@ class _Trainer:
             loss=loss_value,
             correct=int(correct),
             clips=len(labels),
-            waited=waited,
+            waited=self._waited,
         )
+        self._waited = 0.0
 
     def _loss(self, inputs: Inputs, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Loss of the batch and the number of clips named right."""
@@ -280,9 +283,23 @@ class _Trainer:
 
     def _count_bad(self, batch: Batch, monitor: Monitor) -> None:
         for clip in batch.bad:
-            if clip.path not in self.bad:
-                self.bad[clip.path] = clip.reason
-                monitor.bad_clip(self.step + 1, clip.path, clip.reason)
+            self._note_bad(clip.path, clip.reason, self.step + 1, monitor)
+        if batch.inputs is not None:
+            self._unread = 0
+            return
+        self._unread += len(batch.bad)
+        rows = self.loader.dataset.manifest.rows
+        if self._unread >= HOPELESS or all(row.path in self.bad for row in rows):
+            raise DataError(
+                f"{self.manifest.name}: none of the last {self._unread} clips could be read, so "
+                f"there is nothing to learn from. The last one: {batch.bad[-1].reason} "
+                f"`videorwkv data check` looks at all of them; {monitor.log_path} lists the rest."
+            )
+
+    def _note_bad(self, path: str, reason: str, step: int, monitor: Monitor) -> None:
+        if path not in self.bad:
+            self.bad[path] = reason
+            monitor.bad_clip(step, path, reason)
 
     # -- validation and checkpoints --------------------------------------------------------------
 
@@ -295,6 +312,8 @@ class _Trainer:
             best = not self.best or score > self.best
             if best:
                 self.best = score
+            for clip in evaluation.bad:
+                self._note_bad(clip.path, clip.reason, self.step, monitor)
             monitor.validation(self.step, evaluation, best=best)
         with interrupts.deferred():
             if best:
@@ -314,6 +333,8 @@ class _Trainer:
             device=self.device,
             precision=self.recipe.precision,
             cache=self.cache,
+            clip_timeout=self.recipe.clip_timeout,
+            lost=self.lost,
         )
 
     def save(self) -> None:
@@ -357,6 +378,8 @@ class _Trainer:
             f"{self.device}; steps {self.step} to {self.total_steps}, "
             f"{self.steps_per_epoch} an epoch, into {self.folder}"
         )
+        if self.recipe.augmentation.flip_probability > 0:
+            monitor.say(f"note: {self.manifest.flip_note}")
         if self.validation is None:
             monitor.say(
                 "No validation split: nothing chooses a best checkpoint, `last` is what counts "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 from videorwkv.models import LCRConfig, model_config
@@ -40,6 +41,8 @@ class Recipe:
         compile: let PyTorch compile the model's frame.
         seed: of the weights, the order, the sampling, the augmentation and the masks.
         workers: processes that decode and augment; 0 does it in the training process.
+        clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
+            counts as unreadable; 0 waits forever.
         eval_every: steps between two validations; 0 validates after every epoch.
         views: temporal and spatial views of a clip in validation.
     """
@@ -64,6 +67,7 @@ class Recipe:
     compile: bool = False
     seed: int = 0
     workers: int = 2
+    clip_timeout: float = CLIP_TIMEOUT
     eval_every: int = 0
     views: tuple[int, int] = (1, 1)
 
@@ -77,7 +81,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"Recipe: {name} ({value}) must be at least 1.")
-        for name in ("weight_decay", "clip_norm", "workers", "eval_every", "seed"):
+        for name in ("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must be 0 or more.")
         if not self.lr > 0:

@@ -9,12 +9,12 @@ import torch
 
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.errors import DataError, UsageError
-from videorwkv.evaluate import make_dataset
+from videorwkv.scoring import make_dataset
 from videorwkv.train.checkpoint import load_run, save_config
 from videorwkv.train.recipes import Recipe
 
 # Options that may change on resuming: they touch the speed, not the weights.
-_FREE_ON_RESUME = frozenset({"workers", "compile", "eval_every", "views"})
+_FREE_ON_RESUME = frozenset({"workers", "clip_timeout", "compile", "eval_every", "views"})
 
 
 def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:
@@ -82,9 +82,13 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
 
 
 def training_loader(
-    recipe: Recipe, manifest: Manifest, cache: str | Path | None, device: torch.device
+    recipe: Recipe,
+    manifest: Manifest,
+    cache: str | Path | None,
+    device: torch.device,
+    lost: dict[str, str],
 ) -> Loader:
-    """Batches of the train split, epoch after epoch without end.
+    """Batches of the train split, epoch after epoch without end; `lost` as in `make_loader`.
 
     Raises:
         DataError: there is no such split, or fewer than two classes in it.
@@ -120,4 +124,6 @@ def training_loader(
         drop_last=len(dataset) >= recipe.batch_size,
         endless=True,
         pin_memory=device.type == "cuda",
+        clip_timeout=recipe.clip_timeout,
+        lost=lost,
     )

@@ -16,6 +16,7 @@ from videorwkv.video.sampling import Sampling
 
 # Frame indices are Python ints below; images are uint8 [H, W, 3].
 Images = dict[int, NDArray[np.uint8]]
+Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 class Video(ABC):
@@ -63,8 +64,11 @@ class Video(ABC):
         """Times of the frames that can really be decoded, found by decoding them."""
 
     @abstractmethod
-    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images | None:
-        """Frames by index (sorted, distinct), or None if one of them can't be decoded."""
+    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images | None:
+        """Frames by index (sorted, distinct), or None if one of them can't be decoded.
+
+        `transform` is applied to each upright frame; the frame's rows may lie apart in memory.
+        """
 
     def times(self) -> NDArray[np.float64]:
         """Presentation times in seconds, float64 [N], increasing; the first frame is at 0.
@@ -81,7 +85,13 @@ class Video(ABC):
         assert self._times is not None
         return self._times.copy()
 
-    def read(self, indices: Sequence[int], *, short_side: int | None = None) -> Clip:
+    def read(
+        self,
+        indices: Sequence[int],
+        *,
+        short_side: int | None = None,
+        transform: Transform | None = None,
+    ) -> Clip:
         """The frames at `indices` of `times()`; decodes only the way to the last one needed.
 
         If frames turn out not to be decodable, the indices are scaled to the decodable part.
@@ -90,6 +100,8 @@ class Video(ABC):
             indices: at least one, each in [0, N), not decreasing (a clip is in presentation order);
                 repeats are allowed.
             short_side: resizes frames so that their shorter side has this many pixels.
+            transform: then applied to each frame, uint8 [H, W, 3] -> uint8 [H', W', 3], while the
+                next one is still to be decoded: frames of full size never lie in memory together.
 
         Raises:
             DecodeError: no frame can be decoded.
@@ -111,7 +123,7 @@ class Video(ABC):
                 f"{self.name}: frame indices must not decrease, as a clip is in presentation "
                 "order. Sort them, and reorder the clip's frames_THWC afterwards if need be."
             )
-        return self._read(lambda times: given * len(times) // total, short_side)
+        return self._read(lambda times: given * len(times) // total, short_side, transform)
 
     def sample(
         self,
@@ -122,6 +134,7 @@ class Video(ABC):
         num_views: int = 1,
         rng: np.random.Generator | None = None,
         short_side: int | None = None,
+        transform: Transform | None = None,
     ) -> Clip:
         """A clip of `num_frames` frames, chosen as `Sampling` describes.
 
@@ -131,7 +144,7 @@ class Video(ABC):
             view: which temporal view, in [0, num_views).
             num_views: how many temporal views are taken.
             rng: draws a random place instead (training).
-            short_side: as in `read`.
+            short_side, transform: as in `read`.
 
         Raises:
             DecodeError: no frame can be decoded.
@@ -143,6 +156,7 @@ class Video(ABC):
         return self._read(
             lambda times: sampling.indices(times, view=view, num_views=num_views, rng=next(draws)),
             short_side,
+            transform,
         )
 
     def read_all(self, *, short_side: int | None = None) -> Clip:
@@ -152,7 +166,7 @@ class Video(ABC):
             DecodeError: no frame can be decoded.
             UsageError: a wrong size; the source is live or closed.
         """
-        return self._read(lambda times: np.arange(len(times)), short_side)
+        return self._read(lambda times: np.arange(len(times)), short_side, None)
 
     def close(self) -> None:
         """Ends the use of this video; closing twice is fine."""
@@ -168,18 +182,22 @@ class Video(ABC):
         return f"{type(self).__name__}({self.name!r}{', closed' if self._closed else ''})"
 
     def _read(
-        self, choose: Callable[[NDArray[np.float64]], NDArray[np.int64]], short_side: int | None
+        self,
+        choose: Callable[[NDArray[np.float64]], NDArray[np.int64]],
+        short_side: int | None,
+        transform: Transform | None,
     ) -> Clip:
         if short_side is not None and short_side < 1:
             raise UsageError(f"{self.name}: short_side ({short_side}) must be at least 1.")
+        whole = _composed(short_side, transform)
         times = self.times()
         indices = choose(times)
-        images = self._fetch(np.unique(indices), short_side)
+        images = self._fetch(np.unique(indices), whole)
         if images is None:
             self._keep(self._rescan())
             times = self.times()
             indices = choose(times)
-            images = self._fetch(np.unique(indices), short_side)
+            images = self._fetch(np.unique(indices), whole)
         if images is None:
             raise DecodeError(
                 f"{self.name}: frames that were decoded once can't be decoded again; has the file "
@@ -197,6 +215,13 @@ class Video(ABC):
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"{self.name}: the video is closed; open it again with open_video.")
+
+
+def _composed(short_side: int | None, transform: Transform | None) -> Transform:
+    """Resizing, then `transform`."""
+    if transform is None:
+        return lambda image_HWC: resize_short_side(image_HWC, short_side)
+    return lambda image_HWC: transform(resize_short_side(image_HWC, short_side))
 
 
 def incomplete(decodable: int, total: int) -> str:

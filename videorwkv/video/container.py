@@ -1,28 +1,31 @@
 """Video files and their bytes.
 
 Frames are known by their presentation timestamp (pts), never by counting: after a seek nobody knows
-how many frames went by. Each operation opens the container anew (0.5-5 ms), so a decoder never
-starts in an unknown state and two operations can't disturb each other.
+how many frames went by. No two operations share a decoder, so none starts in an unknown state or
+disturbs another; what has been opened and read without decoding serves the operation that follows.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.video.base import Images, Video, incomplete
+from videorwkv.video.base import Images, Transform, Video, incomplete
 from videorwkv.video.clip import Frame
 from videorwkv.video.decoding import Decoding
 from videorwkv.video.picture import ToImage
+from videorwkv.video.runs import plan_runs
 
 # Old AVI files with B-frames leave the decoder a few frames out of order.
 REORDER = 4
-# Up to this many frames, decoding on is about as cheap as a seek.
-SEEK_FRAMES = 8
+# Packets of a whole file stay in memory between listing them and decoding some, up to this many
+# bytes: a minute or two of 720p. Of larger files the packets are read again.
+KEPT_BYTES = 32 << 20
 
 
 class ContainerVideo(Video):
@@ -42,12 +45,25 @@ class ContainerVideo(Video):
         self._source = source
         self._timeout = timeout
         self._pts = np.empty(0, np.int64)
-        self._key_pts = np.empty(0, np.int64)
+        # pts -> how many packets of the file lie before that of the frame, or of the key frame.
+        self._places: dict[int, int] = {}
+        self._key_places: dict[int, int] = {}
+        # Whether a frame may have its two fields in two packets.
+        self._interlaced = False
         # Frames that there should be, as far as known.
         self._total = 0
         # True once `_pts` comes from decoding: then it can be trusted, seeks can't.
         self._settled = False
-        self._open().__exit__(None, None, None)
+        # Opened, and perhaps all its packets read, but none of them decoded.
+        self._ready: Decoding | None = self._open()
+        if timeout is not None:
+            # A server would not wait for a reader that takes its time.
+            self._take().__exit__(None, None, None)
+
+    def close(self) -> None:
+        super().close()
+        if self._ready is not None:
+            self._take().__exit__(None, None, None)
 
     def __iter__(self) -> Iterator[Frame]:
         self._check_open()
@@ -59,7 +75,7 @@ class ContainerVideo(Video):
         decoded: list[int] = []
         first: int | None = int(self._pts[0]) if len(self._pts) else None
         last: int | None = None
-        with self._open() as decoding:
+        with self._take() as decoding:
             pictures = decoding.pictures()
             while True:
                 arrived = next(pictures, None)
@@ -76,28 +92,35 @@ class ContainerVideo(Video):
                     continue
                 first = pts if first is None else first
                 last = pts
-                yield Frame(convert(picture), (pts - first) * decoding.tick)
+                image_HWC = np.ascontiguousarray(convert(picture))
+                yield Frame(image_HWC, (pts - first) * decoding.tick)
         if not self._settled and (decoding.num_errors or len(decoded) < decoding.num_expected):
             self._keep(self._settle(decoded, decoding))
         elif last is None:
             self._keep(np.empty(0))
 
     def _scan(self) -> NDArray[np.float64]:
-        shown: list[int] = []
-        keys: list[int] = []
-        with self._open() as decoding:
-            for packet in decoding.packets():
+        num_shown = 0
+        decoding = self._take()
+        with ExitStack() as stack:
+            stack.enter_context(decoding)
+            for packet in decoding.packets(keep=KEPT_BYTES):
                 if packet.size == 0 or packet.is_discard:
                     continue
                 if packet.pts is None:
                     return self._rescan()
-                shown.append(packet.pts)
+                num_shown += 1
+                self._places[packet.pts] = decoding.place - 1
                 if packet.is_keyframe:
-                    keys.append(packet.pts)
-        self._pts = np.unique(np.asarray(shown, np.int64))
-        self._key_pts = np.unique(np.asarray(keys, np.int64))
+                    self._key_places.setdefault(packet.pts, decoding.place - 1)
+            num_expected = decoding.num_expected
+            if decoding.is_kept:
+                decoding.rewind()
+                self._ready = decoding
+                stack.pop_all()
+        self._pts = np.asarray(sorted(self._places), np.int64)
         # Two packets with one pts are one frame.
-        self._total = decoding.num_expected - (len(shown) - len(self._pts))
+        self._total = num_expected - (num_shown - len(self._pts))
         self._warn_of_missing()
         return self._seconds(decoding.tick)
 
@@ -119,53 +142,67 @@ class ContainerVideo(Video):
         if len(self._pts) < self._total:
             self._warnings = (incomplete(len(self._pts), self._total),)
 
-    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images | None:
+    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images | None:
         wanted = {int(self._pts[index]): int(index) for index in indices}
-        if self._settled:
-            images, _ = self._collect(wanted, short_side, seek=False)
-            return images if len(images) == len(wanted) else None
-        # A seek can miss its frame where key frames are marked wrongly: then once more without.
-        for seek in (True, False):
-            images, clean = self._collect(wanted, short_side, seek=seek)
-            if clean and len(images) == len(wanted):
+        if not self._settled:
+            interlaced = self._interlaced
+            images = self._fetch_in_runs(wanted, transform)
+            if self._interlaced != interlaced:
+                images = self._fetch_in_runs(wanted, transform)
+            if images is not None:
                 return images
-        return None
+        # A seek can miss its frame where key frames are marked wrongly, and a decoder that repairs
+        # damage does so from what it has decoded: from the beginning then, leaving nothing out.
+        convert = ToImage()
+        with self._take() as decoding:
+            images = {
+                wanted[pts]: transform(convert(picture))
+                for pts, picture in _pick(decoding.pictures(), wanted)
+            }
+        clean = self._settled or decoding.num_errors == 0
+        return images if clean and len(images) == len(wanted) else None
 
-    def _collect(
-        self, wanted: dict[int, int], short_side: int | None, *, seek: bool
-    ) -> tuple[Images, bool]:
-        """Frames whose pts is wanted, by index, and whether everything met could be decoded."""
-        convert = ToImage(short_side)
+    def _fetch_in_runs(self, wanted: dict[int, int], transform: Transform) -> Images | None:
+        """Frames by index, from key frames on; None if one is missing, a packet can't be decoded,
+        or the first interlaced picture is met. `wanted` is pts -> index."""
+        convert = ToImage()
         images: Images = {}
-        # A decoder that repairs damage does so from what it has decoded: leave nothing out then.
-        needed = wanted.keys() if seek else None
-        with self._open() as decoding:
-            pictures = decoding.pictures(needed)
-            at = -1  # index of the last frame decoded
-            for target, index in sorted(wanted.items()):
-                if index in images:
-                    continue
-                if seek:
-                    key = int(np.searchsorted(self._key_pts, target, side="right")) - 1
-                    start = int(np.searchsorted(self._pts, self._key_pts[key])) if key >= 0 else 0
-                    if start - at > SEEK_FRAMES:
-                        try:
-                            decoding.seek(int(self._key_pts[key]))
-                        except av.FFmpegError:
-                            return images, False
-                        pictures = decoding.pictures(needed)
-                for pts, picture in pictures:
-                    at = int(np.searchsorted(self._pts, pts))
-                    if pts in wanted and wanted[pts] not in images:
-                        images[wanted[pts]] = convert(picture)
-                    if index in images:
-                        break
-                else:
-                    break
-        return images, decoding.num_errors == 0
+        with self._take() as decoding:
+            for run in plan_runs(sorted(wanted), self._places, self._key_places):
+                if run.key is not None:
+                    try:
+                        decoding.seek(run.key, self._key_places[run.key])
+                    except av.FFmpegError:
+                        return None
+                last_place = None if self._interlaced else run.last_place
+                pictures = decoding.pictures(wanted.keys(), last_place=last_place)
+                for pts, picture in _pick(pictures, run.pts):
+                    if picture.interlaced_frame and not self._interlaced:
+                        self._interlaced = True
+                        return None
+                    images[wanted[pts]] = transform(convert(picture))
+        return images if len(images) == len(wanted) and decoding.num_errors == 0 else None
 
     def _seconds(self, tick: float) -> NDArray[np.float64]:
         return ((self._pts - self._pts[:1]) * tick).astype(np.float64)
 
+    def _take(self) -> Decoding:
+        """What is ready, or a container opened anew; it is the caller's alone."""
+        ready, self._ready = self._ready, None
+        return ready or self._open()
+
     def _open(self) -> Decoding:
         return Decoding(self._source, self.name, timeout=self._timeout)
+
+
+def _pick(
+    pictures: Iterator[tuple[int, av.VideoFrame]], wanted: Iterable[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The pictures whose pts is wanted, each once; ends with the last of them."""
+    left = set(wanted)
+    for pts, picture in pictures:
+        if pts in left:
+            left.remove(pts)
+            yield pts, picture
+            if not left:
+                return

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Iterator, Set
+from fractions import Fraction
+from itertools import islice
 
 import av
 from av.stream import Disposition
@@ -13,8 +16,17 @@ from videorwkv.errors import DecodeError
 # Decoders whose `skip_frame` may change from packet to packet and that then leave out nothing but
 # pictures to which no other one refers. AV1 and VP9 decoders read it once, or never.
 CAN_SKIP = ("h264", "hevc")
+# Containers with a table of their key frames: a seek takes 0.03 ms and ends where it should. In
+# others it may end anywhere; reading without decoding takes 5 us a packet and is exact.
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+# What a packet takes in memory besides its content.
+PACKET_BYTES = 512
 # FFmpeg's own assumption for streams without any clock.
 FALLBACK_FPS = 25.0
+
+
+class NoVideoError(DecodeError):
+    """A file without a video stream: sound, mostly."""
 
 
 class Decoding:
@@ -29,14 +41,31 @@ class Decoding:
 
     Attributes:
         tick: seconds for one unit of pts.
-        has_end: whether the container knows its duration; broadcasts don't.
+        duration: seconds by the container's header, its sound included; None where it doesn't say,
+            as broadcasts.
+        container_name: FFmpeg's name of the container's format.
+        codec_name: FFmpeg's name of the decoder.
+        stream_index: which of the container's streams is read.
+        num_announced: frames by the container's header; 0 where it doesn't say.
+        pixel_aspect: width of a pixel by its height.
         num_packets: packets met so far that hold a picture to be shown, or should.
         num_errors: packets so far that could not be read or decoded.
+        failed_pts: pts of those that have one.
         broken_off: why reading stopped before the end; empty if it did not.
+        place: how many packets lie before the next one, those that can't be read included.
+        is_kept: whether all packets are in memory, so that going anywhere costs nothing.
 
     Raises:
-        DecodeError: it can't be opened, is no video or has no video stream.
+        DecodeError: it can't be opened or is no video; `NoVideoError` if it has no video stream.
     """
+
+    place: int
+    num_packets: int
+    _num_hidden: int
+    _next_dts: int
+    num_errors: int
+    failed_pts: list[int]
+    broken_off: str
 
     def __init__(
         self,
@@ -51,7 +80,12 @@ class Decoding:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
             self._container = av.open(
-                file, format=container_format, options=options or {}, timeout=timeout
+                file,
+                format=container_format,
+                options=options or {},
+                timeout=timeout,
+                # A title in another encoding than UTF-8 makes no video unreadable.
+                metadata_errors="replace",
             )
         except av.FFmpegError as error:
             raise DecodeError(f"{name}: {_reason(error)}") from error
@@ -62,18 +96,27 @@ class Decoding:
             raise
         # Loader workers are the parallelism; a decoder's own threads would fight with them.
         self._stream.codec_context.thread_count = 1
-        self.has_end = self._container.duration is not None
+        length = self._container.duration
+        self.duration = None if length is None else length / av.time_base
         self.tick = float(self._stream.time_base)
         rate = float(self._stream.average_rate or self._stream.guessed_rate or FALLBACK_FPS)
         self._step = max(1, round(1 / (rate * self.tick)))
         # Read here: once the container is closed, its streams are freed memory.
+        self.container_name: str = self._container.format.name
+        self.codec_name: str = self._stream.codec_context.name
+        self.stream_index: int = self._stream.index
+        self.pixel_aspect = Fraction(self._stream.sample_aspect_ratio or 1)
         announced = self._stream.frames
         # A frame takes a byte at the very least: a broken header may say any number.
-        self._announced = announced if announced <= self._container.size else 0
-        self.num_packets = 0
-        self._num_hidden = 0
-        self.num_errors = 0
-        self.broken_off = ""
+        self.num_announced = announced if announced <= self._container.size else 0
+        # AVI's header counts frames that a recorder dropped; they leave gaps in the dts.
+        self._counts_dropped = self.container_name == "avi"
+        self._kept: list[av.Packet | str] | None = None
+        # Whether the decoder has met no packet yet.
+        self._is_fresh = True
+        # Whether the decoder leaves out pictures to which no other one refers.
+        self._skips = False
+        self._count_anew()
 
     def __enter__(self) -> Decoding:
         return self
@@ -84,35 +127,68 @@ class Decoding:
     @property
     def num_expected(self) -> int:
         """After a whole pass: how many pictures there should have been."""
-        return max(self.num_packets, self._announced - self._num_hidden)
+        return max(self.num_packets, self.num_announced - self._num_hidden)
 
-    def packets(self) -> Iterator[av.Packet]:
+    @property
+    def is_kept(self) -> bool:
+        return self._kept is not None
+
+    def packets(self, *, keep: int = 0) -> Iterator[av.Packet]:
         """Packets of the stream, the empty one that ends it included; stops where reading fails.
 
         Packets that the file cuts off are left out: some decoders make a frame of the first half
         and repeat the last frame for the rest.
+
+        Args:
+            keep: bytes. If all packets together take no more, they stay in memory once the last
+                one was read, and `rewind` makes this pass another one from the beginning.
         """
+        kept: list[av.Packet | str] = []
+        for packet in self._read():
+            self.place += 1
+            if keep > 0:
+                kept.append(packet)
+                keep -= PACKET_BYTES + (0 if isinstance(packet, str) else packet.size)
+                if keep <= 0:
+                    kept.clear()
+            if isinstance(packet, str):
+                self.num_errors += 1
+                self.broken_off = packet
+            elif packet.is_corrupt:
+                self.num_packets += 1
+                self._count_error(packet)
+            else:
+                if self._counts_dropped and packet.dts is not None:
+                    self._num_hidden += max(0, packet.dts - self._next_dts)
+                    self._next_dts = packet.dts + 1
+                if packet.is_discard:  # before an edit list's start: decoded, but never shown
+                    self._num_hidden += 1
+                elif packet.size > 0:
+                    self.num_packets += 1
+                yield packet
+        if keep > 0:
+            self._kept = kept
+
+    def _read(self) -> Iterator[av.Packet | str]:
+        """Packets from memory, if they are kept there, else from the file; last, why it failed."""
+        if self._kept is not None:
+            while self.place < len(self._kept):
+                yield self._kept[self.place]
+            return
         packets = self._container.demux(self._stream)
         while True:
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
-                self.num_errors += 1
-                self.broken_off = error.strerror
+                yield error.strerror
                 return
             if packet is None:
                 return
-            if packet.is_corrupt:
-                self.num_packets += 1
-                self.num_errors += 1
-                continue
-            if packet.is_discard:  # before an edit list's start: decoded, but never shown
-                self._num_hidden += 1
-            elif packet.size > 0:
-                self.num_packets += 1
             yield packet
 
-    def pictures(self, wanted: Set[int] | None = None) -> Iterator[tuple[int, av.VideoFrame]]:
+    def pictures(
+        self, wanted: Set[int] | None = None, *, last_place: int | None = None
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Pictures with their pts, as the decoder emits them.
 
         A packet that can't be decoded is counted and passed over; what follows is decoded as well
@@ -121,29 +197,71 @@ class Decoding:
 
         Args:
             wanted: pts that are needed; others may be left out where that saves work.
+            last_place: the packet with that many before it is the last to be decoded: the decoder
+                then gives out at once what it holds back to put pictures in order. Wrong for a
+                picture whose two fields lie in two packets.
         """
         context = self._stream.codec_context
-        can_skip = context.name in CAN_SKIP
+        if context.name not in CAN_SKIP:
+            wanted = None
         last = -self._step
         for packet in self.packets():
-            if wanted is not None and can_skip:
-                context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+            if wanted is not None and self._skips != (packet.pts not in wanted):
+                self._skips = not self._skips
+                context.skip_frame = "NONREF" if self._skips else "DEFAULT"
+            self._is_fresh = False
+            ends = last_place is not None and self.place > last_place
             try:
                 pictures = packet.decode()
+                if ends and packet.size > 0:
+                    pictures += context.decode(None)
             except av.FFmpegError:
-                self.num_errors += 1
-                continue
+                self._count_error(packet)
+                pictures = []
             for picture in pictures:
                 last = last + self._step if picture.pts is None else picture.pts
                 yield last, picture
+            if ends:
+                return
 
-    def seek(self, pts: int) -> None:
-        """Goes to the last key frame at or before `pts`; `pictures` has to be called anew.
+    def rewind(self) -> None:
+        """Back to the first packet and to a count of nothing; packets must be kept and none of
+        them decoded yet."""
+        assert self.is_kept
+        assert self._is_fresh
+        self._count_anew()
+
+    def seek(self, pts: int, place: int) -> None:
+        """Goes on to the key frame that is shown at `pts` and whose packet has `place` before it;
+        `pictures` has to be called anew.
 
         Raises:
             av.FFmpegError: the container can't.
         """
-        self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
+        if self.is_kept:
+            self._stream.codec_context.flush_buffers()
+        elif self.container_name in INDEXED:
+            self._container.seek(pts, stream=self._stream, backward=True, any_frame=False)
+        elif place < self.place:
+            return  # The decoder has met the key frame already.
+        else:
+            deque(islice(self._read(), place - self.place), maxlen=0)
+            self._stream.codec_context.flush_buffers()
+        self.place = place
+
+    def _count_error(self, packet: av.Packet) -> None:
+        self.num_errors += 1
+        if packet.pts is not None:
+            self.failed_pts.append(packet.pts)
+
+    def _count_anew(self) -> None:
+        self.place = 0
+        self.num_packets = 0
+        self._num_hidden = 0
+        self._next_dts = 0
+        self.num_errors = 0
+        self.failed_pts = []
+        self.broken_off = ""
 
 
 def _video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
@@ -154,8 +272,10 @@ def _video_stream(container: av.container.InputContainer, name: str) -> av.Video
         # A cover picture in a song or film is a video stream too.
         if not stream.disposition & Disposition.attached_pic and stream.codec_context is not None:
             return stream
+    if any(stream.codec_context is None for stream in container.streams.video):
+        raise DecodeError(f"{name}: this build of FFmpeg has no decoder for its video stream.")
     kinds = sorted({stream.type for stream in container.streams})
-    raise DecodeError(f"{name}: there is no video stream; found: {', '.join(kinds) or 'nothing'}.")
+    raise NoVideoError(f"{name}: there is no video stream; found: {', '.join(kinds) or 'nothing'}.")
 
 
 def _reason(error: av.FFmpegError) -> str:

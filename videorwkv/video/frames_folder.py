@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError
-from videorwkv.video.base import Images, Video, incomplete, resize_short_side
+from videorwkv.video.base import Images, Transform, Video, incomplete
 from videorwkv.video.clip import Frame
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -37,16 +37,16 @@ class FolderVideo(Video):
     def __init__(self, folder: Path, name: str) -> None:
         super().__init__(name)
         try:
-            files = [
-                path
-                for path in folder.iterdir()
-                if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-            ]
+            self._files = frame_files(folder)
         except OSError as error:
             raise DecodeError(f"{name}: the folder can't be listed: {error.strerror}.") from error
-        if not files:
+        if not self._files:
             raise DecodeError(f"{name}: this folder has no frames; JPEG and PNG files are read.")
-        self._files = sorted(files, key=_natural)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The frames, in order."""
+        return tuple(self._files)
 
     def __iter__(self) -> Iterator[Frame]:
         self._check_open()
@@ -56,7 +56,7 @@ class FolderVideo(Video):
         size: tuple[int, int] | None = None
         count = 0
         for path in self._files:
-            image_HWC = _read_image(path)
+            image_HWC = read_image(path)
             if image_HWC is None:
                 continue
             image_HWC, size = _same_size(image_HWC, size)
@@ -69,22 +69,33 @@ class FolderVideo(Video):
         return np.arange(len(self._files)) / FOLDER_FPS
 
     def _rescan(self) -> NDArray[np.float64]:
-        readable = [path for path in self._files if _read_image(path) is not None]
+        readable = [path for path in self._files if read_image(path) is not None]
         if len(readable) < len(self._files):
             self._warnings = (incomplete(len(readable), len(self._files)),)
         self._files = readable
         return self._scan()
 
-    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images | None:
+    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images | None:
         images: Images = {}
         size: tuple[int, int] | None = None
         for index in indices.tolist():
-            image_HWC = _read_image(self._files[index])
+            image_HWC = read_image(self._files[index])
             if image_HWC is None:
                 return None
             image_HWC, size = _same_size(image_HWC, size)
-            images[index] = resize_short_side(image_HWC, short_side)
+            images[index] = transform(image_HWC)
         return images
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The JPEG and PNG files in a folder, by the numbers in their names; `OSError` if it can't be
+    listed."""
+    files = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
+    return sorted(files, key=_natural)
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
@@ -93,8 +104,8 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
-def _read_image(path: Path) -> NDArray[np.uint8] | None:
-    """RGB [H, W, 3], or None if the file can't be read as a whole."""
+def read_image(path: Path) -> NDArray[np.uint8] | None:
+    """uint8 RGB [H, W, 3], or None if the file can't be read as a whole."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -105,7 +116,10 @@ def _read_image(path: Path) -> NDArray[np.uint8] | None:
         return None
     if not content:
         return None
-    image_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # it claims to be larger than OpenCV's limit
+        return None
     return None if image_HWC is None else cv2.cvtColor(image_HWC, cv2.COLOR_BGR2RGB)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError, UsageError
-from videorwkv.video.base import Images, Video
+from videorwkv.video.base import Images, Transform, Video
 from videorwkv.video.clip import Frame
 from videorwkv.video.decoding import Decoding
 from videorwkv.video.picture import ToImage
@@ -65,7 +65,7 @@ class LiveVideo(Video):
                 first = pts if first is None else first
                 # Cameras restart their clock at times; a frame never comes before the last one.
                 last = max(last, (pts - first) * decoding.tick)
-                yield Frame(convert(picture), last)
+                yield Frame(np.ascontiguousarray(convert(picture)), last)
         if decoding.broken_off:
             raise DecodeError(f"{self.name}: the stream broke off: {decoding.broken_off}.")
         if first is None:
@@ -86,7 +86,7 @@ class LiveVideo(Video):
     def _rescan(self) -> NDArray[np.float64]:
         return self._scan()
 
-    def _fetch(self, indices: NDArray[np.int64], short_side: int | None) -> Images | None:
+    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images | None:
         self._scan()
         return None
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from videorwkv.errors import DecodeError, UsageError
+from videorwkv.errors import DecodeError, UsageError, did_you_mean
 from videorwkv.video.base import Video as Video
 from videorwkv.video.container import ContainerVideo
 from videorwkv.video.decoding import Decoding
 from videorwkv.video.frames_folder import FolderVideo
 from videorwkv.video.live import TIMEOUT, LiveVideo, open_camera
 
+DECODERS = ("auto", "pyav", "torchcodec")
 # Over TCP no packet of a stream is lost, which would smear the picture until the next key frame.
 # Without `nobuffer` the frames by which FFmpeg recognises the stream are shown first, seconds late.
 BROADCAST_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
@@ -19,7 +20,17 @@ BROADCAST_OPTIONS = {"rtsp_transport": "tcp", "fflags": "nobuffer"}
 FILE_SCHEMES = ("file", "http", "https")
 
 
-def open_video(source: str | Path | bytes | int) -> Video:
+def check_decoder(decoder: str) -> None:
+    """`UsageError` unless `decoder` is in `DECODERS` and can be loaded."""
+    if decoder not in DECODERS:
+        raise UsageError(f"Unknown decoder {decoder!r}. {did_you_mean(decoder, DECODERS)}")
+    if decoder == "torchcodec":
+        from videorwkv.video.torchcodec_video import load_torchcodec
+
+        load_torchcodec()
+
+
+def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Video:
     """Opens anything with frames in it.
 
     Args:
@@ -32,6 +43,10 @@ def open_video(source: str | Path | bytes | int) -> Video:
             - a URL: `http://...` to a file or, where no duration is given, a live stream;
               `rtsp://...` and the like to a live stream;
             - a camera's number; also as a string of digits, unless a file is called that.
+        decoder: what decodes video files: `pyav`, or `torchcodec`, which gives the same frames or
+            refuses the file. `auto` is PyAV: it is installed with this package, reads all that
+            FFmpeg does and what is left of damaged files. Folders of frames are read with OpenCV
+            whatever the decoder.
 
     Returns:
         A `Video`; use it in a `with` block, or call `close()`.
@@ -39,30 +54,35 @@ def open_video(source: str | Path | bytes | int) -> Video:
     Raises:
         DecodeError: missing, empty, not a video, without a video stream, a folder without frames,
             no such camera.
-        UsageError: something else than the above.
+        UsageError: something else than the above; an unknown decoder, or one that is not installed
+            or can't read such a source.
 
     Example:
         >>> with open_video("wave.mp4") as video:  # doctest: +SKIP
         ...     clip = video.sample(num_frames=16)
     """
+    check_decoder(decoder)
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
         name = f"<{len(content)} bytes>"
         if not content:
             raise DecodeError(f"{name}: there is nothing in it.")
-        return ContainerVideo(content, name)
+        return _open_file(content, name, decoder)
     if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int):
         raise UsageError(
             "open_video takes a path, bytes, a folder, a URL or a camera number; got "
             f"{type(source).__name__}."
         )
     if isinstance(source, int):
+        _refuse_live(f"camera {source}", decoder)
         return open_camera(source)
     if isinstance(source, str) and "://" in source:
+        _refuse_live(source, decoder)
         return _open_url(source)
     path = Path(source)
     name = str(source)
     if isinstance(source, str) and source.isdecimal() and not path.exists():
+        _refuse_live(f"camera {source}", decoder)
         return open_camera(int(source))
     if path.is_dir():
         return FolderVideo(path, name)
@@ -71,13 +91,28 @@ def open_video(source: str | Path | bytes | int) -> Video:
     if path.is_file() and path.stat().st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
-    return ContainerVideo(os.path.abspath(path), name)
+    return _open_file(os.path.abspath(path), name, decoder)
+
+
+def _open_file(source: str | bytes, name: str, decoder: str) -> Video:
+    if decoder == "torchcodec":
+        from videorwkv.video.torchcodec_video import TorchcodecVideo
+
+        return TorchcodecVideo(source, name)
+    return ContainerVideo(source, name)
+
+
+def _refuse_live(name: str, decoder: str) -> None:
+    if decoder == "torchcodec":
+        raise UsageError(
+            f"{name}: decoder 'torchcodec' reads files and bytes; for cameras and URLs take 'pyav'."
+        )
 
 
 def _open_url(url: str) -> Video:
     if url.split("://", 1)[0].lower() in FILE_SCHEMES:
         with Decoding(url, url, timeout=TIMEOUT) as decoding:
-            has_end = decoding.has_end
+            has_end = decoding.duration is not None
         if has_end:
             return ContainerVideo(url, url, timeout=TIMEOUT)
         return LiveVideo(url, url)

@@ -1,11 +1,111 @@
-"""One reader a layout: root -> `Manifest`."""
+"""One reader a data set: a place -> `Manifest`. Each module draws the layouts that it reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from videorwkv.data.formats import csv, folder
+from videorwkv.data.formats import csv, folder, jester, kinetics, lists, ssv2
 from videorwkv.data.manifest import Manifest
+from videorwkv.data.tables import read_fields
+from videorwkv.errors import UsageError, did_you_mean
 
-READERS: dict[str, Callable[[Path], Manifest]] = {"folder": folder.read, "csv": csv.read}
+READERS: dict[str, Callable[..., Manifest]] = {
+    "jester": jester.read,
+    "ssv2": ssv2.read,
+    "kinetics400": kinetics.read,
+    "folder": folder.read,
+    "csv": csv.read,
+    "list": lists.read,
+}
+# Layouts that can be forced: name -> what it is.
+LAYOUTS: dict[str, Mapping[str, str]] = {
+    "jester": jester.LAYOUTS,
+    "ssv2": ssv2.LAYOUTS,
+    "kinetics400": kinetics.LAYOUTS,
+    "folder": folder.LAYOUTS,
+    "csv": {},
+    "list": lists.LAYOUTS,
+}
+ALIASES = {"k400": "kinetics400", "kinetics": "kinetics400"}
+# A plain folder with their lists in it is read as one of these.
+_RECOGNISED: dict[str, tuple[str, Callable[[Path], bool]]] = {
+    "jester": ("Jester", jester.recognises),
+    "ssv2": ("Something-Something V2", ssv2.recognises),
+    "kinetics400": ("Kinetics-400", kinetics.recognises),
+}
+
+
+def read(
+    spec: str, *, layout: str | None = None, label_names: str | Path | None = None
+) -> Manifest:
+    """A data set by `KIND:PLACE`, or by its place alone; see `load_manifest`.
+
+    The rows are empty where none of the listed clips is on disk: all are in `missing` then.
+    """
+    kind, place, notes = _choose(spec)
+    options: dict[str, Any] = {}
+    if layout is not None:
+        allowed = LAYOUTS[kind]
+        if layout not in allowed:
+            raise UsageError(f"{kind}: unknown layout {layout!r}. {did_you_mean(layout, allowed)}")
+        options["layout"] = layout
+    if label_names is not None:
+        if kind not in ("csv", "list"):
+            raise UsageError(
+                f"--label-names {label_names}: for lists and CSV files whose labels are numbers; "
+                f"{spec} is read as {kind}, which names its labels."
+            )
+        options["label_names"] = Path(label_names)
+    manifest = READERS[kind](place, **options)
+    return replace(manifest, notes=(*notes, *manifest.notes))
+
+
+def _choose(spec: str) -> tuple[str, Path, list[str]]:
+    """Reader, place, and a note where the place alone has told which reader it is."""
+    path = Path(spec)
+    kind, colon, rest = spec.partition(":")
+    if path.is_dir():
+        return _choose_for_folder(path)
+    if path.is_file():
+        return _choose_for_file(path), path, []
+    # One letter is a Windows drive.
+    if colon and len(kind) > 1 and kind.isalnum():
+        kind = ALIASES.get(kind, kind)
+        if kind not in READERS:
+            names = ["motion", *READERS, *ALIASES]
+            raise UsageError(f"Unknown data set reader {kind!r}. {did_you_mean(kind, names)}")
+        path = Path(rest)
+        if not path.exists():
+            raise UsageError(f"{rest}: no such file or folder.")
+        if kind not in ("csv", "list") and not path.is_dir():
+            raise UsageError(f"{spec}: {kind} is read from a folder, and {rest} is a file.")
+        if kind == "csv" and path.is_dir():
+            raise UsageError(f"{spec}: a CSV file is wanted, and {rest} is a folder.")
+        return kind, path, []
+    hint = " 'motion' is the generated one." if "/" not in spec else ""
+    raise UsageError(f"{spec}: no such file or folder.{hint}")
+
+
+def _choose_for_folder(path: Path) -> tuple[str, Path, list[str]]:
+    for kind, (title, recognises) in _RECOGNISED.items():
+        if recognises(path):
+            note = f"read as {title} by the lists in it; folder:{path} takes its folders as classes"
+            return kind, path, [note]
+    return "folder", path, []
+
+
+def _choose_for_file(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in lists.LIST_SUFFIXES:
+        raise UsageError(
+            f"{path}: a data set is a folder with a folder per class, a .csv file with the header "
+            "path,label[,split], a list (.txt) of `path label`, the root of jester:, ssv2: or "
+            "kinetics400:, or 'motion'."
+        )
+    header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
+    if {"path", "label"} <= set(header) or not lists.recognises(path):
+        return "csv"
+    return "list"

@@ -1,18 +1,28 @@
-"""A CSV file with header `path,label[,split]`; names with commas are quoted as CSV quotes them."""
+"""A CSV file with header `path,label[,split]`; names with commas are quoted as CSV quotes them.
+
+    path,label,split
+    clips/a.mp4,waving,train
+    "clips/b, second take.mp4",standing up,validation
+
+A semicolon or a tab may stand for the comma.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest, read_csv
+from videorwkv.data.formats.lists import name_label
+from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
+from videorwkv.data.tables import read_csv, read_names
 from videorwkv.errors import ManifestError
 
 
-def read(root: Path) -> Manifest:
+def read(root: Path, label_names: Path | None = None) -> Manifest:
     """The rows of the file; relative paths start at its folder. Other columns are ignored.
 
-    Only a `test` row may lack its label. Files are not opened here: what is missing shows when it
-    is read, as a bad clip.
+    Only a `test` row may lack its label. Labels that are numbers get the names of `label_names`,
+    the first for 0. Files are not looked for: the list is the user's own, so one that is not there
+    is a bad clip, and wrong in evaluation.
 
     Raises:
         ManifestError: names file and line: no path, no label, no split in a file that has them, or
@@ -20,6 +30,7 @@ def read(root: Path) -> Manifest:
     """
     rows: list[Row] = []
     seen: dict[str, int] = {}
+    names = None if label_names is None else read_names(label_names)
     for line, fields in read_csv(root, required=("path", "label")):
         where = f"{root}:{line}"
         if not fields["path"]:
@@ -36,7 +47,11 @@ def read(root: Path) -> Manifest:
         if path in seen:
             raise ManifestError(f"{where}: {fields['path']!r} stands in line {seen[path]} already.")
         seen[path] = line
-        rows.append(Row(path, fields["label"] or None, split, line))
+        label = fields["label"] or None
+        if names is not None and label is not None:
+            label = name_label(label, names, where)
+        rows.append(Row(path, label, split, line))
     if not rows:
         raise ManifestError(f"{root}: no row below the header.")
-    return make_manifest("csv", rows, root=root.parent)
+    manifest = make_manifest("csv", rows, root=root.parent)
+    return manifest if names is None else manifest.with_labels(sorted(names))

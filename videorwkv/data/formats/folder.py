@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from videorwkv.data.formats.tree import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from videorwkv.data.formats.tree import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.errors import ManifestError
 
-# Anything else (texts, thumbnails, archives) is left out and counted.
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3gp", "avi", "flv", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv"),
-        *("ts", "webm", "wmv"),
-    )
-)
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+LAYOUTS = {"classes": "<class>/clip.mp4", "splits": "{train,validation,test}/<class>/clip.mp4"}
 
 
-def read(root: Path) -> Manifest:
-    """The clips below `root`.
+def read(root: Path, layout: str | None = None) -> Manifest:
+    """The clips below `root`; `layout` decides where classes are called as splits are.
 
     Raises:
         ManifestError: no class folder, or no clip in any of them.
@@ -36,7 +30,11 @@ def read(root: Path) -> Manifest:
     rows: list[Row] = []
     notes: list[str] = []
     # A class may be called `train` beside `car` and `bus`: only split names alone make splits.
-    if all(folder.name.lower() in SPLIT_NAMES for folder in folders):
+    splits = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    if layout == "splits" and len(splits) < len(folders):
+        strange = next(folder for folder in folders if folder not in splits)
+        raise ManifestError(f"{strange}: no split is called so; wanted train, validation or test.")
+    if layout != "classes" and len(splits) == len(folders):
         for part in folders:
             for folder in _folders(part):
                 _read_class(folder, SPLIT_NAMES[part.name.lower()], rows, notes)

@@ -1,0 +1,106 @@
+"""What lies where in a data set's folder, each folder listed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from videorwkv.data.manifest import SPLIT_NAMES
+from videorwkv.errors import ManifestError
+
+# Anything else (texts, thumbnails, archives) is no clip.
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "avi", "flv", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv"),
+        *("ts", "webm", "wmv"),
+    )
+)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+ANNOTATION_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "lists"})
+# Words beside the split in names such as `train_256`, `videos_val` or `kinetics400_train_list`.
+_BESIDE_SPLIT = frozenset(
+    {"clips", "compress", "frames", "jester", "k400", "kinetics", "kinetics400", "list",
+     "rawframes", "resized", "split", "ssv2", "tiny", "v1", "v2", "video", "videofolder", "videos"}
+)  # fmt: skip
+
+
+class Entries(NamedTuple):
+    """Names in a folder, sorted; hidden ones are left out."""
+
+    folders: list[str]
+    files: list[str]
+
+
+class Tree:
+    """A folder and those below it. A folder is read from disk once, however often it is asked for.
+
+    Official sets hold up to 240,000 clips in one folder, so nothing is asked about single files.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._known: dict[Path, Entries] = {}
+
+    def entries(self, folder: Path) -> Entries:
+        """What is in a folder; `ManifestError` if it can't be listed."""
+        if folder not in self._known:
+            folders: list[str] = []
+            files: list[str] = []
+            try:
+                with os.scandir(folder) as found:
+                    for entry in found:
+                        if not entry.name.startswith("."):
+                            (folders if entry.is_dir() else files).append(entry.name)
+            except OSError as error:
+                raise ManifestError(f"{folder}: can't be listed: {error.strerror}.") from error
+            self._known[folder] = Entries(sorted(folders), sorted(files))
+        return self._known[folder]
+
+    def below(self, names: Collection[str], *, depth: int = 2) -> list[Path]:
+        """The root, then the folders below it with one of `names` (lower case), nearest first.
+
+        A folder deeper down counts only if all above it have such a name, too.
+        """
+        found = level = [self.root]
+        for _ in range(depth):
+            level = [
+                folder / name
+                for folder in level
+                for name in self.entries(folder).folders
+                if name.lower() in names
+            ]
+            found = found + level
+        return found
+
+    def glance(self, folder: Path | None = None, count: int = 8) -> str:
+        """The first names in a folder, for a message about what was not found in it."""
+        folders, files = self.entries(folder or self.root)
+        names = [*(f"{name}/" for name in folders), *files]
+        if not names:
+            return "nothing"
+        return ", ".join(names[:count]) + (f" and {len(names) - count} more" * (len(names) > count))
+
+    def name(self, folder: Path) -> str:
+        """A folder as messages call it: below the root, or the root's own name."""
+        return folder.name if folder == self.root else folder.relative_to(self.root).as_posix()
+
+
+def video_stem(name: str) -> str | None:
+    """A video's name without its suffix; None for any other file."""
+    stem, dot, suffix = name.rpartition(".")
+    return stem if stem and f"{dot}{suffix.lower()}" in VIDEO_SUFFIXES else None
+
+
+def is_video(name: str) -> bool:
+    """Whether a file's name ends as a video's does."""
+    return video_stem(name) is not None
+
+
+def split_in_name(name: str) -> str:
+    """`train_256` -> `train`, `kinetics_val_list` -> `validation`; empty if it names none."""
+    words = name.lower().replace("-", "_").replace(".", "_").split("_")
+    rest = [word for word in words if word not in _BESIDE_SPLIT and not word.isdecimal()]
+    return SPLIT_NAMES.get(rest[0], "") if len(rest) == 1 else ""

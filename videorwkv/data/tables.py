@@ -1,0 +1,112 @@
+"""Annotation files as people have them: text, lists of names, tables with and without a header.
+
+Every error names file and line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from videorwkv.errors import ManifestError, UsageError
+
+DELIMITERS = ";,\t"
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file, without the byte order mark that spreadsheets put in front.
+
+    Raises:
+        UsageError: no such file.
+        ManifestError: it is not UTF-8; the message names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file.")
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ManifestError(
+            f"{path}:{line}: not UTF-8 text ({error.reason}); save the file as UTF-8."
+        ) from error
+
+
+def read_names(path: str | Path) -> list[str]:
+    """One name a line, in order; empty lines are allowed at the end alone.
+
+    Raises:
+        ManifestError: an empty line between names, a name that stands twice, or no name.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise ManifestError(f"{path}: no name in it; one a line is wanted.")
+    seen: dict[str, int] = {}
+    for line, name in enumerate(lines, start=1):
+        if not name:
+            raise ManifestError(f"{path}:{line}: an empty line between names.")
+        if name in seen:
+            raise ManifestError(f"{path}:{line}: {name!r} stands in line {seen[name]} already.")
+        seen[name] = line
+    return lines
+
+
+def sniff_delimiter(text: str, delimiters: str = DELIMITERS) -> str:
+    """The first of `delimiters` that the first line with anything in it holds; else the first."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return next((delimiter for delimiter in delimiters if delimiter in first), delimiters[0])
+
+
+def read_fields(
+    path: str | Path, *, delimiters: str = DELIMITERS
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a table: (line, fields without outer blanks); empty rows are left out.
+
+    The delimiter is sniffed (see `sniff_delimiter`).
+
+    Raises:
+        UsageError: no such file.
+        ManifestError: not UTF-8 text, or quotes that are never closed.
+    """
+    text = read_text(path)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), strict=True, delimiter=sniff_delimiter(text, delimiters)
+    )
+    begun = 1
+    try:
+        for fields in reader:
+            stripped = [field.strip() for field in fields]
+            if any(stripped):
+                yield reader.line_num, stripped
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        raise ManifestError(f"{path}:{begun}: not CSV ({error}).") from error
+
+
+def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a table with a header: (line, column -> text without outer blanks).
+
+    Raises:
+        UsageError: no such file.
+        ManifestError: not UTF-8 text, a column is missing, or a row has another number of fields.
+    """
+    rows = read_fields(path, delimiters=",;\t")
+    header = next(rows, (1, []))[1]
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise ManifestError(
+            f"{path}:1: no column {', '.join(map(repr, missing))} in the header "
+            f"{','.join(header)!r}; the first line must be {','.join(required)!r}."
+        )
+    for line, fields in rows:
+        if len(fields) != len(header):
+            raise ManifestError(
+                f"{path}:{line}: {len(fields)} fields, but the header has {len(header)}; a field "
+                "with a comma needs double quotes around it."
+            )
+        yield line, dict(zip(header, fields, strict=True))
