@@ -14,6 +14,9 @@ from videorwkv.errors import ManifestError
 
 LAYOUTS = {"classes": "<class>/clip.mp4", "splits": "{train,validation,test}/<class>/clip.mp4"}
 
+# Folders with something odd in them that the notes name.
+SHOWN = 5
+
 
 def read(root: Path, layout: str | None = None) -> Manifest:
     """The clips below `root`; `layout` decides where classes are called as splits are.
@@ -41,6 +44,9 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     else:
         for folder in folders:
             _read_class(folder, "", rows, notes)
+    if len(notes) > SHOWN:
+        # A wrong root may hold thousands of folders without a clip.
+        notes[SHOWN:] = [f"and {len(notes) - SHOWN:,} more folders like these"]
     if not rows:
         raise ManifestError(
             f"{root}: no clip in its {len(folders)} folders. Wanted: <class>/clip.mp4 or "
