@@ -167,8 +167,10 @@ def _confine() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     status = Path("/proc/self/status").read_text()
     taken = int(status.partition("VmData:")[2].split()[0]) << 10
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (taken + MEMORY, limit))
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    wanted = taken + MEMORY
+    soft = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, most))
 
 
 def signature(path: str | Path) -> str | None:
