@@ -372,5 +372,5 @@ def test_wrong_use(three: Manifest, tmp_path: Path) -> None:
         check(load_manifest("motion:train=8"), tmp_path)
     with pytest.raises(UsageError, match=r"workers \(0\)"):
         check(three, tmp_path, workers=0)
-    with pytest.raises(UsageError, match="timeout above 0"):
+    with pytest.raises(UsageError, match=r"timeout \(0 s\) above 0"):
         check(three, tmp_path, timeout=0)

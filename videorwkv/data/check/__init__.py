@@ -67,7 +67,9 @@ def check(
         raise UsageError(f"{manifest.name}: its clips are generated, so there is nothing to check.")
     workers = usable_cores() if workers is None else workers
     if workers < 1 or not timeout > 0:
-        raise UsageError(f"check: workers ({workers}) must be at least 1, timeout above 0.")
+        raise UsageError(
+            f"check: workers ({workers}) must be at least 1, timeout ({timeout:g} s) above 0."
+        )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     paths = {manifest.relative_path(row): row.path for row in manifest.rows}
