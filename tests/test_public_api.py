@@ -33,6 +33,8 @@ PUBLIC = {
     "evaluate",
     "predict",
     "load_run",
+    "export",
+    "open_exported",
     # errors
     "VideoRWKVError",
     "UsageError",
@@ -59,7 +61,8 @@ loaded = [name for name in HEAVY if name in sys.modules]
 assert not loaded, f"import videorwkv loads {loaded}"
 print(len(list(filter(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))))
 
-EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm", "onnx")
+EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm",
+          "onnx", "onnxscript", "onnxruntime", "openvino")
 for name in EXTRAS:
     sys.modules[name] = None  # to import it is an ImportError from now on
 modules = [m.name for m in pkgutil.walk_packages(videorwkv.__path__, "videorwkv.")]

@@ -28,6 +28,7 @@ from videorwkv.errors import VideoRWKVError as VideoRWKVError
 # These verbs are called as the modules that hold them. They are imported here and not on
 # first use: whatever imports such a module later would put the module in the function's place.
 from videorwkv.evaluate import evaluate as evaluate
+from videorwkv.export import export as export
 from videorwkv.models import LCR as LCR
 from videorwkv.models import Inputs as Inputs
 from videorwkv.models import LCRConfig as LCRConfig
@@ -39,6 +40,7 @@ from videorwkv.models import model_config as model_config
 from videorwkv.models import register_model as register_model
 from videorwkv.ops.wkv import wkv as wkv
 from videorwkv.predict import predict as predict
+from videorwkv.runtime import open_exported as open_exported
 from videorwkv.train.checkpoint import load_run as load_run
 from videorwkv.train.loop import train as train
 from videorwkv.video import Clip as Clip

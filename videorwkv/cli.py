@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from videorwkv.cli_data import add_data
+from videorwkv.cli_export import add_export
 from videorwkv.cli_options import (
     DATA_HELP,
     add_command,
@@ -27,7 +28,10 @@ TIMEOUT_HELP = (
     "seconds after which a worker that is still at a clip is ended, and the clip counts as "
     "unreadable; 0 waits forever (default: the run's, 300 for a new one)"
 )
-RUN_HELP = "a trained run's folder, or RUN/best or RUN/last (default: best if there is one)"
+RUN_HELP = (
+    "a trained run's folder, or RUN/best or RUN/last (default: best if there is one), or a file "
+    "that `videorwkv export` wrote"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_train,
         _add_evaluate,
         _add_predict,
+        add_export,
         add_data,
         _add_models,
         _add_env,

@@ -24,7 +24,10 @@ def environment() -> dict[str, str]:
     from videorwkv.ops.wkv import choose_backend
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backend, reason = choose_backend(device)
+    scans = []
+    for kind in dict.fromkeys(("cpu", device)):
+        backend, reason = choose_backend(kind)
+        scans.append(f"{kind}: {backend} ({reason})")
     libraries = ", ".join(
         f"{name} {'.'.join(map(str, version))}"
         for name, version in sorted(av.library_versions.items())
@@ -44,7 +47,7 @@ def environment() -> dict[str, str]:
     values |= {
         "cpu": f"{_processor()}, {os.cpu_count()} threads, PyTorch uses {torch.get_num_threads()}",
         "gpu": torch.cuda.get_device_name() if device == "cuda" else "none that PyTorch can use",
-        "scan": f"{backend} ({reason})",
+        "scan": "; ".join(scans),
         "models": f"{', '.join(list_models())} (their cost: videorwkv models)",
     }
     return values

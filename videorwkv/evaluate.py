@@ -38,7 +38,7 @@ def evaluate(
     """Score every labelled clip of a manifest; scores are averaged over its views.
 
     Args:
-        model: a model, a `Run` or a run's folder.
+        model: a model, a `Run`, a run's folder, or a file that `videorwkv.export` wrote.
         manifest: the clips, one split as a rule.
         sampling: which frames; a run's own if None.
         labels: the model's K class names, in the order of its logits; a run's own, or the

@@ -98,7 +98,7 @@ def predict(
 
     Args:
         sources: files, globs, folders of videos, folders of one clip's frames, or bytes.
-        model: a run's folder, a `Run`, or a model.
+        model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, or a model.
         labels: class names, for a model without a run; its class numbers if None.
         sampling: which frames; the run's if None, else 16 spread over the video.
         views: temporal views of each video whose scores are averaged; those that the run was

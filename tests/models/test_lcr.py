@@ -17,6 +17,7 @@ from videorwkv.models import (
     LCRConfig,
     build_model,
     create_model,
+    lcr,
     list_models,
     model_config,
     tube_mask,
@@ -166,7 +167,7 @@ def test_tube_mask_drops_tokens(name):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             logits, _ = model.scan(inputs, state)
         with torch.inference_mode(), FlopCounterMode(display=False) as stems:
-            model._tokens(inputs, model.init_state(2))
+            model._tokens(inputs, state, None if ratio == 0 else state.keep_BK[None])
         return counter.get_total_flops() - stems.get_total_flops(), logits
 
     full, _ = macs(0.0)
@@ -214,13 +215,70 @@ def test_training_draws_a_mask_and_evaluation_does_not():
     assert state.keep_BK is None
 
 
+@pytest.mark.parametrize("name", ["default", "published", "cls", "no memory"])
+def test_checkpointing_over_frames_changes_no_gradient(name):
+    config = replace(VARIANTS[name], drop_path=0.3, tube_mask_ratio=0.25)
+    models = [make_model(config).train() for _ in range(2)]
+    models[1].checkpoint_frames = 2
+    results = []
+    for model in models:
+        torch.manual_seed(1)  # drop-path and mask
+        logits, _ = model.scan(make_inputs(4, 5))
+        logits.square().mean().backward()
+        results.append(logits)
+    assert torch.allclose(*results, atol=1e-6)
+    for one, other in zip(*(model.named_parameters() for model in models), strict=True):
+        if one[1].grad is not None:
+            scale = float(one[1].grad.abs().max()) + 1e-6
+            assert torch.allclose(one[1].grad, other[1].grad, atol=1e-4 * scale), one[0]
+    for one, other in zip(*(model.buffers() for model in models), strict=True):
+        assert torch.equal(one, other)  # norms have counted each frame once
+
+
+def test_checkpointing_keeps_fewer_activations():
+    def saved(frames: int) -> int:
+        model = make_model(SMALL).train()
+        model.checkpoint_frames = frames
+        size = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal size
+            size += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model.scan(make_inputs(2, 8))
+        return size
+
+    assert saved(1) < 0.6 * saved(0)
+
+
+@pytest.mark.parametrize("name", ["default", "no memory"])
+def test_long_clips_run_in_pieces_with_the_same_numbers(name, monkeypatch):
+    model = make_model(VARIANTS[name])
+    inputs = make_inputs(2, 7)
+    with torch.inference_mode():
+        monkeypatch.setattr(lcr, "PIECE_TOKENS", 10**9)
+        whole, end = model.scan(inputs)
+        monkeypatch.setattr(lcr, "PIECE_TOKENS", 2 * 2 * 9)
+        calls = []
+        advance = model._advance
+        monkeypatch.setattr(model, "_advance", lambda *x: calls.append(x) or advance(*x))
+        pieces, state = model.scan(inputs)
+    assert [call[0].frames_BTHWC.shape[1] for call in calls] == [2, 2, 2, 1]
+    assert torch.allclose(pieces, whole, atol=1e-5)
+    assert torch.allclose(state.memory_NBLC, end.memory_NBLC, atol=1e-5)
+    assert state.seen_B.tolist() == [7, 7]
+
+
 def test_drop_path_leaves_whole_clips_out():
     config = replace(SMALL, depth=1, drop_path=0.0)
     model = make_model(config).train()
-    model.layers[0].drop = 0.999
+    layer = model.layers[0]
+    layer.drop = 0.999
     x, edge = torch.randn(3, 64, 9, 16), torch.randn(3, 64, 9, 16)
     zero = torch.zeros(64, 9, 16)
-    y = model.layers[0](x, edge, None, zero, zero, zero)[0]
+    y = layer(x, edge, None, zero, zero, zero, layer.draw_kept(64))[0]
     same = (y == x).flatten(2).all(-1)  # [T, B]
     assert same.any()
     assert torch.equal(same.any(0), same.all(0))

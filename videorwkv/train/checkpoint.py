@@ -80,11 +80,17 @@ class Run:
 def load_run(path: str | Path) -> Run:
     """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
 
+    A file that `videorwkv export` wrote stands for its run, too.
+
     Raises:
         UsageError: nothing is there.
         CheckpointError: it is there, and is no run or a broken one.
     """
     path = Path(path)
+    if path.suffix.lower() in (".onnx", ".xml"):
+        from videorwkv.runtime import load_exported_run
+
+        return load_exported_run(path)
     folder, which = path, ""
     if path.name.removesuffix(".safetensors") in ("best", "last") and not path.is_dir():
         folder, which = path.parent, path.name.removesuffix(".safetensors")

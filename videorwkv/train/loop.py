@@ -160,6 +160,7 @@ class _Trainer:
         self.optimizer = make_optimizer(
             self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas
         )
+        self.model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             self.model.enable_compile()
         self.step = 0

@@ -39,6 +39,8 @@ class Recipe:
             frame in the second half of the clip, so that the model answers early too.
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
         compile: let PyTorch compile the model's frame.
+        checkpoint_frames: frames of a clip whose activations are kept at a time, the others being
+            computed again on the way back: less memory for long clips, more time; 0 keeps all.
         seed: of the weights, the order, the sampling, the augmentation and the masks.
         workers: processes that decode and augment; 0 does it in the training process.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
@@ -65,6 +67,7 @@ class Recipe:
     loss_frames: Literal["last", "all"] = "last"
     ema: float = 0.0
     compile: bool = False
+    checkpoint_frames: int = 0
     seed: int = 0
     workers: int = 2
     clip_timeout: float = CLIP_TIMEOUT
@@ -81,7 +84,10 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"Recipe: {name} ({value}) must be at least 1.")
-        for name in ("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"):
+        for name in (
+            *("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"),
+            "checkpoint_frames",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must be 0 or more.")
         if not self.lr > 0:

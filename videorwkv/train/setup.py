@@ -14,7 +14,9 @@ from videorwkv.train.checkpoint import load_run, save_config
 from videorwkv.train.recipes import Recipe
 
 # Options that may change on resuming: they touch the speed, not the weights.
-_FREE_ON_RESUME = frozenset({"workers", "clip_timeout", "compile", "eval_every", "views"})
+_FREE_ON_RESUME = frozenset(
+    {"workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views"}
+)
 
 
 def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:

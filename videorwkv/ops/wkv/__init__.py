@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from videorwkv.errors import UsageError, did_you_mean
-from videorwkv.ops.wkv.chunked import Prepared as Prepared
-from videorwkv.ops.wkv.chunked import prepare as prepare
-from videorwkv.ops.wkv.chunked import read as read
+from videorwkv.ops.wkv.choice import BACKENDS as BACKENDS
+from videorwkv.ops.wkv.choice import choose_backend as choose_backend
+from videorwkv.ops.wkv.choice import resolve
+from videorwkv.ops.wkv.choice import scan_backend as scan_backend
+from videorwkv.ops.wkv.chunked import ChunkedPrepared, prepare_chunked, read_chunked
+from videorwkv.ops.wkv.native import wkv_native
 from videorwkv.ops.wkv.reference import wkv_reference as wkv_reference
+from videorwkv.ops.wkv.tokens import Tokens
+from videorwkv.ops.wkv.triton_scan import TritonPrepared, prepare_triton, read_triton
 
 Scan = Literal["bidirectional", "forward"]
+# All of a scan that does not depend on the receptance.
+Prepared = ChunkedPrepared | Tokens | TritonPrepared
 
 MIN_LOG_DECAY = -2.0
 """Strongest decay that the scan accepts: see ../README.md for why."""
-
-BACKENDS = ("auto", "chunked", "reference")
-
-
-def choose_backend(device: torch.device | str = "cpu") -> tuple[str, str]:
-    """What `backend="auto"` takes on `device`, and why."""
-    return "chunked", f"plain PyTorch, linear in tokens, exact to rounding on {device}"
 
 
 def wkv(
@@ -54,16 +54,47 @@ def wkv(
         [B, L, H, D] in the type of `r_BLHD`; accumulated in float32 (or float64, if given).
 
     Raises:
-        UsageError: unknown scan or backend, shapes that differ, a decay out of range.
+        UsageError: unknown scan or backend, a backend that can't run here, shapes that differ, a
+            decay out of range.
     """
     check(r_BLHD, k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan)
-    if backend not in BACKENDS:
-        raise UsageError(f"Unknown scan backend {backend!r}. {did_you_mean(backend, BACKENDS)}")
-    if backend == "auto":
-        backend, _ = choose_backend(r_BLHD.device)
-    if backend == "reference":
-        return wkv_reference(r_BLHD, k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan)
-    return read(r_BLHD, prepare(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan))
+    prepared = prepare(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan, backend=backend)
+    return read(r_BLHD, prepared)
+
+
+def prepare(
+    k_BLHD: Tensor,
+    v_BLHD: Tensor,
+    log_decay_HD: Tensor,
+    bonus_HD: Tensor,
+    *,
+    scan: str = "bidirectional",
+    backend: str = "auto",
+) -> Prepared:
+    """What of a scan does not depend on the receptance; arguments as in `wkv`, not checked.
+
+    Many frames may be prepared as one batch, and split by the result's `frames`.
+
+    Raises:
+        UsageError: an unknown backend, or one that can't run here.
+    """
+    backend = resolve(backend, k_BLHD.device.type, k_BLHD.dtype)
+    if backend == "chunked":
+        return prepare_chunked(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan)
+    if backend == "triton":
+        return prepare_triton(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan)
+    return Tokens(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan, backend)
+
+
+def read(r_BLHD: Tensor, prepared: Prepared) -> Tensor:
+    """What each token's receptance reads from the prepared keys and values: [B, L, H, D]."""
+    if isinstance(prepared, ChunkedPrepared):
+        return read_chunked(r_BLHD, prepared)
+    if isinstance(prepared, TritonPrepared):
+        return read_triton(r_BLHD, prepared)
+    *tokens, scan, backend = prepared
+    run = wkv_native if backend == "native" else wkv_reference
+    return run(r_BLHD, *tokens, scan=scan)
 
 
 def check(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor, scan: str) -> None:

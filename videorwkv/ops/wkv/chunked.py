@@ -14,7 +14,7 @@ from torch import Tensor
 MAX_CHUNK = 64
 
 
-class Prepared(NamedTuple):
+class ChunkedPrepared(NamedTuple):
     """All of a scan that does not depend on the receptance; B may stand for frames times clips.
 
     Args:
@@ -39,8 +39,10 @@ class Prepared(NamedTuple):
     state_after_BHPDD: Tensor | None
     length: int
 
-    def frames(self, num_frames: int) -> list[Prepared]:
+    def frames(self, num_frames: int) -> list[ChunkedPrepared]:
         """Split a batch of `num_frames` * B scans into one part a frame, frame-major."""
+        if num_frames == 1:
+            return [self]
 
         def split(x: Tensor) -> Sequence[Tensor]:
             return x.unflatten(0, (num_frames, -1)).unbind(0)
@@ -67,14 +69,14 @@ class Prepared(NamedTuple):
         ]
 
 
-def prepare(
+def prepare_chunked(
     k_BLHD: Tensor,
     v_BLHD: Tensor,
     log_decay_HD: Tensor,
     bonus_HD: Tensor,
     *,
     scan: str = "bidirectional",
-) -> Prepared:
+) -> ChunkedPrepared:
     """Scaled keys inside the chunks and states between them; arguments as in `wkv`."""
     dtype = torch.promote_types(k_BLHD.dtype, torch.float32)
     length = k_BLHD.shape[1]
@@ -106,7 +108,7 @@ def prepare(
         if after_BHPSD is not None:
             kv = (after_BHPSD.transpose(-1, -2) @ value_BHPSD) * half_HD1
             state_after = _carry(kv.flip(2), whole_HD1).flip(2) * half_HD1
-    return Prepared(
+    return ChunkedPrepared(
         grow_HSD,
         shrink_HSD,
         before_BHPSD,
@@ -119,7 +121,7 @@ def prepare(
     )
 
 
-def read(r_BLHD: Tensor, prepared: Prepared) -> Tensor:
+def read_chunked(r_BLHD: Tensor, prepared: ChunkedPrepared) -> Tensor:
     """What each token's receptance reads from the prepared keys and values: [B, L, H, D]."""
     value = prepared.value_BHPSD
     num_chunks, size = value.shape[-3:-1]

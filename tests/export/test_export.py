@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import videorwkv
+from videorwkv.cli import main
+from videorwkv.data import load_manifest
+from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.export import graph
+from videorwkv.export.frames import generated
+from videorwkv.export.step import RecurrentStep
+from videorwkv.export.verify import TOLERANCES
+from videorwkv.models import create_model
+from videorwkv.train.checkpoint import load_run
+
+TARGETS = {"onnx": "onnxruntime", "openvino": "openvino"}
+
+
+def need(*targets: str) -> None:
+    for name in ("onnx", "onnxscript", *(TARGETS[target] for target in targets)):
+        pytest.importorskip(name, reason=f"{name} is absent: pip install 'videorwkv[openvino]'")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.trained(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def onnx_file(run: Path) -> Path:
+    need("onnx")
+    return videorwkv.export(run, to="onnx").path
+
+
+@pytest.fixture(scope="module")
+def xml_file(run: Path) -> Path:
+    need("openvino")
+    return videorwkv.export(run, to="openvino").path
+
+
+@pytest.fixture(params=TARGETS)
+def file(request: pytest.FixtureRequest) -> Path:
+    name = "onnx_file" if request.param == "onnx" else "xml_file"
+    path: Path = request.getfixturevalue(name)
+    return path
+
+
+def logits(model: Any, *, streams: int = 3, num_frames: int = 6, **start: Any) -> torch.Tensor:
+    inputs = generated(model.config, streams=streams, num_frames=num_frames, seed=7)
+    with torch.inference_mode():
+        return model.scan(inputs, model.init_state(streams, **start))[0]
+
+
+def test_gives_the_logits_of_the_run(run: Path, file: Path) -> None:
+    model, exported = load_run(run).model(), videorwkv.open_exported(file)
+    assert file.parent == run
+    assert file.stem == "step-float32"
+    # Any number of streams, one file.
+    for streams in (1, 3):
+        torch.testing.assert_close(
+            logits(exported, streams=streams), logits(model, streams=streams), rtol=0, atol=1e-5
+        )
+
+
+def test_file_says_what_it_takes_to_run_it(run: Path, file: Path) -> None:
+    trained, exported = load_run(run), videorwkv.open_exported(file)
+    assert exported.labels == trained.labels
+    assert exported.sampling == trained.recipe.sampling
+    assert exported.config == trained.recipe.model
+    about = exported.metadata
+    assert about["versions"]["videorwkv"] == videorwkv.__version__
+    assert len(about["weights_sha256"]) == 64
+    (report,) = about["verification"]
+    assert report["frames"] == 64
+    assert report["logits"] <= TOLERANCES["float32"].logits
+
+
+def test_state_is_a_value(file: Path) -> None:
+    exported = videorwkv.open_exported(file)
+    inputs = generated(exported.config, streams=2, num_frames=4)
+    states = [exported.init_state(2)]
+    outputs = []
+    for t in range(4):
+        found_BK, after = exported.step(inputs.at(t, t + 1), states[-1])
+        outputs.append(found_BK)
+        states.append(after)
+    copies = [{name: array.copy() for name, array in s.arrays.items()} for s in states]
+    # Going on from any of them gives what it gave then, and leaves the others alone.
+    for t in (2, 0, 3, 1):
+        again_BK, _ = exported.step(inputs.at(t, t + 1), states[t])
+        torch.testing.assert_close(again_BK, outputs[t], rtol=0, atol=0)
+    for state, copied in zip(states, copies, strict=True):
+        for name, array in state.arrays.items():
+            np.testing.assert_array_equal(array, copied[name])
+    # One stream alone begins anew.
+    frame = inputs.at(0, 1)
+    after_reset_BK, _ = exported.step(frame, states[3].reset(1))
+    torch.testing.assert_close(after_reset_BK[1], outputs[0][1], rtol=0, atol=1e-6)
+    assert not torch.equal(after_reset_BK[0], outputs[0][0])
+
+
+def test_openvino_uses_memory_again_only_when_nobody_holds_it(xml_file: Path) -> None:
+    exported = videorwkv.open_exported(xml_file)
+    inputs = generated(exported.config, streams=1, num_frames=1)
+    state = exported.init_state(1)
+    for _ in range(10):
+        _, state = exported.step(inputs, state)
+    engine: Any = exported.engine
+    assert len(engine.rooms[1]) <= 3
+    held = []
+    for _ in range(5):
+        _, state = exported.step(inputs, state)
+        held.append(state.arrays["state.memory.0"][0, :1])
+    assert len({view.__array_interface__["data"][0] for view in held}) == 5
+
+
+def test_takes_the_place_of_a_run(run: Path, file: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    (expected,) = videorwkv.predict(clip, model=run)
+    (found,) = videorwkv.predict(clip, model=file, save=tmp_path / "out.gif")
+    assert found.labels == expected.labels
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    data = tiny.manifest().split("test")
+    ours, theirs = videorwkv.evaluate(run, data), videorwkv.evaluate(file, data, batch_size=3)
+    assert theirs.top1 == ours.top1
+    assert theirs.loss == pytest.approx(ours.loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_reduced_precision(run: Path, tmp_path: Path, to: str, precision: str) -> None:
+    need(to, "onnx")
+    calibrate = tiny.manifest() if precision == "int8" else None
+    exported = videorwkv.export(
+        run, tmp_path / "out", to=to, precision=precision, calibrate=calibrate
+    )
+    (report,) = exported.verifications
+    assert not report.faults(TOLERANCES[precision])
+    # It does reduce something.
+    assert report.logits > 1e-6
+    opened = videorwkv.open_exported(exported.path)
+    assert opened.precision == precision
+    assert opened.init_state(1).arrays["state.memory.0"].dtype == np.float32
+    if precision == "int8":
+        assert "motion" in exported.notes[0]
+
+
+def test_weights_take_less_room(tmp_path: Path) -> None:
+    need("onnx")
+    torch.manual_seed(0)
+    model = create_model("lcr_nano", depth=1, image_size=32).eval()
+    sizes = {
+        precision: videorwkv.export(model, tmp_path, precision=precision).size
+        for precision in ("float32", "bfloat16", "int8")
+    }
+    assert sizes["bfloat16"] < 0.65 * sizes["float32"]
+    assert sizes["int8"] < 0.45 * sizes["float32"]
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_fixed_streams_another_size_and_a_tube_mask(tmp_path: Path, to: str) -> None:
+    need(to)
+    torch.manual_seed(0)
+    model = create_model("lcr_nano", depth=1, num_classes=4, image_size=32).eval()
+    exported = videorwkv.export(
+        model, tmp_path, to=to, batch_size=2, image_size=64, tube_mask_ratio=0.5
+    )
+    opened = videorwkv.open_exported(exported.path)
+    assert opened.labels == ("0", "1", "2", "3")
+    state = opened.init_state(2, generator=torch.Generator().manual_seed(3))
+    assert state.arrays["keep"].shape == (2, 8)
+    wide = create_model("lcr_nano", depth=1, num_classes=4, image_size=64).eval()
+    wide.load_state_dict(model.state_dict())
+    start = wide.init_state(2, tube_mask_ratio=0.5, generator=torch.Generator().manual_seed(3))
+    inputs = generated(opened.config, streams=2, num_frames=3)
+    with torch.inference_mode():
+        expected_BTK, _ = wide.scan(inputs, start)
+    torch.testing.assert_close(opened.scan(inputs, state)[0], expected_BTK, rtol=0, atol=1e-5)
+    # Without a state the mask is fixed, so that two evaluations agree.
+    torch.testing.assert_close(opened(inputs), opened(inputs), rtol=0, atol=0)
+    for wrong in ({"batch_size": 3}, {"image_size": 32}, {"tube_mask_ratio": 0.25}):
+        with pytest.raises(UsageError, match="was exported for"):
+            opened.init_state(**{"batch_size": 2, **wrong})
+    with pytest.raises(UsageError, match="64x64"):
+        opened.step(generated(model.config, streams=2, num_frames=1), state)
+    with pytest.raises(UsageError, match="takes one frame"):
+        opened.step(inputs, state)
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_file_that_differs_is_not_written(
+    run: Path, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(to)
+    sound = graph.to_onnx
+
+    def wrong(step: RecurrentStep) -> Any:
+        proto = sound(step)
+        (bias,) = (x for x in proto.graph.initializer if x.name == "head.bias")
+        values_K = np.frombuffer(bias.raw_data, np.float32).copy()
+        values_K[0] += 1
+        bias.raw_data = values_K.tobytes()
+        return proto
+
+    monkeypatch.setattr(graph, "to_onnx", wrong)
+    with pytest.raises(CheckpointError, match=r"differs from the model.*Nothing was written"):
+        videorwkv.export(run, tmp_path, to=to)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_old_file_survives_a_failure(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("onnx")
+    target = tmp_path / "step.onnx"
+    target.write_text("old")
+    monkeypatch.setitem(TOLERANCES, "int8", replace(TOLERANCES["int8"], probability=0.0))
+    with pytest.raises(CheckpointError, match="int8"):
+        videorwkv.export(run, target, precision="int8")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need("onnx")
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    out = tmp_path / "wave.onnx"
+    assert main(["export", str(run), "--to", "onnx", "--out", str(out), "--clip", str(clip)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("verified against PyTorch: 64 frames") == 2
+    assert f"Written to {out}" in printed
+    assert main(["predict", str(out), str(clip), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"]
+    assert main(["evaluate", str(out), tiny.MOTION, "--workers", "0"]) == 0
+    # Beside the file and not over the run's own evaluation.
+    assert (tmp_path / "wave-evaluation-validation" / "evaluation.json").is_file()
+    assert main(["export", str(out), "--to", "onnx"]) == 2
+    assert "an exported file already" in capsys.readouterr().err
+
+
+def test_onnxruntime_alone_as_documented(
+    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    documentation = sys.modules["videorwkv.export"].__doc__ or ""
+    example = textwrap.dedent(documentation.split("how to do without it:\n")[1])
+    assert len([line for line in example.splitlines() if line.strip()]) <= 18
+    # Frames of the model's own shape: the example stretches, the package crops.
+    clip = tmp_path / "wave.mp4"
+    side = videorwkv.open_exported(onnx_file).height
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+    from videorwkv.video.writer import write_video
+
+    write_video(clip, frames_THWC, 8)
+    code = example.replace("step-float32.onnx", str(onnx_file)).replace("wave.mp4", str(clip))
+    exec(compile(code, "example", "exec"), {})
+    model = videorwkv.open_exported(onnx_file)
+    state = model.init_state(1)
+    for frame in videorwkv.open_video(clip):
+        logits_BK, state = model.step(model.preprocess(frame), state)
+    assert capsys.readouterr().out.strip() == model.labels[int(logits_BK.argmax())]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"to": "tflite"}, "Unknown target 'tflite'. Available: onnx, openvino"),
+        ({"precision": "bfloat8"}, "Did you mean 'bfloat16'"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"tube_mask_ratio": 1.0}, "tube_mask_ratio"),
+        ({"calibrate": load_manifest(tiny.MOTION)}, "int8"),
+    ],
+)
+def test_wrong_options(run: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        videorwkv.export(run, **options)
+
+
+def test_wrong_places(run: Path, tmp_path: Path) -> None:
+    need("onnx")
+    with pytest.raises(UsageError, match=r"writes \.onnx"):
+        videorwkv.export(run, tmp_path / "step.xml", to="onnx")
+    model = load_run(run).model()
+    with pytest.raises(UsageError, match="needs `out`"):
+        videorwkv.export(model)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(CheckpointError, match="Can't write"):
+        videorwkv.export(run, tmp_path / "taken" / "step.onnx")
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime", "openvino"])
+def test_missing_extra_is_named(run: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    to = "openvino" if missing == "openvino" else "onnx"
+    extra = "openvino" if missing == "openvino" else "onnx"
+    absent = {"onnx", "onnxscript", "onnxruntime"} if missing == "onnxruntime" else {missing}
+    with pytest.raises(UsageError, match=r"pip install 'videorwkv\[") as caught:
+        videorwkv.export(run, to=to)
+    # Where none of the extras is installed, the first of them is named.
+    assert extra in str(caught.value) or absent
+
+
+def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
+    with pytest.raises(UsageError, match="No file"):
+        videorwkv.open_exported(tmp_path / "nothing.onnx")
+    with pytest.raises(UsageError, match="must end in"):
+        videorwkv.open_exported(tmp_path)
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(onnx_file.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="not a readable ONNX file"):
+        videorwkv.open_exported(broken)
+    foreign = tmp_path / "foreign.onnx"
+    import onnx
+
+    model = onnx.load(onnx_file)
+    about = json.loads(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {})
+    foreign.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="carries no metadata"):
+        videorwkv.open_exported(foreign)
+    onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps({**about, "format": 99})})
+    foreign.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="format 99"):
+        load_run(foreign)
+
+
+def test_openvino_file_without_its_weights(xml_file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.xml"
+    alone.write_bytes(xml_file.read_bytes())
+    with pytest.raises(CheckpointError, match=r"its \.bin is missing"):
+        videorwkv.open_exported(alone)
+
+
+def test_a_copy_for_inference_is_refused(tmp_path: Path) -> None:
+    need("onnx")
+    model = create_model("lcr_nano", depth=1, image_size=32).for_inference()
+    with pytest.raises(UsageError, match="the model itself"):
+        videorwkv.export(model, tmp_path)

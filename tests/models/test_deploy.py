@@ -1,0 +1,98 @@
+"""`for_inference`: the same numbers, the same state, whatever the configuration."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import pytest
+import torch
+
+from tests.models.test_lcr import SMALL, VARIANTS, make_inputs, make_model
+from videorwkv.models import LCR, lcr
+
+
+def trained(config: lcr.LCRConfig) -> LCR:
+    """A model whose batch norms have seen something."""
+    model = make_model(config).train()
+    with torch.no_grad():
+        model.scan(make_inputs(4, 4))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_same_numbers_and_same_state(name):
+    model = trained(VARIANTS[name])
+    fast = model.for_inference()
+    inputs = make_inputs(2, 5, seed=1)
+    with torch.inference_mode():
+        wanted, end = model.scan(inputs)
+        got, got_end = fast.scan(inputs)
+        assert torch.allclose(got, wanted, atol=1e-5)
+        assert torch.allclose(got_end.memory_NBLC, end.memory_NBLC, atol=1e-5)
+        assert torch.allclose(got_end.input_NBLC, end.input_NBLC, atol=1e-4)
+        # Half of the stream by the one, half by the other.
+        _, state = model.scan(inputs.at(0, 2))
+        for t in range(2, 5):
+            logits, state = fast.step(inputs.at(t, t + 1), state)
+            assert torch.allclose(logits, wanted[:, t], atol=1e-5)
+        for mask in ({"tube_mask_ratio": 0.5}, {"motion_mask_ratio": 0.5}):
+            states = [
+                model.init_state(2, generator=torch.Generator().manual_seed(0), **mask)
+                for _ in range(2)
+            ]
+            wanted, _ = model.scan(inputs, states[0])
+            assert torch.allclose(fast.scan(inputs, states[1])[0], wanted, atol=1e-4)
+
+
+def test_another_size():
+    model = trained(SMALL)
+    inputs = make_inputs(1, 3, size=40)
+    with torch.inference_mode():
+        assert torch.allclose(model.for_inference()(inputs), model(inputs), atol=1e-5)
+
+
+def test_the_model_itself_stays_as_it_is():
+    model = trained(SMALL)
+    weights = copy.deepcopy(model.state_dict())
+    fast = model.for_inference()
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+    assert not any(isinstance(x, torch.nn.BatchNorm2d) for x in fast.modules())
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    model.train()(make_inputs(2, 2)).sum().backward()
+    assert model.head.weight.grad is not None
+
+
+def test_half_precision_keeps_memory_in_float32():
+    model = trained(SMALL)
+    half = model.for_inference(half=True)
+    inputs = make_inputs(2, 4)
+    with torch.inference_mode():
+        wanted, _ = model.scan(inputs)
+        got, state = half.scan(inputs)
+    assert got.dtype == state.memory_NBLC.dtype == state.input_NBLC.dtype == torch.float32
+    assert torch.allclose(got, wanted, atol=0.05)
+    assert not torch.allclose(got, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_compiled_stream_and_clip_in_one_program_each(half, monkeypatch):
+    # Traced and run without code generation, which takes half a minute.
+    run = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    monkeypatch.setattr(torch, "compile", lambda f, mode, **options: run(f, **options))
+    lcr._compiled.cache_clear()
+    model = trained(SMALL)
+    fast, plain = (model.for_inference(half=half, compiled=c) for c in (True, False))
+    inputs = make_inputs(2, 4)
+    try:
+        with torch.inference_mode(), torch._dynamo.config.patch(error_on_recompile=True):
+            wanted, _ = plain.scan(inputs)
+            state = fast.init_state(2)
+            for t in range(4):
+                logits, state = fast.step(inputs.at(t, t + 1), state)
+                assert torch.allclose(logits, wanted[:, t], atol=2e-3 if half else 1e-5)
+            got, _ = fast.scan(inputs)
+            assert torch.allclose(got, wanted, atol=2e-3 if half else 1e-5)
+    finally:
+        lcr._compiled.cache_clear()
+        torch.compiler.reset()

@@ -1,0 +1,280 @@
+"""`export`: a run's recurrent step as one file that verifies itself before it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videorwkv.data import Manifest
+from videorwkv.errors import CheckpointError, UsageError, did_you_mean
+from videorwkv.export import folding, frames, graph, int8
+from videorwkv.export.extras import load
+from videorwkv.export.step import RecurrentStep
+from videorwkv.export.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
+from videorwkv.models import LCR, Inputs, LCRConfig
+from videorwkv.runtime import FORMAT, ExportedModel, ExportedRun, open_exported
+from videorwkv.train.checkpoint import Run, load_run, versions
+from videorwkv.train.recipes import Recipe
+from videorwkv.video.sampling import Sampling
+
+if TYPE_CHECKING:
+    import onnx
+
+TARGETS = {"onnx": ".onnx", "openvino": ".xml"}
+PRECISIONS = tuple(TOLERANCES)
+CALIBRATION_CLIPS = 16
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Args:
+        path: the file; OpenVINO's weights lie beside it in a .bin.
+        precision: of its products.
+        verifications: how far it is from PyTorch, on generated frames and on a clip if one was
+            given.
+        notes: what is worth knowing.
+    """
+
+    path: Path
+    precision: str
+    verifications: tuple[Verification, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        weights = self.path.with_suffix(".bin")
+        parts = [self.path, *([weights] if self.path.suffix == ".xml" else [])]
+        return sum(part.stat().st_size for part in parts)
+
+
+def export(
+    model: LCR | Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    to: str = "onnx",
+    precision: str = "float32",
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    tube_mask_ratio: float = 0.0,
+    calibrate: Manifest | None = None,
+    cache: str | Path | None = None,
+    clip: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+) -> Exported:
+    """Write the recurrent step, one frame of B streams and their state in, logits and state out.
+
+    The file is run against PyTorch over 64 frames, its state fed back, before it is put in place:
+    one that differs by more than `videorwkv.export.verify.TOLERANCES` allows is never written.
+
+    Args:
+        model: a run, its folder, or a model.
+        out: the file, or a folder for `step-PRECISION.onnx` or `.xml`; the run's folder if None.
+        to: `onnx` (ONNX Runtime) or `openvino`.
+        precision: `float32`; `float16` and `bfloat16` store the products' weights in half of the
+            room, and OpenVINO also computes in bfloat16 where the CPU has it; `int8` quantises
+            products and convolutions. Scan, cell and state keep float32 in all files.
+        batch_size: a fixed number of streams; None: any number.
+        image_size: side of the frames in pixels; the model's if None.
+        tube_mask_ratio: share of the patches to leave out of every frame.
+        calibrate: what int8 learns its ranges on, the training split if there is one; generated
+            clips if None.
+        cache: folder for the calibration clips' frames, decoded and shrunk once.
+        clip: a video to verify on as well.
+        labels: class names for a model without a run; its class numbers if None.
+        sampling: which frames of a video to take, for a model without a run.
+
+    Raises:
+        UsageError: a wrong option, or a library of the extras `onnx` and `openvino` is missing.
+        CheckpointError: the file differs from the model, or can't be written.
+    """
+    if to not in TARGETS:
+        raise UsageError(f"Unknown target {to!r}. {did_you_mean(to, TARGETS)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"Unknown precision {precision!r}. {did_you_mean(precision, PRECISIONS)}")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"export: batch_size ({batch_size}) must be 1 or more; None: any number.")
+    if not 0 <= tube_mask_ratio < 1:
+        raise UsageError(f"export: tube_mask_ratio ({tube_mask_ratio}) must lie in [0, 1).")
+    if calibrate is not None and precision != "int8":
+        raise UsageError(f"export: calibrating is for precision int8, not for {precision}.")
+    load("onnx", "export")
+    load("onnxscript", "export")
+    load("onnxruntime" if to == "onnx" else "openvino", f"export to {to}")
+    run = load_run(model) if isinstance(model, str | Path) else model
+    if isinstance(run, ExportedRun):
+        raise UsageError(f"{model} is an exported file already; give the run that it came from.")
+    network, recipe, about = _describe(run, labels, sampling)
+    config = replace(recipe.model, image_size=image_size or recipe.model.image_size)
+    path = _target(out, run, to, precision)
+    patches = config.num_patches
+    kept = max(1, round(patches * (1 - tube_mask_ratio))) if tube_mask_ratio else None
+    about |= {
+        "recipe": replace(recipe, model=config).to_dict(),
+        "precision": precision,
+        "frame_size": [config.image_size, config.image_size],
+        "batch_size": batch_size,
+        "tube_mask_ratio": tube_mask_ratio,
+        "kept": kept,
+    }
+    # Where products take bfloat16, what surrounds them is worth the most.
+    bfloat16 = to == "openvino" and precision == "bfloat16"
+    step = RecurrentStep(
+        network,
+        height=config.image_size,
+        width=config.image_size,
+        kept=kept,
+        # Fewer and larger products, which pay where bfloat16 makes them cheap.
+        max_chunk=128 if to == "openvino" and precision in ("bfloat16", "int8") else 64,
+        half_state=bfloat16,
+    ).eval()
+    about["state"] = [[port.name, list(port.shape), port.dtype] for port in step.state_ports]
+    notes: list[str] = []
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target: moving a finished file there can't fail half-way.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+            draft = Path(folder, path.name)
+            proto = graph.to_onnx(step)
+            if precision == "int8":
+                clips = _calibration(config, recipe.sampling, calibrate, cache, notes)
+                proto = _quantised(proto, draft.with_suffix(".float32.onnx"), about, clips)
+            elif precision != "float32":
+                proto = graph.halve(proto, precision)
+            if batch_size is not None:
+                proto = graph.fix_batch(proto, batch_size)
+            file = graph.to_openvino(proto) if to == "openvino" else proto
+            save = graph.save_openvino if to == "openvino" else graph.save_onnx
+            save(file, draft, about)
+            found = _verify(network, open_exported(draft), clip, precision)
+            save(file, draft, {**about, "verification": [one.to_dict() for one in found]})
+            # The weights first: the other file is what a reader looks for.
+            for suffix in (".bin", TARGETS[to]):
+                if draft.with_suffix(suffix).exists():
+                    os.replace(draft.with_suffix(suffix), path.with_suffix(suffix))
+    except OSError as error:
+        raise CheckpointError(
+            f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
+            "with --out."
+        ) from error
+    if precision in ("float16", "bfloat16") and (to == "onnx" or precision == "float16"):
+        notes.append(f"{precision} halves the file; ONNX Runtime and float16 compute in float32")
+    return Exported(path, precision, found, tuple(notes))
+
+
+def _target(out: str | Path | None, run: Run | LCR, to: str, precision: str) -> Path:
+    """The file to write."""
+    if out is None:
+        if not isinstance(run, Run):
+            raise UsageError("export: a model without a run needs `out`, a file or a folder.")
+        out = run.folder
+    path, suffix = Path(out), TARGETS[to]
+    if path.is_dir() or not path.suffix:
+        return path / f"step-{precision}{suffix}"
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--out {path}: --to {to} writes {suffix}; name it so, or a folder.")
+    return path
+
+
+def _calibration(
+    config: LCRConfig,
+    sampling: Sampling,
+    data: Manifest | None,
+    cache: str | Path | None,
+    notes: list[str],
+) -> list[Inputs]:
+    """The clips whose ranges int8 takes."""
+    if data is None:
+        notes.append(
+            "int8 was calibrated on generated clips; --calibrate DATA takes the ranges of yours"
+        )
+        many = range(CALIBRATION_CLIPS // 2)
+        return [frames.generated(config, streams=1, num_frames=16, seed=100 + i) for i in many]
+    clips = frames.of_data(config, data, sampling, clips=CALIBRATION_CLIPS, cache=cache)
+    notes.append(f"int8 was calibrated on {len(clips)} clips of {data.name}")
+    return clips
+
+
+def _quantised(
+    proto: onnx.ModelProto, draft: Path, about: dict[str, Any], clips: Sequence[Inputs]
+) -> onnx.ModelProto:
+    """The graph in 8 bits; its states on the calibration clips are those of the float32 graph."""
+    graph.save_onnx(proto, draft, {**about, "precision": "float32", "batch_size": None})
+    float32 = open_exported(draft)
+
+    def feeds() -> Iterator[int8.Feeds]:
+        for inputs in clips:
+            state = float32.init_state(1)
+            for t in range(inputs.frames_BTHWC.shape[1]):
+                frame = inputs.at(t, t + 1)
+                yield float32.feeds(frame, state)
+                _, state = float32.step(frame, state)
+
+    return int8.quantise(draft, feeds())
+
+
+def _verify(
+    model: LCR, exported: ExportedModel, clip: str | Path | None, precision: str
+) -> tuple[Verification, ...]:
+    """Both on the same frames.
+
+    Raises:
+        CheckpointError: the file differs from the model.
+    """
+    streams, config = exported.batch_size or 2, exported.config
+    shown = [("generated", frames.generated(config, streams=streams, num_frames=NUM_FRAMES))]
+    if clip is not None:
+        one = frames.of_clip(config, clip, num_frames=NUM_FRAMES)
+        shown.append((str(clip), Inputs(*(x.repeat_interleave(streams, 0) for x in one))))
+    found = []
+    for source, inputs in shown:
+        result = verify(model, exported, inputs, source=source, tolerance=TOLERANCES[precision])
+        check(result, precision)
+        found.append(result)
+    return tuple(found)
+
+
+def _describe(
+    run: Run | LCR, labels: Sequence[str] | None, sampling: Sampling | None
+) -> tuple[LCR, Recipe, dict[str, Any]]:
+    """The model, its recipe and what of it goes into the file."""
+    from safetensors.torch import save
+
+    if isinstance(run, Run):
+        network, recipe = run.model(), run.recipe
+        names, flips, data = run.labels, run.flips, run.data
+        weights = run.weights.read_bytes()
+    else:
+        network = run.cpu().eval()
+        recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
+        names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
+        flips, data = None, {}
+        weights = save(folding.weights_of(network))
+    about = {
+        "format": FORMAT,
+        "labels": list(names),
+        "flips": None if flips is None else dict(flips),
+        "data": dict(data),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": {**versions(), **_library_versions()},
+    }
+    return network, recipe, about
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,387 @@
+"""Run a file that `videorwkv export` wrote: `open_exported("step.onnx")`.
+
+    model = open_exported("step.onnx")
+    state = model.init_state(batch_size=1)
+    for frame in videorwkv.open_video("wave.mp4"):
+        logits_BK, state = model.step(model.preprocess(frame), state)
+    print(model.labels[logits_BK.argmax()])
+
+It takes the place of a model in `predict` and `evaluate`: the same methods, no weights of PyTorch.
+B streams, T frames, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.export.extras import load
+from videorwkv.export.graph import METADATA_KEY, NEXT, STATE
+from videorwkv.export.step import Port
+from videorwkv.models.inputs import Inputs, fit, make_inputs
+from videorwkv.models.masking import tube_mask
+from videorwkv.train.checkpoint import Run
+from videorwkv.train.recipes import Recipe
+from videorwkv.video.clip import Clip, Frame
+
+Arrays = dict[str, NDArray[Any]]
+
+FORMAT = 1
+SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedState:
+    """All that the streams remember. A value: passed in, returned, stored nowhere.
+
+    Args:
+        arrays: by the names of the file's inputs, streams first.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+
+    def reset(self, stream: int) -> ExportedState:
+        """The same state with one stream at its start again."""
+        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        for name, array in arrays.items():
+            if name.startswith(STATE):
+                array[stream] = 0
+        return ExportedState(arrays)
+
+
+class ExportedModel(nn.Module):
+    """A model whose step runs in ONNX Runtime or OpenVINO, on the CPU.
+
+    Args:
+        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        threads: for the runtime's products; None: as many as PyTorch takes.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.engine = _open(self.path, threads or torch.get_num_threads())
+        self.metadata = _metadata(self.path, self.engine.metadata)
+        self.precision: str = self.metadata["precision"]
+        self.labels = tuple(self.metadata["labels"])
+        self.recipe = Recipe.from_dict(self.metadata["recipe"])
+        self.config = self.recipe.model
+        self.sampling = self.recipe.sampling
+        self.height, self.width = self.metadata["frame_size"]
+        self.batch_size: int | None = self.metadata["batch_size"]
+        self.kept: int | None = self.metadata["kept"]
+        self.state_ports = tuple(
+            Port(name, tuple(shape), dtype) for name, shape, dtype in self.metadata["state"]
+        )
+        self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
+
+    def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
+        """Frames as decoded -> a batch of one at the file's size, with edge maps.
+
+        Args:
+            clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3].
+        """
+        frames = clip.frames_THWC if isinstance(clip, Clip) else clip
+        frames = frames.image_HWC[None] if isinstance(frames, Frame) else frames
+        frames = frames[None] if frames.ndim == 3 else frames
+        square_THWC = fit(frames, self.config.image_size)
+        return make_inputs(
+            square_THWC, edges=self.config.edges, edge_options=self.config.edge_options
+        )
+
+    def init_state(
+        self,
+        batch_size: int = 1,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        tube_mask_ratio: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> ExportedState:
+        """The state before the first frame; the arguments of `LCR.init_state`.
+
+        Args:
+            batch_size: streams side by side.
+            image_size: of the frames to come; it must be the file's.
+            tube_mask_ratio: share of the patches to leave out; it must be the file's.
+            generator: source of the mask's randomness.
+
+        Raises:
+            UsageError: the file was exported for another number, size or share.
+        """
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if size not in (None, (self.height, self.width)):
+            raise UsageError(self._fixed("frames", f"{self.height}x{self.width}", size))
+        if self.batch_size not in (None, batch_size):
+            raise UsageError(self._fixed("batch_size", self.batch_size, batch_size))
+        own_ratio = self.metadata["tube_mask_ratio"]
+        if tube_mask_ratio not in (None, own_ratio):
+            raise UsageError(self._fixed("tube_mask_ratio", own_ratio, tube_mask_ratio))
+        arrays = {
+            STATE + port.name: np.zeros((batch_size, *port.shape), port.dtype)
+            for port in self.state_ports
+        }
+        if self.kept is not None:
+            p = self.config.patch_size
+            patches = (self.height // p) * (self.width // p)
+            keep_BK = tube_mask(patches, own_ratio, batch_size, generator=generator)
+            arrays["keep"] = keep_BK.numpy()
+        return ExportedState(arrays)
+
+    def step(self, inputs: Inputs, state: ExportedState) -> tuple[Tensor, ExportedState]:
+        """One frame (inputs with T = 1): logits, float32 [B, K], and the next state.
+
+        Raises:
+            UsageError: more than one frame, or frames that the file was not exported for.
+        """
+        feeds = self.feeds(inputs, state)
+        outputs = self.engine.run(feeds)
+        following = {STATE + port.name: outputs[NEXT + port.name] for port in self.state_ports}
+        if "keep" in feeds:
+            following["keep"] = feeds["keep"]
+        return torch.from_numpy(outputs["logits"]), ExportedState(following)
+
+    def feeds(self, inputs: Inputs, state: ExportedState) -> Arrays:
+        """What the file takes for one frame, by the names of its inputs; errors as `step`."""
+        frames_BTHWC = inputs.frames_BTHWC
+        if frames_BTHWC.shape[1] != 1:
+            raise UsageError(
+                f"step takes one frame; got {frames_BTHWC.shape[1]}: use ExportedModel.scan."
+            )
+        if tuple(frames_BTHWC.shape[2:4]) != (self.height, self.width):
+            raise UsageError(
+                self._fixed("frames", f"{self.height}x{self.width}", list(frames_BTHWC.shape[2:4]))
+            )
+        feeds = dict(state.arrays)
+        feeds["frame"] = frames_BTHWC[:, 0].cpu().numpy()
+        if self.config.edges != "none":
+            feeds["edges"] = inputs.edges_BTHW[:, 0].cpu().numpy()
+        return feeds
+
+    def scan(
+        self, inputs: Inputs, state: ExportedState | None = None
+    ) -> tuple[Tensor, ExportedState]:
+        """Many frames: logits at every frame, float32 [B, T, K], and the state after the last.
+
+        Args:
+            inputs: frames [B, T, H, W, 3] and edges [B, T, H, W].
+            state: what came before; None starts anew, with a fixed tube mask if the file has one.
+        """
+        batch, num_frames = inputs.frames_BTHWC.shape[:2]
+        if state is None:
+            # The same tube mask every time, so that two evaluations agree.
+            state = self.init_state(batch, generator=torch.Generator().manual_seed(0))
+        logits = []
+        for t in range(num_frames):
+            logits_BK, state = self.step(inputs.at(t, t + 1), state)
+            logits.append(logits_BK)
+        return torch.stack(logits, dim=1), state
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits after the last frame, float32 [B, K]."""
+        return self.scan(inputs)[0][:, -1]
+
+    def _fixed(self, what: str, own: object, got: object) -> str:
+        return (
+            f"{self.path} was exported for {what} {own}; got {got}. Export the run again with "
+            "other options: videorwkv export --help"
+        )
+
+
+class ExportedRun(Run):
+    """An exported file in a run's place: what `load_run` gives for one."""
+
+    def results(self, split: str) -> Path:
+        """Beside the file, and apart from the run's own."""
+        return self.folder / f"{Path(self.which).stem}-evaluation-{split}"
+
+    def model(self, device: torch.device | str = "cpu") -> Any:
+        """The exported model; it runs on the CPU whatever the device."""
+        return ExportedModel(self.folder / self.which).eval()
+
+
+def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedModel:
+    """Open a file that `videorwkv export` wrote.
+
+    Args:
+        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        threads: for the runtime's products; None: as many as PyTorch takes.
+
+    Raises:
+        UsageError: no such file, or its runtime is not installed.
+        CheckpointError: not a file that `videorwkv export` wrote, or a broken one.
+    """
+    return ExportedModel(path, threads=threads).eval()
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported file, by its ending."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def load_exported_run(path: str | Path) -> ExportedRun:
+    """What stands in an exported file about its run.
+
+    Raises:
+        UsageError, CheckpointError: as `open_exported`.
+    """
+    model = open_exported(path)
+    return ExportedRun(
+        folder=model.path.parent,
+        which=model.path.name,
+        recipe=model.recipe,
+        labels=model.labels,
+        flips=model.metadata["flips"],
+        data=model.metadata["data"],
+        versions=model.metadata["versions"],
+    )
+
+
+def _metadata(path: Path, text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise CheckpointError(
+            f"{path} carries no metadata of videorwkv, so `videorwkv export` did not write it. "
+            "Give a file that it wrote, or a run's folder."
+        )
+    metadata: dict[str, Any] = json.loads(text)
+    if metadata["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {metadata['format']!r}; this version reads format {FORMAT}. Export "
+            "the run again."
+        )
+    return metadata
+
+
+class Engine(Protocol):
+    """A runtime with a file open."""
+
+    metadata: str | None
+    precision: str
+
+    def run(self, feeds: Arrays) -> Arrays:
+        """All inputs by name -> all outputs by name, in arrays of their own."""
+        ...
+
+
+def _open(path: Path, threads: int) -> Engine:
+    if not is_exported(path):
+        raise UsageError(
+            f"{path} is no exported file: its name must end in {' or '.join(SUFFIXES)}."
+        )
+    if not path.is_file():
+        raise UsageError(f"No file {path}. `videorwkv export RUN --to onnx` writes one.")
+    engine = _OnnxEngine if path.suffix.lower() == ".onnx" else _OpenVinoEngine
+    return engine(path, threads)
+
+
+class _OnnxEngine:
+    """ONNX Runtime; products in the precision that the file names."""
+
+    precision = ""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        runtime = load("onnxruntime", f"running {path}")
+        errors = load("onnxruntime.capi.onnxruntime_pybind11_state", f"running {path}")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = runtime.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
+        except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph) as error:
+            raise CheckpointError(f"{path} is not a readable ONNX file: {error}.") from error
+        self.metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        self.names = [output.name for output in self.session.get_outputs()]
+
+    def run(self, feeds: Arrays) -> Arrays:
+        return dict(zip(self.names, self.session.run(None, feeds), strict=True))
+
+
+class _OpenVinoEngine:
+    """OpenVINO; compiled at the first frame for its number of streams."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        openvino = load("openvino", f"running {path}")
+        self.openvino = openvino
+        self.core = openvino.Core()
+        try:
+            self.file = self.core.read_model(path)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{path} is not a readable OpenVINO file, or its .bin is missing: {reason}"
+            ) from error
+        self.metadata: str | None = None
+        if self.file.has_rt_info([METADATA_KEY]):
+            self.metadata = self.file.get_rt_info([METADATA_KEY]).astype(str)
+        self.threads = threads
+        # Left unsaid, OpenVINO takes bfloat16 wherever the CPU has it.
+        self.precision = "f32"
+        self.requests: dict[int, Any] = {}
+        self.rooms: dict[int, list[_Room]] = {}
+
+    def run(self, feeds: Arrays) -> Arrays:
+        streams = len(feeds["frame"])
+        if streams not in self.requests:
+            self.requests[streams] = self._compile(streams).create_infer_request()
+        request = self.requests[streams]
+        room = self._room(streams)
+        for name, tensor in room.tensors.items():
+            request.set_tensor(name, tensor)
+        request.infer(feeds, share_inputs=True, share_outputs=True)
+        return dict(room.arrays)
+
+    def _room(self, streams: int) -> _Room:
+        rooms = self.rooms.setdefault(streams, [])
+        for room in rooms:
+            if room.is_free():
+                return room
+        rooms.append(_Room(self.openvino, self.file.outputs, streams))
+        return rooms[-1]
+
+    def _compile(self, streams: int) -> Any:
+        file = self.file.clone()
+        # With the number left open, a frame takes a third longer.
+        file.reshape({x.any_name: [streams, *list(x.partial_shape)[1:]] for x in file.inputs})
+        options = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": 1,
+        }
+        return self.core.compile_model(file, "CPU", options)
+
+
+class _Room:
+    """Arrays that OpenVINO writes a frame's outputs to, so that nobody copies the state.
+
+    A room is used again once nobody holds one of its arrays, or a view into it: new arrays at every
+    frame would cost as much as copying, in page faults.
+    """
+
+    def __init__(self, openvino: Any, outputs: list[Any], streams: int) -> None:
+        self.arrays: Arrays = {}
+        self.tensors: dict[str, Any] = {}
+        for output in outputs:
+            shape = [streams, *(int(str(size)) for size in list(output.partial_shape)[1:])]
+            self.arrays[output.any_name] = np.empty(shape, output.element_type.to_dtype())
+        for name, array in self.arrays.items():
+            self.tensors[name] = openvino.Tensor(array, shared_memory=True)
+        del array  # it would count as a holder
+        self.own = self._holders()
+
+    def is_free(self) -> bool:
+        return self._holders() == self.own
+
+    def _holders(self) -> list[int]:
+        return [sys.getrefcount(array) for array in self.arrays.values()]
