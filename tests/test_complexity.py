@@ -9,8 +9,8 @@ import pytest
 
 from videorwkv.complexity import cost
 from videorwkv.models import LCRConfig, list_models, model_config
-from videorwkv.models.lcr import stem_strides
 from videorwkv.models.registry import published
+from videorwkv.models.stems import stem_strides
 
 # 144 tokens: three chunks of 48.
 SMALL = LCRConfig(
