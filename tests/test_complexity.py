@@ -30,6 +30,8 @@ VARIANTS = {
     "softmax": replace(SMALL, mixer="softmax"),
     "no mixer": replace(SMALL, mixer="none"),
     "no memory": replace(SMALL, cell="none"),
+    "lstm": replace(SMALL, cell="lstm"),
+    "edges as K, V": replace(SMALL, forget_source="rate"),
 }
 
 
@@ -70,8 +72,10 @@ def frame_macs(config: LCRConfig) -> int:
         total += stem_macs(config, 1) + config.num_patches * width**2
     layer = 2 * width + 2 * width + width  # receptance and gate, key and value, output
     layer += width + mix + mix  # the mixing's receptance and key, then its value
-    if config.cell == "gated" and has_edges:
+    if config.cell == "gated" and has_edges and config.forget_source == "edges":
         layer += width
+    if config.cell == "lstm":
+        layer += 8 * width  # four gates, each of A and h
     total += config.depth * (tokens * width * layer + config.num_heads * scan_macs(tokens, config))
     return total + (1 if config.cell == "none" else 2) * width * config.num_classes
 

@@ -28,7 +28,9 @@ def deploy(model: LCR, *, half: bool, compiled: bool) -> LCR:
     config = model.config
     _fuse(model.stem)
     if config.edges != "none":
-        _absorb(_fuse(model.edge_stem), model.zero_conv, config.edge_strength)
+        _absorb(_fuse(model.edge_stem), model.zero_conv, model.edge_strength)
+        if config.readout == "cls":
+            model.cls_edge.mul_(model.edge_strength)
         model.zero_conv, model.edge_strength = nn.Identity(), 1.0
     if isinstance(model.norm_head, nn.BatchNorm1d):
         _absorb_norm(model.head, model.norm_head)
@@ -107,7 +109,7 @@ def _set_constants(layer: CrossRWKVLayer, half: bool) -> None:
         layer.share_C = 1 + layer.shift
     if config.mixer == "wkv":
         layer.log_decay_HD = MIN_LOG_DECAY * torch.sigmoid(layer.decay)
-    if config.cell == "gated" and config.edges != "none" and not half:
+    if hasattr(layer, "forget") and not half:
         layer.forget.bias = layer.forget_rate  # in half precision the rate stays apart, in full
 
 

@@ -75,13 +75,19 @@ class CrossRWKVLayer(nn.Module):
         # Set in a copy for inference (deploy.py), where they are constants.
         self.register_buffer("share_C", None, persistent=False)
         self.register_buffer("log_decay_HD", None, persistent=False)
+        # Memories of 1 to T frames, spread over the channels (Tallec & Ollivier 2018).
+        rate_C = torch.linspace(1.0, max(2.0, config.num_frames - 1.0), width).log()
         if config.cell == "gated":
-            # Memories of 1 to T frames, spread over the channels (Tallec & Ollivier 2018). Without
-            # edges this rate is all of the forget signal.
-            span = torch.linspace(1.0, max(2.0, config.num_frames - 1.0), width)
-            self.forget_rate = nn.Parameter(span.log())
-            if config.edges != "none":
+            self.forget_rate = nn.Parameter(rate_C)
+            if config.edges != "none" and config.forget_source == "edges":
                 self.forget = nn.Linear(width, width, bias=False)
+        if config.cell == "lstm":
+            self.cell_new = nn.Linear(width, 4 * width)
+            self.cell_past = nn.Linear(width, 4 * width, bias=False)
+            with torch.no_grad():
+                self.cell_new.bias[: 2 * width] = torch.cat([-rate_C, rate_C])
+        if config.learn_edge_strength and config.edges != "none":
+            self.edge_strength = nn.Parameter(torch.tensor(config.edge_strength))
 
     def forward(
         self, x_TBLC: Tensor, *args: Any
@@ -123,6 +129,8 @@ class CrossRWKVLayer(nn.Module):
             frame (T of [B, L, C] each), and the last normed tokens [B, L, C].
         """
         num_frames = len(x_TBLC)
+        if self.config.learn_edge_strength and edge_TBLC is not None:
+            edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         normed_TBLC = self.norm_gate(x_TBLC)
         # What asks no hidden state runs for all frames at once: K, V and the forget signal.
         before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
@@ -187,6 +195,12 @@ class CrossRWKVLayer(nn.Module):
         # The cell, in float32.
         if config.cell == "none":
             out_BLC = branch_BLC
+        elif config.cell == "lstm":
+            gates_BLX = wide(self.cell_new(branch_BLC) + self.cell_past(hidden_BLC))
+            in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
+            kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
+            memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
+            hidden_BLC = out_BLC = torch.sigmoid(show_BLC) * torch.tanh(memory_BLC)
         else:
             new_BLC = torch.tanh(branch_BLC)
             if config.cell == "paper":
@@ -276,16 +290,15 @@ class CrossRWKVLayer(nn.Module):
         """The forget signal of all frames, float32, broadcastable to [T, B, L, C]."""
         if self.config.cell == "gated":
             rate_C = self.forget_rate
-            if edge_TBLC is None:
+            if edge_TBLC is None or self.config.forget_source == "rate":
                 return torch.sigmoid(rate_C).expand(num_frames, 1, 1, -1)
             signal_TBLC = wide(self.forget(edge_TBLC))
             if self.forget.bias is None:
                 signal_TBLC = torch.add(signal_TBLC, rate_C, out=reuse(signal_TBLC))
             return torch.sigmoid(signal_TBLC, out=reuse(signal_TBLC))
-        if edge_TBLC is None:
-            assert self.config.cell == "none"  # LCRConfig refuses the paper's cell without edges
-            return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
-        return wide(edge_TBLC)
+        if self.config.cell == "paper":
+            return wide(_not_none(edge_TBLC))
+        return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
 
     def draw_kept(self, batch: int) -> Tensor | None:
         """Drop-path: one draw a clip, the same in all its frames; None where nothing is dropped."""
@@ -337,5 +350,5 @@ def wide(x: Tensor) -> Tensor:
 
 
 def _not_none(edge_TBLC: Tensor | None) -> Tensor:
-    assert edge_TBLC is not None  # LCRConfig refuses edges="none" with K and V from edges
+    assert edge_TBLC is not None  # LCRConfig refuses edges="none" where edges are asked for
     return edge_TBLC

@@ -91,7 +91,8 @@ class LCR(nn.Module):
         mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
         self.register_buffer("pixel_scale", 1 / (std * 255), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
-        self.edge_strength = config.edge_strength
+        # The layers' own, where they learn it.
+        self.edge_strength = 1.0 if config.learn_edge_strength else config.edge_strength
         # Set in a copy for inference (deploy.py): channels that rotate as pairs lie side by side.
         self.pairs = False
         # Frames whose activations are kept in training at a time; 0: all.
@@ -337,7 +338,7 @@ class LCR(nn.Module):
         if config.readout == "cls":
             x_TBLC = _prepend(self.cls_token, x_TBLC)
             if edge_TBLC is not None:
-                edge_TBLC = _prepend(self.cls_edge * config.edge_strength, edge_TBLC)
+                edge_TBLC = _prepend(self.cls_edge * self.edge_strength, edge_TBLC)
         return x_TBLC, edge_TBLC
 
     def _pixels(self, frames_TBHWC: Tensor, state: LCRState) -> list[Tensor]:
