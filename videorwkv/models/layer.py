@@ -108,7 +108,7 @@ class CrossRWKVLayer(nn.Module):
         input_BLC: Tensor,
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
-        into: tuple[Tensor, Tensor] | None = None,
+        into: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """All frames through this layer.
 
@@ -122,7 +122,8 @@ class CrossRWKVLayer(nn.Module):
             kept_B11: factor on the branches (drop-path); None: one.
             rows_TBJ: where the tokens of each frame stand in h, c and the normed tokens, which
                 stay as they are in all other places; None: everywhere, in order.
-            into: where to write the last h and c, without gradients; None makes new tensors.
+            into: where to write the last h, c and normed tokens, without gradients; None makes new
+                tensors.
 
         Returns:
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
@@ -146,7 +147,7 @@ class CrossRWKVLayer(nn.Module):
         for t in range(num_frames):
             now = xs[t], normeds[t], frames[t], forgets[t], turns[t], kept_B11
             if rows_TBJ is None:
-                slot = into if t == num_frames - 1 else None
+                slot = into[:2] if into is not None and t == num_frames - 1 else None
                 y_BLC, hidden_BLC, memory_BLC = frame(self, *now, hidden_BLC, memory_BLC, slot)
             else:
                 rows_BJ = rows_TBJ[t]
@@ -157,6 +158,8 @@ class CrossRWKVLayer(nn.Module):
             outputs.append(y_BLC)
             hiddens.append(hidden_BLC)
             memories.append(memory_BLC)
+        if into is not None:
+            into[2].copy_(input_BLC)
         y_TBLC = torch.stack(outputs) if num_frames > 1 else outputs[0][None]
         return y_TBLC, hiddens, memories, input_BLC
 

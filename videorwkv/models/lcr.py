@@ -298,18 +298,18 @@ class LCR(nn.Module):
             and not compiled
         ):
             # Written where it will stand: putting the layers together would be one more copy.
-            written = torch.empty_like(past[0]), torch.empty_like(past[1])
+            written = tuple(map(torch.empty_like, past))
             slots = list(zip(*written, strict=True))
         for layer, kept_B11, slot, *past_BLC in zip(self.layers, kept, slots, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
                 x_TBLC, edge_TBLC, turn, *past_BLC, kept_B11, rows_TBJ, slot
             )
-            states.append((last_BLC,) if written else (hiddens[-1], memories[-1], last_BLC))
+            states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
         if self.config.cell == "none":
             sources = [list(wide(x_TBLC).unbind(0))]
         features_TBF = torch.cat([_pool(x, self.config.readout) for x in sources], dim=-1)
-        return features_TBF, *written, *(torch.stack(x) for x in zip(*states, strict=True))
+        return features_TBF, *(written or (torch.stack(x) for x in zip(*states, strict=True)))
 
     def _tokens(
         self, inputs: Inputs, state: LCRState, keep_TBJ: Tensor | None
