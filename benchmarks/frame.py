@@ -1,4 +1,4 @@
-"""What the scan costs a frame and a training step: the same model with it, without it, with softmax.
+"""What the scan costs a frame and a training step: a model with it, without it, with softmax.
 
     python benchmarks/frame.py --model lcr_tiny
 

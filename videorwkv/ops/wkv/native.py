@@ -67,7 +67,7 @@ def missing() -> str | None:
 
 @functools.cache
 def origin() -> str:
-    """Where the code came from. Kept, since looking for a compiler costs as much as a short scan."""
+    """Where the code came from; kept, since looking for a compiler costs as much as a scan."""
     return f"C, compiled by {build.compiler()[0]} on first use; fastest at every length"
 
 
