@@ -25,5 +25,6 @@ def scattered(grey_HW: NDArray[np.uint8], options: EdgeOptions) -> NDArray[np.ui
         uint8 [H, W], 255 or 0.
     """
     edges_HW = canny(grey_HW, options)
-    generator = np.random.default_rng(zlib.crc32(np.ascontiguousarray(grey_HW)))
-    return generator.permutation(edges_HW.ravel()).reshape(edges_HW.shape)
+    generator = np.random.default_rng(zlib.crc32(grey_HW.tobytes()))
+    generator.shuffle(edges_HW.reshape(-1))
+    return edges_HW
