@@ -32,6 +32,7 @@ PUBLIC = {
     "train",
     "evaluate",
     "predict",
+    "stream",
     "load_run",
     "export",
     "open_exported",
