@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.models.test_lcr import SMALL, VARIANTS, make_inputs, make_model
+from videorwkv.errors import UsageError
 from videorwkv.models import LCR, LCRConfig, layer
 
 
@@ -61,6 +62,12 @@ def test_the_model_itself_stays_as_it_is():
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     model.train()(make_inputs(2, 2)).sum().backward()
     assert model.head.weight.grad is not None
+
+
+def test_a_copy_of_a_copy_is_refused():
+    fast = trained(SMALL).for_inference()
+    with pytest.raises(UsageError, match="of the original"):
+        fast.for_inference()
 
 
 def test_half_precision_keeps_memory_in_float32():

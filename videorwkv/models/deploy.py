@@ -25,6 +25,7 @@ def deploy(model: LCR, *, half: bool, compiled: bool) -> LCR:
     know none, so for them they stay apart.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    model.deployed = True
     config = model.config
     _fuse(model.stem)
     if config.edges != "none":

@@ -28,7 +28,7 @@ from videorwkv.models.inputs import Inputs, fit, make_inputs
 from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
 from videorwkv.models.masking import Watch, tube_mask
 from videorwkv.models.rotary import Turn, angles
-from videorwkv.models.state import LCRState
+from videorwkv.models.state import LCRState, state_tokens
 from videorwkv.models.stems import ConvStem, PatchStem
 from videorwkv.video.clip import Clip, Frame
 
@@ -94,7 +94,7 @@ class LCR(nn.Module):
         # The layers' own, where they learn it.
         self.edge_strength = 1.0 if config.learn_edge_strength else config.edge_strength
         # Set in a copy for inference (deploy.py): channels that rotate as pairs lie side by side.
-        self.pairs = False
+        self.deployed = self.pairs = False
         # Frames whose activations are kept in training at a time; 0: all.
         self.checkpoint_frames = 0
 
@@ -119,9 +119,16 @@ class LCR(nn.Module):
         Args:
             half: products and convolutions in bfloat16 (other numbers, then).
             compiled: for torch.compile, which is enabled.
+
+        Raises:
+            UsageError: the model is such a copy.
         """
         from videorwkv.models.deploy import deploy
 
+        if self.deployed:
+            raise UsageError(
+                "LCR.for_inference: this model is such a copy; make another one of the original."
+            )
         return deploy(self, half=half, compiled=compiled)
 
     def preprocess(self, clip: Clip | Frame | NDArray) -> Inputs:
@@ -172,7 +179,19 @@ class LCR(nn.Module):
             keep = tube_mask(count, tube_mask_ratio, batch_size, generator=generator, device=device)
         if motion_mask_ratio:
             watch = Watch.start(batch_size, count, p, motion_mask_ratio, device=device)
-        return self._zero_state(batch_size, height, width, keep, watch)
+        return self._start(batch_size, height, width, keep, watch)
+
+    def _start(
+        self,
+        batch: int,
+        height: int,
+        width: int,
+        keep_BK: Tensor | None,
+        watch: Watch | None = None,
+    ) -> LCRState:
+        return LCRState.start(
+            self.config, batch, height, width, keep_BK, watch, like=self.head.weight
+        )
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits after the last frame, float32 [B, K]; draws a tube mask in training."""
@@ -210,8 +229,8 @@ class LCR(nn.Module):
             ratio = self.config.tube_mask_ratio if self.training else 0.0
             device = frames_BTHWC.device
             keep = tube_mask(rows * columns, ratio, batch, device=device) if ratio else None
-            state = self._zero_state(batch, height, width, keep)
-        tokens = self._num_tokens(rows * columns, state.keep_BK)
+            state = self._start(batch, height, width, keep)
+        tokens = state_tokens(self.config, rows * columns, state.keep_BK)
         if state.hidden_NBLC.shape[1:3] != (batch, tokens):
             raise UsageError(
                 f"LCR.scan: the state is for {list(state.hidden_NBLC.shape[1:3])} (streams, "
@@ -380,35 +399,6 @@ class LCR(nn.Module):
         """logits = W_class LN(concat(O, C)) at every frame, float32 [T, B, K]."""
         features = self.norm_head(features_TBF.flatten(0, 1)).unflatten(0, features_TBF.shape[:2])
         return wide(self.head(features))
-
-    def _num_tokens(self, patches: int, keep_BK: Tensor | None) -> int:
-        kept = patches if keep_BK is None else keep_BK.shape[1]
-        return kept + (self.config.readout == "cls")
-
-    def _zero_state(
-        self,
-        batch_size: int,
-        height: int,
-        width: int,
-        keep_BK: Tensor | None = None,
-        watch: Watch | None = None,
-    ) -> LCRState:
-        config, device = self.config, self.head.weight.device
-        patches = (height // config.patch_size) * (width // config.patch_size)
-        dtype = torch.promote_types(self.head.weight.dtype, torch.float32)
-        shape = (config.depth, batch_size, self._num_tokens(patches, keep_BK), config.width)
-        seen_pixels = (height, width) if config.stem_frames == 2 else (0, 0)
-        return LCRState(
-            # Not one tensor for all three: compiled programs would depend on that.
-            torch.zeros(shape, device=device, dtype=dtype),
-            torch.zeros(shape, device=device, dtype=dtype),
-            torch.zeros(shape, device=device, dtype=dtype),
-            torch.zeros(batch_size, *seen_pixels, 3, device=device, dtype=torch.uint8),
-            keep_BK,
-            watch,
-            torch.zeros(batch_size, config.num_classes, device=device, dtype=dtype),
-            torch.zeros(batch_size, dtype=torch.int64, device=device),
-        )
 
 
 def _pool(xs_BLC: Sequence[Tensor], readout: str) -> Tensor:
