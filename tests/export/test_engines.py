@@ -61,9 +61,10 @@ def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
     with pytest.raises(UsageError, match="must end in"):
         videorwkv.open_exported(tmp_path)
     broken = tmp_path / "broken.onnx"
-    broken.write_bytes(onnx_file.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="not a readable ONNX file"):
-        videorwkv.open_exported(broken)
+    for content in (b"", b"no graph at all", onnx_file.read_bytes()[:5000]):
+        broken.write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a readable ONNX file"):
+            videorwkv.open_exported(broken)
     foreign = tmp_path / "foreign.onnx"
     onnx = importlib.import_module("onnx")
     model = onnx.load(onnx_file)

@@ -63,7 +63,12 @@ class _OnnxEngine:
             self.session = runtime.InferenceSession(
                 path.read_bytes(), options, providers=["CPUExecutionProvider"]
             )
-        except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph) as error:
+        except (
+            errors.Fail,
+            errors.InvalidArgument,
+            errors.InvalidGraph,
+            errors.InvalidProtobuf,
+        ) as error:
             raise CheckpointError(f"{path} is not a readable ONNX file: {error}.") from error
         self.metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.names = [output.name for output in self.session.get_outputs()]

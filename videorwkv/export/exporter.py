@@ -115,13 +115,14 @@ def export(
             "export: int8 takes its ranges from clips: --calibrate DATA, best what the run was "
             "trained on; `--calibrate motion` generates some, which suit a model of such clips."
         )
+    # First what the target alone needs: its extra brings the rest too.
+    if to == "openvino":
+        load("openvino", "export to openvino")
     load("onnx", "export")
     load("onnxscript", "export")
     # int8 is ONNX Runtime's work whatever the target.
     if to == "onnx" or precision == "int8":
         load("onnxruntime", f"export to {to}")
-    if to == "openvino":
-        load("openvino", f"export to {to}")
     run = load_run(model) if isinstance(model, str | Path) else model
     if isinstance(run, ExportedRun):
         raise UsageError(f"{model} is an exported file already; give the run that it came from.")

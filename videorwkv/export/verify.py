@@ -41,7 +41,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(logits=1e-4, probability=1e-4, top1=1.0),
     "float16": Tolerance(logits=0.02, probability=0.01, top1=1.0),
-    "bfloat16": Tolerance(logits=0.2, probability=0.1, top1=0.98),
+    "bfloat16": Tolerance(logits=0.1, probability=0.05, top1=0.98),
     "int8": Tolerance(logits=0.4, probability=0.2, top1=0.95),
 }
 
