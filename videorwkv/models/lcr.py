@@ -313,12 +313,13 @@ class LCR(nn.Module):
         compiled = self.layers[0].compiled
         if (
             self.config.cell == "gated"
-            and rows_TBJ is None
+            and (rows_TBJ is None or len(x_TBLC) == 1)
             and reuse(x_TBLC) is not None
             and not compiled
         ):
             # Written where it will stand: putting the layers together would be one more copy.
-            written = tuple(map(torch.empty_like, past))
+            make = torch.empty_like if rows_TBJ is None else torch.clone
+            written = tuple(make(x, memory_format=torch.contiguous_format) for x in past)
             slots = list(zip(*written, strict=True))
         for layer, kept_B11, slot, *past_BLC in zip(self.layers, kept, slots, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(

@@ -62,12 +62,19 @@ def take(x_FLC: Tensor, index_FJ: Tensor) -> Tensor:
     return x_FLC.flatten(0, 1).index_select(0, index_FJ.flatten()).unflatten(0, (num, -1))
 
 
-def put(x_BLC: Tensor, index_BJ: Tensor, new_BJC: Tensor) -> Tensor:
-    """`x_BLC` with some tokens replaced: the counterpart of `take`."""
+def put(x_BLC: Tensor, index_BJ: Tensor, new_BJC: Tensor, into_BLC: Tensor | None = None) -> Tensor:
+    """`x_BLC` with some tokens replaced: the counterpart of `take`.
+
+    `into_BLC`, a contiguous copy of `x_BLC`, takes them in place and is returned.
+    """
     batch, length = x_BLC.shape[:2]
-    start_B1 = torch.arange(batch, device=index_BJ.device)[:, None] * length
-    rows = (index_BJ + start_B1).flatten()
-    return x_BLC.flatten(0, 1).index_copy(0, rows, new_BJC.flatten(0, 1)).view_as(x_BLC)
+    if batch > 1:
+        index_BJ = index_BJ + torch.arange(batch, device=index_BJ.device)[:, None] * length
+    rows, new = index_BJ.flatten(), new_BJC.flatten(0, 1)
+    if into_BLC is not None:
+        into_BLC.view(-1, *into_BLC.shape[2:]).index_copy_(0, rows, new)
+        return into_BLC
+    return x_BLC.flatten(0, 1).index_copy(0, rows, new).view_as(x_BLC)
 
 
 def patches(x_FHWI: Tensor, patch_size: int) -> Tensor:
