@@ -62,7 +62,7 @@ assert not loaded, f"import videorwkv loads {loaded}"
 print(len(list(filter(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))))
 
 EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm",
-          "onnx", "onnxscript", "onnxruntime", "openvino")
+          "onnx", "onnxscript", "onnxruntime", "openvino", "transformers")
 for name in EXTRAS:
     sys.modules[name] = None  # to import it is an ImportError from now on
 modules = [m.name for m in pkgutil.walk_packages(videorwkv.__path__, "videorwkv.")]

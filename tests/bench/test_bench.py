@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from videorwkv.bench import BenchOptions, BenchReport, bench
 from videorwkv.bench.lengths import joint_memory, measure_stream
 from videorwkv.bench.report import HEADER, LENGTH_HEADER
 from videorwkv.bench.summary import sentences
-from videorwkv.bench.ways import WAYS, find_ways
+from videorwkv.bench.ways import WAYS, find_ways, missing, peer_program, prepared
 from videorwkv.cli import main
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models import build_model, model_config
@@ -134,7 +135,7 @@ def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_length_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra `bench`")
-    report = bench(options(ways=("eager",), lengths=(2, 4, 4096), memory_limit=1.0, time_limit=5.0))
+    report = bench(options(ways=("eager",), lengths=(2, 4, 256), memory_limit=1.0, time_limit=1.0))
     names = list(dict.fromkeys(row.model for row in report.lengths))
     assert names == [
         "bench_small",
@@ -143,8 +144,8 @@ def test_length_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ]
     rows = {(row.model, row.length): row for row in report.lengths}
     assert len(rows) == 9
-    assert rows[names[0], 4096].frame is not None
-    too_large, too_slow = rows[names[1], 4096], rows[names[2], 4096]
+    assert rows[names[0], 256].frame is not None
+    too_large, too_slow = rows[names[1], 256], rows[names[2], 1024]
     assert too_large.frame is None
     assert too_large.estimated
     assert too_large.why.startswith("needs ")
@@ -166,14 +167,35 @@ def test_lengths_of_a_stream_alone_need_no_library() -> None:
     assert all(row.frame is not None for row in rows)
 
 
-@pytest.mark.parametrize("way", ["openvino", "openvino-bfloat16"])
-def test_an_exported_way(way: str) -> None:
-    for name in WAYS[way].needs:
+def test_an_exported_way() -> None:
+    for name in WAYS["openvino-bfloat16"].needs:
         pytest.importorskip(name, reason="needs the extra `openvino`")
-    report = bench(options(against=("movinet_a0",), ways=(way,)))
-    ways = {(row.model, row.way): row for row in report.rows}
-    assert ways["bench_small", way].precision == WAYS[way].precision
-    assert ("MoViNet-A0 stream", way) in ways
+    report = bench(options(num_frames=1, ways=("openvino-bfloat16",)))
+    assert [(row.way, row.precision) for row in report.of("frame")] == [
+        ("eager", "float32"),
+        ("openvino-bfloat16", "bfloat16"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("way", "tolerance"),
+    [("eager", 1e-5), ("bfloat16", 0.02), ("openvino", 1e-4), ("openvino-bfloat16", 0.02)],
+)
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_a_peer_gives_the_same_numbers_in_every_way(
+    way: str, tolerance: float, convolutions: bool
+) -> None:
+    if missing(WAYS[way]) is not None:
+        pytest.skip("needs the extra `openvino`")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)).eval()
+    pixels = torch.randn(2, 3, 8, 8)
+    program = peer_program(network, way, (pixels,), convolutions)
+    found = program(*prepared((pixels,), way, convolutions))
+    if way.startswith("openvino"):
+        found = torch.from_numpy(found[0])
+    with torch.no_grad():
+        torch.testing.assert_close(found.float(), network(pixels), rtol=0, atol=tolerance)
 
 
 def test_ways_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
