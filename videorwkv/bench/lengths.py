@@ -74,19 +74,27 @@ def measure_lengths(
         time_limit: seconds that a clip may take; by estimate, more is not tried.
         on_note: told what is going on.
     """
-    rows = _stream(title, model.for_inference(), lengths, seconds, on_note)
+    rows = measure_stream(title, model.for_inference(), lengths, seconds=seconds, on_note=on_note)
     for name, attention in JOINT.items():
         rate = 0.0
         for length in lengths:
-            row, rate = _joint(name, attention, length, memory_limit, time_limit, rate)
+            row, rate = _joint(
+                name, attention, length, memory_limit, time_limit, rate, seconds=min(1.0, seconds)
+            )
             on_note(f"{name}, {length} frames: {row.why or 'done'}")
             rows.append(row)
     return tuple(rows)
 
 
-def _stream(
-    title: str, model: LCR, lengths: Sequence[int], seconds: float, on_note: Callable[[str], None]
+def measure_stream(
+    title: str,
+    model: LCR,
+    lengths: Sequence[int],
+    *,
+    seconds: float,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[LengthRow]:
+    """The next frame after each length, in turns; arguments as `measure_lengths`."""
     inputs = generated(model.config, streams=1, num_frames=min(SHOWN, max(lengths)))
     frames = [inputs.at(t, t + 1) for t in range(inputs.frames_BTHWC.shape[1])]
     # A state is a value: that after T frames is kept, and gone on from as often as need be.
@@ -155,6 +163,8 @@ def _joint(
     memory_limit: float,
     time_limit: float,
     rate: float,
+    *,
+    seconds: float,
 ) -> tuple[LengthRow, float]:
     """One length, and the multiply-accumulates a second that it ran at."""
     needed = joint_memory(attention, length)
@@ -187,7 +197,7 @@ def _joint(
     if takes > 5:
         times = once(case)
     else:
-        times = interleaved({"clip": case}, seconds=1.0, least=3)["clip"]
+        times = interleaved({"clip": case}, seconds=seconds, least=3)["clip"]
     frame = replace(times, **{name: getattr(times, name) / length for name in _TIMES})
     done = LengthRow(model=name, length=length, frame=frame, clip=times.cpu, memory=memory)
     return done, macs / (times.cpu / 1e3)

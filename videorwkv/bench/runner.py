@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -102,8 +103,8 @@ def bench(options: BenchOptions, *, on_note: Callable[[str], None] = lambda _: N
 
     with _threads(options.threads), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        about = machine()
         subjects = _subjects(options, peers, Path(folder))
+        about = machine()
         memory = _memory(subjects, on_note)
         lengths = _lengths(options, subjects, on_note)
         rows, cases = [], {}
@@ -117,6 +118,8 @@ def bench(options: BenchOptions, *, on_note: Callable[[str], None] = lambda _: N
                 except CheckpointError as error:
                     note(f"{subject.title}, {way}: left out: {error}")
                     continue
+                # Converters leave copies of the weights in cycles.
+                gc.collect()
                 for unit, case in made.items():
                     cases[f"{subject.title}|{way}|{unit}"] = case
                     rows.append(
@@ -272,7 +275,7 @@ def _lengths(
         own.title,
         own.model,
         options.lengths,
-        seconds=options.seconds / 2,
+        seconds=options.seconds / 4,
         memory_limit=options.memory_limit,
         time_limit=options.time_limit,
         on_note=on_note,
