@@ -37,10 +37,13 @@ def bench(options: argparse.Namespace) -> int:
         print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
         return 0
     console = Console()
-    # A narrower table would lose names; a terminal wraps it.
-    console.width = max(console.width, 124)
+    tables = list(report.tables())
+    # Cut to a narrow terminal, the table would lose names and digits; so the terminal wraps it.
+    wide = console.options.update(max_width=1000)
+    needed = (console.measure(table, options=wide).maximum for table in tables)
+    console.width = max(console.width, *needed)
     print(report.about())
-    for table in report.tables():
+    for table in tables:
         console.print(table)
     print(report.legend())
     for text in (*sentences(report), *report.notes):

@@ -142,7 +142,7 @@ def save_lengths(path: str | Path, report: BenchReport) -> None:
         stopped = next((row for row in rows if row.why), None)
         if stopped is not None and ran:
             left.annotate(
-                stopped.why.split(",")[0],
+                f"{stopped.length:,} frames: {stopped.why.split(',')[0]}",
                 (ran[-1].length, ran[-1].clip),
                 xytext=(8, 0),
                 textcoords="offset points",
