@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videorwkv.data import load_manifest
 from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.export import export
 from videorwkv.export.extras import load, quiet
@@ -116,6 +117,8 @@ def lcr_program(model: LCR, way: str, folder: Path, tube_mask_ratio: float) -> A
         to=engine,
         precision=precision or "float32",
         tube_mask_ratio=tube_mask_ratio,
+        # Any clips do: ranges change the numbers, not the time.
+        calibrate=load_manifest("motion") if precision == "int8" else None,
     )
     return open_exported(exported.path)
 
