@@ -66,5 +66,5 @@ def joint_macs(config: LCRConfig, frames: int) -> int:
 
 
 def joint_hidden(config: LCRConfig) -> int:
-    """Hidden width of its MLP that gives a layer the parameters of one of LCR's, without edges."""
-    return max(8, round((config.width + 2 * config.mix_width + 2 * config.width) / 2 / 8) * 8)
+    """Hidden width of its MLP that gives a layer the parameters of one of LCR's."""
+    return max(8, round((1.5 * config.width + config.mix_width) / 8) * 8)

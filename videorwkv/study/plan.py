@@ -173,6 +173,7 @@ def object_key(thing: object, *more: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+@cache
 def count_parameters(config: LCRConfig) -> int:
     """Trainable numbers of a model, without making its weights."""
     import torch

@@ -15,8 +15,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,23 +85,22 @@ def _run_all(reference: str, settings: Settings, tasks: Mapping[str, Training], 
         return
     import multiprocessing
 
-    with ExitStack() as stack:
-        pool = stack.enter_context(
-            ProcessPoolExecutor(
-                min(settings.jobs, len(tasks)),
-                # Forking a process that has used torch's threads can hang.
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-            )
-        )
-        # Also on Ctrl-C: what runs saves itself, what waits is not begun.
-        stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-        futures: dict[Future[float], Training] = {
-            pool.submit(run_task, reference, settings, key): training
-            for key, training in tasks.items()
-        }
-        for future in as_completed(futures):
-            told(futures[future], future.result())
+    waiting = list(tasks)[::-1]
+    running: dict[Future[float], Training] = {}
+    with ProcessPoolExecutor(
+        min(settings.jobs, len(tasks)),
+        # Forking a process that has used torch's threads can hang.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+    ) as pool:
+        # No more than run at once: on Ctrl-C these save themselves, and none is begun after them.
+        while waiting or running:
+            while waiting and len(running) < settings.jobs:
+                key = waiting.pop()
+                running[pool.submit(run_task, reference, settings, key)] = tasks[key]
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                told(running.pop(future), future.result())
 
 
 def _start_worker() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from videorwkv.data.motion_order import backwards
 from videorwkv.study import pictures, sentences
 from videorwkv.study.changes import Order
-from videorwkv.study.design import Budget, Study, Variant
+from videorwkv.study.design import Study, Variant
 from videorwkv.study.measures import Accuracy
 from videorwkv.study.page import Findings, Plot, Section, Table
 from videorwkv.study.results import Results
@@ -16,8 +16,6 @@ from videorwkv.study.statistics import Estimate, mean_and_deviation, mean_interv
 FORWARDS = Accuracy(label="forwards")
 CHANGED = tuple(Accuracy(label=how, change=Order(how)) for how in ("backwards", "shuffled",
                 "frozen"))  # fmt: skip
-# Frames spread over the whole clip: a window would cut off the end of the order.
-_WHOLE_CLIP = ("sampling.fps=none",)
 
 
 def present(results: Results) -> Sequence[Section]:
@@ -98,10 +96,9 @@ STUDY = Study(
     "order",
     question="Does the model see motion, or what stands in the frames?",
     variants=(
-        Variant("one movement", changes=_WHOLE_CLIP),
+        Variant("one movement"),
         Variant(
             "order of two movements",
-            changes=_WHOLE_CLIP,
             data="order=2,frames=16",
             against="order of two movements",
             about="The order of two movements is the class; without the order of the frames "
@@ -115,12 +112,6 @@ STUDY = Study(
         "frames does not mind. Where the order is the class, shuffled and frozen clips must fall "
         "to chance; backwards, a class becomes the one in the last column, so its own accuracy "
         "falls to zero where that is another."
-    ),
-    full=Budget(
-        data="motion:train=8000,validation=0,test=1000",
-        recipe="motion_demo",
-        changes=("eval_every=100", "workers=0", "steps=800"),
-        seeds=3,
     ),
     present=present,
     times=False,
