@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -61,8 +62,10 @@ def book(
     say: Say = lambda text: None,
 ) -> Path:
     """Run studies one after the other and write index.md and index.html; returns the latter."""
+    start = time.perf_counter()
     for reference in references:
         study(reference, settings, out=out, say=say)
+    say(f"{len(references)} studies in {(time.perf_counter() - start) / 60:.1f} min")
     return write_index([Path(name).stem for name in references], Path(out))
 
 

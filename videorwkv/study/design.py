@@ -62,7 +62,8 @@ class Measured:
         value: the number that tables and intervals are about.
         clips: outcome of every clip, in the manifest's order, if the value is their mean.
         parts: the value's parts, per class say.
-        files: name -> a file that belongs to it, in the folder that the measure was given.
+        files: name -> path of a file that belongs to it, relative to the run's folder; see
+            `Trained.folder`.
     """
 
     value: float
@@ -92,7 +93,8 @@ class Trained:
         test: the clips to measure on: the `test` split, or `validation` where there is none.
         data: where they come from: a spec for `load_manifest`.
         device: where to compute.
-        folder: an empty or half-filled folder for files of the measure.
+        folder: for files of the measure, which makes it if it writes any; it lies in the run's
+            folder, so `f"{folder.name}/strip.png"` is what `Measured.files` wants.
         cache: folder of decoded frames, or None.
     """
 

@@ -87,10 +87,10 @@ def _block(block: Block) -> str:
     if isinstance(block, Code):
         return f"<pre>{escape(chr(10).join(block.lines))}</pre>"
     if isinstance(block, Plot):
-        data = base64.b64encode(block.png).decode()
+        data = base64.b64encode(block.image).decode()
         caption = escape(block.caption)
         return (
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
+            f'<figure><img alt="{caption}" src="data:image/{block.kind};base64,{data}">'
             f"<figcaption>{caption}</figcaption></figure>"
         )
     return _table(block)

@@ -24,11 +24,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A PNG with a file name without ending, and what it shows."""
+    """A picture, PNG or GIF, with a file name without ending, and what it shows."""
 
     name: str
-    png: bytes
+    image: bytes
     caption: str
+
+    @property
+    def kind(self) -> str:
+        """`png` or `gif`."""
+        return "gif" if self.image.startswith(b"GIF8") else "png"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ def write_markdown(page: Page, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for plot in page.plots:
         (folder / page.name).mkdir(exist_ok=True)
-        write_atomic(folder / page.name / f"{plot.name}.png", plot.png)
+        write_atomic(folder / page.name / f"{plot.name}.{plot.kind}", plot.image)
     path = folder / f"{page.name}.md"
     write_atomic(path, markdown(page).encode())
     return path
@@ -36,7 +36,7 @@ def _block(block: Block, folder: str) -> str:
     if isinstance(block, Code):
         return "\n".join(["```bash", *block.lines, "```"])
     if isinstance(block, Plot):
-        return f"![{_escape(block.caption)}]({folder}/{block.name}.png)"
+        return f"![{_escape(block.caption)}]({folder}/{block.name}.{block.kind})"
     text = markdown_table(block)
     return f"{text}\n\n{_escape(block.caption)}" if block.caption else text
 

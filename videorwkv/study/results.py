@@ -31,6 +31,10 @@ class Done:
     record: Mapping[str, Any]
     measured: Mapping[str, Measured]
 
+    def file(self, measure: str, name: str) -> Path:
+        """Where a file of a measure lies."""
+        return self.folder / self.measured[measure].files[name]
+
 
 @dataclass(frozen=True)
 class Results:
