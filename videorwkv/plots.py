@@ -33,10 +33,10 @@ def save_confusion(
     share_KK = confusion_KK / np.maximum(total_K1, 1)
     names = num_classes <= _MAX_NAMES
     side = min(3.5 + 0.32 * num_classes, 16.0) if names else 9.0
-    drawn = figure(side + (1.5 if names else 0.0), side)
-    axes = drawn.subplots()
+    figure = _figure(side + (1.5 if names else 0.0), side)
+    axes = figure.subplots()
     image = axes.imshow(share_KK, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    drawn.colorbar(image, ax=axes, fraction=0.04, label="share of the true class")
+    figure.colorbar(image, ax=axes, fraction=0.04, label="share of the true class")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if names:
@@ -49,15 +49,15 @@ def save_confusion(
             colour = "white" if share_KK[row, column] > 0.5 else "black"
             count = str(confusion_KK[row, column])
             axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
-    _save(drawn, path)
+    _save(figure, path)
 
 
 def save_learning_curve(path: str | Path, log: Sequence[dict[str, Any]]) -> None:
     """Draw loss and accuracy over steps from the objects of a run's `log.jsonl`."""
     steps = [entry for entry in log if entry.get("kind") == "step"]
     checks = [entry for entry in log if entry.get("kind") == "validation"]
-    drawn = figure(9.0, 3.6)
-    left, right = drawn.subplots(1, 2)
+    figure = _figure(9.0, 3.6)
+    left, right = figure.subplots(1, 2)
     x = [entry["step"] for entry in steps]
     left.plot(x, [entry["loss"] for entry in steps], color="#9db8d9", linewidth=0.8)
     left.plot(x, _smooth([entry["loss"] for entry in steps]), color="#1f4e8c", label="training")
@@ -75,7 +75,7 @@ def save_learning_curve(path: str | Path, log: Sequence[dict[str, Any]]) -> None
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(drawn, path)
+    _save(figure, path)
 
 
 def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
@@ -87,23 +87,27 @@ def _smooth(values: Sequence[float]) -> NDArray[np.float64]:
     return np.convolve(padded, np.full(width, 1.0 / width), "valid")
 
 
-def figure(width: float, height: float) -> Any:
-    """An empty figure of this size in inches."""
+def _figure(width: float, height: float) -> Any:
     # The Figure class, not pyplot: no global state, no display, no back end to choose.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def to_png(drawn: Any) -> bytes:
-    """The figure as the content of a PNG file."""
-    buffer = io.BytesIO()
-    _save(drawn, buffer)
-    return buffer.getvalue()
-
-
-def _save(drawn: Any, path: str | Path | io.BytesIO) -> None:
+def _save(figure: Any, path: str | Path | io.BytesIO) -> None:
     with warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; the CSV has it right.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        drawn.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110)
+
+
+def blank(width: float, height: float) -> Any:
+    """An empty figure of this size in inches, for plots that are drawn elsewhere."""
+    return _figure(width, height)
+
+
+def to_png(figure: Any) -> bytes:
+    """The figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    _save(figure, buffer)
+    return buffer.getvalue()

@@ -85,6 +85,7 @@ def test_markdown() -> None:
         (Estimate(0.021, 0.012, 0.03, 3), "a is better than b: +2.1 [+1.2, +3.0] points"),
         (Estimate(0.004, -0.01, 0.018, 3), "no difference shown (+0.4 [-1.0, +1.8] points"),
         (Estimate(0.004, -0.01, 0.018, 3), "one of more than 1.8 points is ruled out"),
+        (Estimate(-0.2, -2.5, 2.1, 2), "the interval is too wide to say more"),
         (Estimate(0.1, -math.inf, math.inf, 1), "no difference shown; one number"),
         (Estimate(0.0, 0.0, 0.0, 3), "no difference shown; not one clip differs"),
         (Estimate(0.5, 0.4, 0.6, 1), "one seed, whose luck is not in it"),
@@ -149,3 +150,24 @@ def test_page_has_all_that_it_must(tmp_path: Path) -> None:
     # The finding of the page is that of the book.
     finding = next(line for line in text.splitlines() if line.startswith("- no edges"))
     assert finding in (out / "index.md").read_text()
+
+
+def test_order_page_tells_motion_from_looks(tmp_path: Path) -> None:
+    """Two generated data sets, three measures beside forwards."""
+    from dataclasses import replace
+
+    from videorwkv.study.book import study
+    from videorwkv.study.data import DataOptions
+
+    settings = small.settings(tmp_path, seeds=1)
+    settings = replace(settings, data=DataOptions(spec=small.DATA.replace("test=8", "test=16")))
+    # The last change of an option counts, and 800 steps are for the study itself.
+    source = (Path(study.__code__.co_filename).parent / "studies" / "order.py").read_text()
+    reference = small.study_file(tmp_path, source.replace("steps=800", "steps=2"), "order.py")
+    text = study(reference, settings, out=tmp_path / "pages").markdown.read_text()
+    assert "one movement: backwards" in text
+    assert "chance 12.5 %" in text
+    assert "chance 50.0 %" in text
+    assert "| left-right |" in text
+    assert "| left | " in text
+    assert text.count("](order/classes-") == 2

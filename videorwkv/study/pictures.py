@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from videorwkv.plots import figure, to_png
+from videorwkv.plots import blank, to_png
 from videorwkv.study.statistics import Estimate
 
 BLUE, ORANGE, PALE = "#1f4e8c", "#c8541b", "#9db8d9"
@@ -48,7 +48,7 @@ def forest(rows: Sequence[tuple[str, Estimate, Sequence[float]]], label: str) ->
         rows: name, the difference in the unit of `label`, and that of every seed.
         label: what the axis shows.
     """
-    made = figure(7.5, 1.1 + 0.34 * len(rows))
+    made = blank(7.5, 1.1 + 0.34 * len(rows))
     axes = made.subplots()
     axes.axvline(0.0, color="black", linewidth=0.8)
     for place, (_, estimate, seeds) in enumerate(rows):
@@ -87,7 +87,7 @@ def curves(
         logarithmic: both axes are.
         level: a value on the y axis to mark, with its name: chance, say.
     """
-    made = figure(7.5, 4.0)
+    made = blank(7.5, 4.0)
     axes = made.subplots()
     for (name, curve), colour in zip(lines.items(), _colours(len(lines)), strict=True):
         axes.plot(curve.x, curve.y, "o-", color=colour, label=name, markersize=4)
@@ -115,7 +115,7 @@ def bars(
     level: tuple[float, str] | None = None,
 ) -> bytes:
     """Bars side by side, one group a name, with their intervals."""
-    made = figure(max(6.0, 1.2 + 0.28 * len(groups) * (len(series) + 1)), 3.8)
+    made = blank(max(6.0, 1.2 + 0.28 * len(groups) * (len(series) + 1)), 3.8)
     axes = made.subplots()
     width = 0.8 / len(series)
     for number, ((name, estimates), colour) in enumerate(

@@ -48,10 +48,9 @@ def run_study(reference: str, settings: Settings, *, say: Say = lambda text: Non
     plan = make_plan(study, settings)
     # One run may serve several variants, and any study before this one.
     tasks = {t.key: t for t in plan.trainings if not _is_done(plan, t)}
-    say(
-        f"{study.name}: {len(plan.trainings)} trainings, "
-        f"{len({t.key for t in plan.trainings}) - len(tasks)} of them done before"
-    )
+    keys = {training.key for training in plan.trainings}
+    before = sum((settings.runs / key / "study.json").exists() for key in keys)
+    say(f"{study.name}: {len(keys)} trainings, {before} of them done before")
     _run_all(reference, settings, tasks, say)
     times = _times(plan, say)
     probes = {

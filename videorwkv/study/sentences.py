@@ -36,10 +36,19 @@ def signed(estimate: Estimate, unit: str) -> str:
     )
 
 
-def difference(name: str, reference: str, estimate: Estimate, measure: Measure) -> str:
-    """What a paired difference, `name` minus `reference`, shows."""
+def difference(
+    name: str, reference: str, estimate: Estimate, measure: Measure, what: str = ""
+) -> str:
+    """What a paired difference, `name` minus `reference`, shows.
+
+    Args:
+        name, reference: what is compared.
+        estimate: the difference.
+        measure: what was measured.
+        what: its name in the sentence; the measure's if empty.
+    """
     unit = "points" if measure.unit == "share" else measure.unit
-    figures = f"{signed(estimate, measure.unit)} {unit} of {measure.name}".replace("  ", " ")
+    figures = " ".join([signed(estimate, measure.unit), *unit.split(), "of", what or measure.name])
     rests = f"{estimate.seeds} seeds" if estimate.seeds > 1 else "one seed, whose luck is not in it"
     if math.isinf(estimate.low):
         return f"{name} against {reference}: {NO_DIFFERENCE}; one number gives no interval."
@@ -47,10 +56,10 @@ def difference(name: str, reference: str, estimate: Estimate, measure: Measure) 
         return f"{name} against {reference}: {NO_DIFFERENCE}; not one clip differs ({rests})."
     if not estimate.decides:
         most = max(-estimate.low, estimate.high) * (100 if measure.unit == "share" else 1)
-        return (
-            f"{name} against {reference}: {NO_DIFFERENCE} ({figures}, {rests}); "
-            f"one of more than {most:.1f} {unit} is ruled out."
-        )
+        rest = f"one of more than {most:.1f} {unit} is ruled out"
+        if measure.unit == "share" and most >= 50:
+            rest = "the interval is too wide to say more; more seeds narrow it"
+        return f"{name} against {reference}: {NO_DIFFERENCE} ({figures}, {rests}); {rest}."
     better = (estimate.value > 0) != measure.lower_is_better
     return f"{name} is {'better' if better else 'worse'} than {reference}: {figures} ({rests})."
 
