@@ -19,6 +19,7 @@ import torch
 from measure import Case, interleaved, machine, parser, table, write_json
 
 import videorwkv
+from videorwkv.data import load_manifest
 from videorwkv.errors import CheckpointError
 from videorwkv.export.frames import generated
 from videorwkv.models import LCR, Inputs
@@ -57,7 +58,12 @@ def all_ways(model: LCR, inputs: Inputs, folder: Path, tube_mask: float) -> dict
     for to, precision in WAYS:
         try:
             exported = videorwkv.export(
-                model, folder / to, to=to, precision=precision, tube_mask_ratio=tube_mask
+                model,
+                folder / to,
+                to=to,
+                precision=precision,
+                tube_mask_ratio=tube_mask,
+                calibrate=load_manifest("motion") if precision == "int8" else None,
             )
         except CheckpointError as error:
             print(f"{to} {precision} is left out: {error}", file=sys.stderr)

@@ -27,6 +27,8 @@ VARIANTS = {
     "softmax": replace(SMALL, mixer="softmax"),
     "no mixer": replace(SMALL, mixer="none"),
     "no memory": replace(SMALL, cell="none"),
+    "lstm": replace(SMALL, cell="lstm"),
+    "edges as K, V": replace(SMALL, forget_source="rate"),
 }
 
 

@@ -32,6 +32,7 @@ PUBLIC = {
     "train",
     "evaluate",
     "predict",
+    "stream",
     "load_run",
     "export",
     "open_exported",
@@ -62,10 +63,13 @@ assert not loaded, f"import videorwkv loads {loaded}"
 print(len(list(filter(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))))
 
 EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm",
-          "onnx", "onnxscript", "onnxruntime", "openvino")
+          "onnx", "onnxscript", "onnxruntime", "openvino", "triton")
+# Functions in the language of an extra; nothing imports it before it is called.
+KERNELS = ("videorwkv.ops.wkv.triton_kernels",)
 for name in EXTRAS:
     sys.modules[name] = None  # to import it is an ImportError from now on
 modules = [m.name for m in pkgutil.walk_packages(videorwkv.__path__, "videorwkv.")]
+modules = [name for name in modules if name not in KERNELS]
 for name in modules:
     importlib.import_module(name)
 loaded = [name for name in HEAVY if name in sys.modules]

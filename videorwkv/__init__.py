@@ -41,6 +41,7 @@ from videorwkv.models import register_model as register_model
 from videorwkv.ops.wkv import wkv as wkv
 from videorwkv.predict import predict as predict
 from videorwkv.runtime import open_exported as open_exported
+from videorwkv.stream import stream as stream
 from videorwkv.train.checkpoint import load_run as load_run
 from videorwkv.train.loop import train as train
 from videorwkv.video import Clip as Clip

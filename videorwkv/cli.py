@@ -19,6 +19,7 @@ from videorwkv.cli_options import (
     add_decoder,
     add_device,
 )
+from videorwkv.cli_stream import add_stream
 from videorwkv.cli_study import add_study
 from videorwkv.errors import UsageError, VideoRWKVError
 
@@ -103,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_train,
         _add_evaluate,
         _add_predict,
+        add_stream,
         add_export,
         add_study,
         add_data,

@@ -33,7 +33,7 @@ def add_export(commands: Commands) -> None:
         default="float32",
         metavar="P",
         help="float32; bfloat16 (half the size; OpenVINO also computes in it); float16 (half the "
-        "size); int8 (a quarter; products and convolutions in 8 bits) (default: float32)",
+        "size); int8 (products and convolutions in 8 bits; needs --calibrate) (default: float32)",
     )
     parser.add_argument(
         "--out",
@@ -60,7 +60,7 @@ def add_export(commands: Commands) -> None:
         "--calibrate",
         dest="data",
         metavar="DATA",
-        help="data set whose training split gives int8 its ranges (default: generated clips)",
+        help="data set whose training split gives int8 its ranges; int8 needs it",
     )
     add_data_options(parser)
     parser.set_defaults(run="commands_export:export")

@@ -12,12 +12,12 @@ B streams, T frames, H height, W width, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videorwkv.errors import CheckpointError, UsageError
-from videorwkv.export.extras import load
-from videorwkv.export.graph import METADATA_KEY, NEXT, STATE
+from videorwkv.export.engines import Arrays, open_engine
+from videorwkv.export.graph import BIN_DIGEST, NEXT, STATE
 from videorwkv.export.step import Port
 from videorwkv.models.inputs import Inputs, fit, make_inputs
 from videorwkv.models.masking import tube_mask
@@ -34,10 +34,7 @@ from videorwkv.train.checkpoint import Run
 from videorwkv.train.recipes import Recipe
 from videorwkv.video.clip import Clip, Frame
 
-Arrays = dict[str, NDArray[Any]]
-
 FORMAT = 1
-SUFFIXES = {".onnx": "onnx", ".xml": "openvino"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +67,7 @@ class ExportedModel(nn.Module):
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         super().__init__()
         self.path = Path(path)
-        self.engine = _open(self.path, threads or torch.get_num_threads())
+        self.engine = open_engine(self.path, threads or torch.get_num_threads())
         self.metadata = _metadata(self.path, self.engine.metadata)
         self.precision: str = self.metadata["precision"]
         self.labels = tuple(self.metadata["labels"])
@@ -223,11 +220,6 @@ def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedMo
     return ExportedModel(path, threads=threads).eval()
 
 
-def is_exported(path: str | Path) -> bool:
-    """Whether a path names an exported file, by its ending."""
-    return Path(path).suffix.lower() in SUFFIXES
-
-
 def load_exported_run(path: str | Path) -> ExportedRun:
     """What stands in an exported file about its run.
 
@@ -252,136 +244,23 @@ def _metadata(path: Path, text: str | None) -> dict[str, Any]:
             f"{path} carries no metadata of videorwkv, so `videorwkv export` did not write it. "
             "Give a file that it wrote, or a run's folder."
         )
-    metadata: dict[str, Any] = json.loads(text)
-    if metadata["format"] != FORMAT:
+    try:
+        metadata: dict[str, Any] = json.loads(text)
+        found = metadata["format"]
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: format {metadata['format']!r}; this version reads format {FORMAT}. Export "
-            "the run again."
+            f"{path}: its metadata can't be read ({type(error).__name__}: {error}). Export the run "
+            "again."
+        ) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {found!r}; this version reads format {FORMAT}. Export the run again."
+        )
+    digest = metadata.get(BIN_DIGEST)
+    weights = path.with_suffix(".bin")
+    if digest is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
+        raise CheckpointError(
+            f"{weights} is not the one that was written with {path.name}. Copy both files, or "
+            "export the run again."
         )
     return metadata
-
-
-class Engine(Protocol):
-    """A runtime with a file open."""
-
-    metadata: str | None
-    precision: str
-
-    def run(self, feeds: Arrays) -> Arrays:
-        """All inputs by name -> all outputs by name, in arrays of their own."""
-        ...
-
-
-def _open(path: Path, threads: int) -> Engine:
-    if not is_exported(path):
-        raise UsageError(
-            f"{path} is no exported file: its name must end in {' or '.join(SUFFIXES)}."
-        )
-    if not path.is_file():
-        raise UsageError(f"No file {path}. `videorwkv export RUN --to onnx` writes one.")
-    engine = _OnnxEngine if path.suffix.lower() == ".onnx" else _OpenVinoEngine
-    return engine(path, threads)
-
-
-class _OnnxEngine:
-    """ONNX Runtime; products in the precision that the file names."""
-
-    precision = ""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        runtime = load("onnxruntime", f"running {path}")
-        errors = load("onnxruntime.capi.onnxruntime_pybind11_state", f"running {path}")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self.session = runtime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph) as error:
-            raise CheckpointError(f"{path} is not a readable ONNX file: {error}.") from error
-        self.metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        self.names = [output.name for output in self.session.get_outputs()]
-
-    def run(self, feeds: Arrays) -> Arrays:
-        return dict(zip(self.names, self.session.run(None, feeds), strict=True))
-
-
-class _OpenVinoEngine:
-    """OpenVINO; compiled at the first frame for its number of streams."""
-
-    def __init__(self, path: Path, threads: int) -> None:
-        openvino = load("openvino", f"running {path}")
-        self.openvino = openvino
-        self.core = openvino.Core()
-        try:
-            self.file = self.core.read_model(path)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"{path} is not a readable OpenVINO file, or its .bin is missing: {reason}"
-            ) from error
-        self.metadata: str | None = None
-        if self.file.has_rt_info([METADATA_KEY]):
-            self.metadata = self.file.get_rt_info([METADATA_KEY]).astype(str)
-        self.threads = threads
-        # Left unsaid, OpenVINO takes bfloat16 wherever the CPU has it.
-        self.precision = "f32"
-        self.requests: dict[int, Any] = {}
-        self.rooms: dict[int, list[_Room]] = {}
-
-    def run(self, feeds: Arrays) -> Arrays:
-        streams = len(feeds["frame"])
-        if streams not in self.requests:
-            self.requests[streams] = self._compile(streams).create_infer_request()
-        request = self.requests[streams]
-        room = self._room(streams)
-        for name, tensor in room.tensors.items():
-            request.set_tensor(name, tensor)
-        request.infer(feeds, share_inputs=True, share_outputs=True)
-        return dict(room.arrays)
-
-    def _room(self, streams: int) -> _Room:
-        rooms = self.rooms.setdefault(streams, [])
-        for room in rooms:
-            if room.is_free():
-                return room
-        rooms.append(_Room(self.openvino, self.file.outputs, streams))
-        return rooms[-1]
-
-    def _compile(self, streams: int) -> Any:
-        file = self.file.clone()
-        # With the number left open, a frame takes a third longer.
-        file.reshape({x.any_name: [streams, *list(x.partial_shape)[1:]] for x in file.inputs})
-        options = {
-            "INFERENCE_PRECISION_HINT": self.precision,
-            "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": 1,
-        }
-        return self.core.compile_model(file, "CPU", options)
-
-
-class _Room:
-    """Arrays that OpenVINO writes a frame's outputs to, so that nobody copies the state.
-
-    A room is used again once nobody holds one of its arrays, or a view into it: new arrays at every
-    frame would cost as much as copying, in page faults.
-    """
-
-    def __init__(self, openvino: Any, outputs: list[Any], streams: int) -> None:
-        self.arrays: Arrays = {}
-        self.tensors: dict[str, Any] = {}
-        for output in outputs:
-            shape = [streams, *(int(str(size)) for size in list(output.partial_shape)[1:])]
-            self.arrays[output.any_name] = np.empty(shape, output.element_type.to_dtype())
-        for name, array in self.arrays.items():
-            self.tensors[name] = openvino.Tensor(array, shared_memory=True)
-        del array  # it would count as a holder
-        self.own = self._holders()
-
-    def is_free(self) -> bool:
-        return self._holders() == self.own
-
-    def _holders(self) -> list[int]:
-        return [sys.getrefcount(array) for array in self.arrays.values()]

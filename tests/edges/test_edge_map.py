@@ -124,6 +124,24 @@ def test_graded_maps_scale_with_the_step_and_saturate(method: str, scale: float)
     assert peaks == [round(scale * 10), round(scale * 40), 255]
 
 
+def test_scattered_is_as_dense_as_canny_and_elsewhere() -> None:
+    frame_HWC = scene()
+    edges_HW, scattered_HW = edge_map(frame_HWC), edge_map(frame_HWC, "scattered")
+    assert density(scattered_HW) == density(edges_HW) > 0.02
+    both = ((scattered_HW > 0) & (edges_HW > 0)).mean()
+    assert both < 3 * density(edges_HW) ** 2
+    assert (scattered_HW != edge_map(scene(1), "scattered")).any()
+
+
+def test_a_fixed_threshold_is_obeyed() -> None:
+    frame_HWC = scene()
+    few, many = (edge_map(frame_HWC, "canny", EdgeOptions(high=high)) for high in (400.0, 40.0))
+    assert 0 < density(few) < density(edge_map(frame_HWC)) < density(many)
+    # The floor is Otsu's, a named threshold stands as it is.
+    low = EdgeOptions(high=40.0, min_high=1000.0)
+    np.testing.assert_array_equal(edge_map(frame_HWC, "canny", low), many)
+
+
 def test_none_is_zero() -> None:
     assert not edge_map(scene(), "none").any()
 
@@ -176,6 +194,7 @@ def test_wrong_frames(frames: object, words: str) -> None:
         {"low_high_ratio": 0.0},
         {"low_high_ratio": 1.1},
         {"min_high": -1.0},
+        {"high": -1.0},
     ],
 )
 def test_wrong_options(wrong: dict) -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,36 +24,8 @@ from videorwkv.export.verify import TOLERANCES
 from videorwkv.models import create_model
 from videorwkv.train.checkpoint import load_run
 
-TARGETS = {"onnx": "onnxruntime", "openvino": "openvino"}
-
-
-def need(*targets: str) -> None:
-    for name in ("onnx", "onnxscript", *(TARGETS[target] for target in targets)):
-        pytest.importorskip(name, reason=f"{name} is absent: pip install 'videorwkv[openvino]'")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.trained(tmp_path_factory.mktemp("runs") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def onnx_file(run: Path) -> Path:
-    need("onnx")
-    return videorwkv.export(run, to="onnx").path
-
-
-@pytest.fixture(scope="module")
-def xml_file(run: Path) -> Path:
-    need("openvino")
-    return videorwkv.export(run, to="openvino").path
-
-
-@pytest.fixture(params=TARGETS)
-def file(request: pytest.FixtureRequest) -> Path:
-    name = "onnx_file" if request.param == "onnx" else "xml_file"
-    path: Path = request.getfixturevalue(name)
-    return path
+TARGETS = ("onnx", "openvino")
+Need = Callable[..., None]
 
 
 def logits(model: Any, *, streams: int = 3, num_frames: int = 6, **start: Any) -> torch.Tensor:
@@ -80,48 +53,12 @@ def test_file_says_what_it_takes_to_run_it(run: Path, file: Path) -> None:
     about = exported.metadata
     assert about["versions"]["videorwkv"] == videorwkv.__version__
     assert len(about["weights_sha256"]) == 64
-    (report,) = about["verification"]
-    assert report["frames"] == 64
-    assert report["logits"] <= TOLERANCES["float32"].logits
-
-
-def test_state_is_a_value(file: Path) -> None:
-    exported = videorwkv.open_exported(file)
-    inputs = generated(exported.config, streams=2, num_frames=4)
-    states = [exported.init_state(2)]
-    outputs = []
-    for t in range(4):
-        found_BK, after = exported.step(inputs.at(t, t + 1), states[-1])
-        outputs.append(found_BK)
-        states.append(after)
-    copies = [{name: array.copy() for name, array in s.arrays.items()} for s in states]
-    # Going on from any of them gives what it gave then, and leaves the others alone.
-    for t in (2, 0, 3, 1):
-        again_BK, _ = exported.step(inputs.at(t, t + 1), states[t])
-        torch.testing.assert_close(again_BK, outputs[t], rtol=0, atol=0)
-    for state, copied in zip(states, copies, strict=True):
-        for name, array in state.arrays.items():
-            np.testing.assert_array_equal(array, copied[name])
-    # One stream alone begins anew.
-    frame = inputs.at(0, 1)
-    after_reset_BK, _ = exported.step(frame, states[3].reset(1))
-    torch.testing.assert_close(after_reset_BK[1], outputs[0][1], rtol=0, atol=1e-6)
-    assert not torch.equal(after_reset_BK[0], outputs[0][0])
-
-
-def test_openvino_uses_memory_again_only_when_nobody_holds_it(xml_file: Path) -> None:
-    exported = videorwkv.open_exported(xml_file)
-    inputs = generated(exported.config, streams=1, num_frames=1)
-    state = exported.init_state(1)
-    for _ in range(10):
-        _, state = exported.step(inputs, state)
-    engine: Any = exported.engine
-    assert len(engine.rooms[1]) <= 3
-    held = []
-    for _ in range(5):
-        _, state = exported.step(inputs, state)
-        held.append(state.arrays["state.memory.0"][0, :1])
-    assert len({view.__array_interface__["data"][0] for view in held}) == 5
+    reports = about["verification"]
+    # A runtime may take another way for one stream than for two.
+    assert [report["streams"] for report in reports] == [1, 2]
+    for report in reports:
+        assert report["frames"] == 64
+        assert 0 < report["logits"] <= TOLERANCES["float32"].logits
 
 
 def test_takes_the_place_of_a_run(run: Path, file: Path, tmp_path: Path) -> None:
@@ -138,16 +75,18 @@ def test_takes_the_place_of_a_run(run: Path, file: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("to", TARGETS)
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
-def test_reduced_precision(run: Path, tmp_path: Path, to: str, precision: str) -> None:
+def test_reduced_precision(need: Need, run: Path, tmp_path: Path, to: str, precision: str) -> None:
     need(to, "onnx")
     calibrate = tiny.manifest() if precision == "int8" else None
     exported = videorwkv.export(
         run, tmp_path / "out", to=to, precision=precision, calibrate=calibrate
     )
-    (report,) = exported.verifications
-    assert not report.faults(TOLERANCES[precision])
-    # It does reduce something.
-    assert report.logits > 1e-6
+    sources = [report.source for report in exported.verifications]
+    assert sources == ["generated"] * 2 + ["first calibration clip"] * (precision == "int8")
+    for report in exported.verifications:
+        assert not report.faults(TOLERANCES[precision])
+        # It does reduce something.
+        assert report.logits > 1e-6
     opened = videorwkv.open_exported(exported.path)
     assert opened.precision == precision
     assert opened.init_state(1).arrays["state.memory.0"].dtype == np.float32
@@ -155,12 +94,18 @@ def test_reduced_precision(run: Path, tmp_path: Path, to: str, precision: str) -
         assert "motion" in exported.notes[0]
 
 
-def test_weights_take_less_room(tmp_path: Path) -> None:
+def test_weights_take_less_room(need: Need, tmp_path: Path) -> None:
     need("onnx")
     torch.manual_seed(0)
     model = create_model("lcr_nano", depth=1, image_size=32).eval()
     sizes = {
-        precision: videorwkv.export(model, tmp_path, precision=precision).size
+        precision: videorwkv.export(
+            model,
+            tmp_path,
+            precision=precision,
+            calibrate=tiny.manifest() if precision == "int8" else None,
+            sampling=videorwkv.Sampling(num_frames=2),
+        ).size
         for precision in ("float32", "bfloat16", "int8")
     }
     assert sizes["bfloat16"] < 0.65 * sizes["float32"]
@@ -168,7 +113,7 @@ def test_weights_take_less_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", TARGETS)
-def test_fixed_streams_another_size_and_a_tube_mask(tmp_path: Path, to: str) -> None:
+def test_fixed_streams_another_size_and_a_tube_mask(need: Need, tmp_path: Path, to: str) -> None:
     need(to)
     torch.manual_seed(0)
     model = create_model("lcr_nano", depth=1, num_classes=4, image_size=32).eval()
@@ -197,11 +142,8 @@ def test_fixed_streams_another_size_and_a_tube_mask(tmp_path: Path, to: str) -> 
         opened.step(inputs, state)
 
 
-@pytest.mark.parametrize("to", TARGETS)
-def test_a_file_that_differs_is_not_written(
-    run: Path, tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    need(to)
+def _break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the exported first logit is 1 too large."""
     sound = graph.to_onnx
 
     def wrong(step: RecurrentStep) -> Any:
@@ -213,31 +155,43 @@ def test_a_file_that_differs_is_not_written(
         return proto
 
     monkeypatch.setattr(graph, "to_onnx", wrong)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_file_that_differs_is_not_written(
+    need: Need, run: Path, tmp_path: Path, to: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(to, "onnx")
+    _break(monkeypatch)
+    calibrate = tiny.manifest() if precision == "int8" else None
     with pytest.raises(CheckpointError, match=r"differs from the model.*Nothing was written"):
-        videorwkv.export(run, tmp_path, to=to)
+        videorwkv.export(run, tmp_path, to=to, precision=precision, calibrate=calibrate)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_old_file_survives_a_failure(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    need: Need, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("onnx")
     target = tmp_path / "step.onnx"
     target.write_text("old")
-    monkeypatch.setitem(TOLERANCES, "int8", replace(TOLERANCES["int8"], probability=0.0))
-    with pytest.raises(CheckpointError, match="int8"):
-        videorwkv.export(run, target, precision="int8")
+    _break(monkeypatch)
+    with pytest.raises(CheckpointError, match="differs"):
+        videorwkv.export(run, target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    need: Need, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     need("onnx")
     clip = tiny.write_clip(tmp_path / "clip.mp4")
     out = tmp_path / "wave.onnx"
     assert main(["export", str(run), "--to", "onnx", "--out", str(out), "--clip", str(clip)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("verified against PyTorch: 64 frames") == 2
+    assert printed.count("verified against PyTorch: 64 frames") == 3
     assert f"Written to {out}" in printed
     assert main(["predict", str(out), str(clip), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["labels"]
@@ -277,7 +231,8 @@ def test_onnxruntime_alone_as_documented(
         ({"precision": "bfloat8"}, "Did you mean 'bfloat16'"),
         ({"batch_size": 0}, "batch_size"),
         ({"tube_mask_ratio": 1.0}, "tube_mask_ratio"),
-        ({"calibrate": load_manifest(tiny.MOTION)}, "int8"),
+        ({"calibrate": load_manifest(tiny.MOTION)}, "for precision int8, not for float32"),
+        ({"precision": "int8"}, "--calibrate DATA"),
     ],
 )
 def test_wrong_options(run: Path, options: dict[str, Any], message: str) -> None:
@@ -285,7 +240,7 @@ def test_wrong_options(run: Path, options: dict[str, Any], message: str) -> None
         videorwkv.export(run, **options)
 
 
-def test_wrong_places(run: Path, tmp_path: Path) -> None:
+def test_wrong_places(need: Need, run: Path, tmp_path: Path) -> None:
     need("onnx")
     with pytest.raises(UsageError, match=r"writes \.onnx"):
         videorwkv.export(run, tmp_path / "step.xml", to="onnx")
@@ -297,50 +252,28 @@ def test_wrong_places(run: Path, tmp_path: Path) -> None:
         videorwkv.export(run, tmp_path / "taken" / "step.onnx")
 
 
-@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime", "openvino"])
-def test_missing_extra_is_named(run: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, missing, None)
-    to = "openvino" if missing == "openvino" else "onnx"
-    extra = "openvino" if missing == "openvino" else "onnx"
-    absent = {"onnx", "onnxscript", "onnxruntime"} if missing == "onnxruntime" else {missing}
-    with pytest.raises(UsageError, match=r"pip install 'videorwkv\[") as caught:
+@pytest.mark.parametrize(
+    ("missing", "to", "extra"),
+    [
+        ("onnx", "onnx", "onnx"),
+        ("onnxscript", "onnx", "onnx"),
+        ("onnxruntime", "onnx", "onnx"),
+        ("onnx", "openvino", "onnx"),
+        ("openvino", "openvino", "openvino"),
+    ],
+)
+def test_missing_library_is_named_with_its_extra(
+    run: Path, missing: str, to: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        # The others are there, even where they are not.
+        monkeypatch.setitem(sys.modules, name, None if name == missing else ModuleType(name))
+    pattern = rf"needs {missing},.*pip install 'videorwkv\[{extra}\]'"
+    with pytest.raises(UsageError, match=pattern):
         videorwkv.export(run, to=to)
-    # Where none of the extras is installed, the first of them is named.
-    assert extra in str(caught.value) or absent
 
 
-def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
-    with pytest.raises(UsageError, match="No file"):
-        videorwkv.open_exported(tmp_path / "nothing.onnx")
-    with pytest.raises(UsageError, match="must end in"):
-        videorwkv.open_exported(tmp_path)
-    broken = tmp_path / "broken.onnx"
-    broken.write_bytes(onnx_file.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match="not a readable ONNX file"):
-        videorwkv.open_exported(broken)
-    foreign = tmp_path / "foreign.onnx"
-    import onnx
-
-    model = onnx.load(onnx_file)
-    about = json.loads(model.metadata_props[0].value)
-    onnx.helper.set_model_props(model, {})
-    foreign.write_bytes(model.SerializeToString())
-    with pytest.raises(CheckpointError, match="carries no metadata"):
-        videorwkv.open_exported(foreign)
-    onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps({**about, "format": 99})})
-    foreign.write_bytes(model.SerializeToString())
-    with pytest.raises(CheckpointError, match="format 99"):
-        load_run(foreign)
-
-
-def test_openvino_file_without_its_weights(xml_file: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "alone.xml"
-    alone.write_bytes(xml_file.read_bytes())
-    with pytest.raises(CheckpointError, match=r"its \.bin is missing"):
-        videorwkv.open_exported(alone)
-
-
-def test_a_copy_for_inference_is_refused(tmp_path: Path) -> None:
+def test_a_copy_for_inference_is_refused(need: Need, tmp_path: Path) -> None:
     need("onnx")
     model = create_model("lcr_nano", depth=1, image_size=32).for_inference()
     with pytest.raises(UsageError, match="the model itself"):

@@ -75,6 +75,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"mixer": "none"},
     {"scan": "forward"},
     {"edge_strength": 0.5},
+    {"learn_edge_strength": True, "edge_strength": 0.5, "readout": "cls"},
+    {"forget_source": "rate"},
+    {"cell": "lstm"},
     PUBLISHED,
 ]
 

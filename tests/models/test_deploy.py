@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.models.test_lcr import SMALL, VARIANTS, make_inputs, make_model
-from videorwkv.models import LCR, lcr
+from videorwkv.errors import UsageError
+from videorwkv.models import LCR, LCRConfig, layer
 
 
-def trained(config: lcr.LCRConfig) -> LCR:
+def trained(config: LCRConfig) -> LCR:
     """A model whose batch norms have seen something."""
     model = make_model(config).train()
     with torch.no_grad():
@@ -63,6 +64,12 @@ def test_the_model_itself_stays_as_it_is():
     assert model.head.weight.grad is not None
 
 
+def test_a_copy_of_a_copy_is_refused():
+    fast = trained(SMALL).for_inference()
+    with pytest.raises(UsageError, match="of the original"):
+        fast.for_inference()
+
+
 def test_half_precision_keeps_memory_in_float32():
     model = trained(SMALL)
     half = model.for_inference(half=True)
@@ -80,7 +87,7 @@ def test_compiled_stream_and_clip_in_one_program_each(half, monkeypatch):
     # Traced and run without code generation, which takes half a minute.
     run = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", lambda f, mode, **options: run(f, **options))
-    lcr._compiled.cache_clear()
+    layer.compiled_method.cache_clear()
     model = trained(SMALL)
     fast, plain = (model.for_inference(half=half, compiled=c) for c in (True, False))
     inputs = make_inputs(2, 4)
@@ -94,5 +101,5 @@ def test_compiled_stream_and_clip_in_one_program_each(half, monkeypatch):
             got, _ = fast.scan(inputs)
             assert torch.allclose(got, wanted, atol=2e-3 if half else 1e-5)
     finally:
-        lcr._compiled.cache_clear()
+        layer.compiled_method.cache_clear()
         torch.compiler.reset()

@@ -39,6 +39,9 @@ VARIANTS = {
     "frame K, V": replace(SMALL, key_value_source="frame"),
     "learned position": replace(SMALL, position="learned", stem="patch"),
     "cls": replace(SMALL, readout="cls"),
+    "lstm": replace(SMALL, cell="lstm"),
+    "edges as K, V only": replace(SMALL, forget_source="rate"),
+    "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),
     "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),
     "no position": replace(SMALL, position="none", residual=False),
 }
@@ -377,7 +380,8 @@ def test_preprocess_takes_clips_frames_and_arrays():
     [
         ({"image_size": 100, "patch_size": 16}, r"image_size \(100\).*96 and 112"),
         ({"width": 20, "head_width": 8}, "width .20. must be a multiple of head_width"),
-        ({"cell": "lstm"}, "cell='lstm' is unknown"),
+        ({"cell": "gru"}, "cell='gru' is unknown"),
+        ({"cell": "paper", "forget_source": "rate"}, "forget_source='rate'"),
         ({"mixer": "softmx"}, "Did you mean 'softmax'"),
         ({"edges": "cany"}, "Did you mean 'canny'"),
         ({"edges": "none"}, "key_value_source='frame'"),

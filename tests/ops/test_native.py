@@ -25,6 +25,7 @@ def fresh():
     def forget() -> None:
         build.load.cache_clear()
         native.missing.cache_clear()
+        native.origin.cache_clear()
 
     forget()
     yield

@@ -171,3 +171,14 @@ def test_order_page_tells_motion_from_looks(tmp_path: Path) -> None:
     assert "| left-right |" in text
     assert "| left | " in text
     assert text.count("](order/classes-") == 2
+
+
+def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
+    from videorwkv.study.book import study
+
+    settings = small.settings(tmp_path, seeds=2, only=("strength 0", "learned per layer"))
+    text = study("balance", settings, out=tmp_path / "pages").markdown.read_text()
+    assert "The best fixed one was strength" in text
+    assert "Learned, the strength was 1.0" in text
+    assert "| layer 1 | 1 ± " in text
+    assert "(balance/strength.png)" in text

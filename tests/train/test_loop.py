@@ -17,7 +17,7 @@ from torch import Tensor
 
 from videorwkv.data import Row
 from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageError
-from videorwkv.models import LCR, lcr
+from videorwkv.models import LCR, layer
 from videorwkv.models import weights as model_weights
 from videorwkv.train import checkpoint, monitor
 from videorwkv.train.loop import train
@@ -153,14 +153,14 @@ def test_compiled_run_goes_the_same_way(tmp_path: Path, monkeypatch: pytest.Monk
 
         return run
 
-    lcr._compiled.cache_clear()
+    layer.compiled_method.cache_clear()
     monkeypatch.setattr(torch, "compile", spy)
     curves = []
     for name, changes in (("eager", {}), ("compiled", {"compile": True})):
         folder = tiny.trained(tmp_path / name, steps=3, ema=0.9, **changes)
         log = [e for e in read_log(folder / "log.jsonl") if e["kind"] == "step"]
         curves.append([[e["loss"], e["grad_norm"]] for e in log])
-    lcr._compiled.cache_clear()
+    layer.compiled_method.cache_clear()
     assert calls == 3 * 3  # frames of a step, steps; the average is not compiled
     torch.testing.assert_close(curves[1], curves[0], rtol=1e-3, atol=1e-3)
     assert weights(folder).keys() == weights(tmp_path / "eager").keys()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from videorwkv.edges.canny import canny
 from videorwkv.edges.laplacian import laplacian
 from videorwkv.edges.options import EdgeOptions as EdgeOptions
+from videorwkv.edges.scattered import scattered
 from videorwkv.edges.sobel import sobel
 from videorwkv.errors import UsageError, did_you_mean
 
@@ -27,6 +28,7 @@ EDGE_METHODS: dict[str, Extractor] = {
     "canny": canny,
     "sobel": sobel,
     "laplacian": laplacian,
+    "scattered": scattered,
     "none": _none,
 }
 
@@ -41,7 +43,7 @@ def edge_map(
     Args:
         frames_THWC: RGB, uint8, [T, H, W, 3], or one frame [H, W, 3].
         method: a name in `EDGE_METHODS`. `canny` is 0 or 255, `sobel` and `laplacian` are graded,
-            `none` is zero everywhere.
+            `scattered` is as dense as `canny` and means nothing, `none` is zero everywhere.
         options: blur, norm and thresholds.
 
     Returns:

@@ -13,9 +13,9 @@ from videorwkv.edges.options import EdgeOptions
 def canny(grey_HW: NDArray[np.uint8], options: EdgeOptions) -> NDArray[np.uint8]:
     """Canny edges of one grey, already blurred frame: 255 on an edge, 0 elsewhere.
 
-    The high threshold is Otsu's split of the frame's gradient magnitudes, but at least
-    `options.min_high`; the low one is `options.low_high_ratio` of it (J. Canny, 1986; N. Otsu,
-    1979).
+    The high threshold is `options.high`, or Otsu's split of the frame's gradient magnitudes, but at
+    least `options.min_high`; the low one is `options.low_high_ratio` of it (J. Canny, 1986; N.
+    Otsu, 1979).
 
     Args:
         grey_HW: uint8 [H, W].
@@ -25,7 +25,9 @@ def canny(grey_HW: NDArray[np.uint8], options: EdgeOptions) -> NDArray[np.uint8]
         uint8 [H, W].
     """
     dx_HW, dy_HW = gradient(grey_HW)
-    high = max(otsu_high(magnitude(dx_HW, dy_HW, options.norm)), options.min_high)
+    high = options.high
+    if not high:
+        high = max(otsu_high(magnitude(dx_HW, dy_HW, options.norm)), options.min_high)
     return cv2.Canny(
         dx_HW, dy_HW, options.low_high_ratio * high, high, L2gradient=options.norm == "l2"
     )

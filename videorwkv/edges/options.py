@@ -14,6 +14,8 @@ class EdgeOptions:
     agree on 3 of 4 edge pixels only, so a checkpoint carries these values.
 
     Args:
+        high: Canny's high threshold, in the unit of `min_high`, the same for all frames; 0 takes
+            Otsu's for each frame.
         blur_size: side of the Gaussian kernel in pixels, odd; 1 is no blur.
         blur_sigma: its standard deviation in pixels; 0 derives it from `blur_size` as OpenCV does.
         norm: norm of the gradient, `l1` (|dx| + |dy|) or `l2`.
@@ -23,6 +25,7 @@ class EdgeOptions:
             this floor a gradient is noise, so near-black and flat frames give an empty map.
     """
 
+    high: float = 0.0
     blur_size: int = 5
     blur_sigma: float = 0.0
     norm: Literal["l1", "l2"] = "l2"
@@ -42,6 +45,8 @@ class EdgeOptions:
             raise ConfigError(
                 f"EdgeOptions: low_high_ratio ({self.low_high_ratio}) must lie in (0, 1]."
             )
+        if self.high < 0:
+            raise ConfigError(f"EdgeOptions: high ({self.high}) must be 0 or more.")
         if self.min_high < 0:
             raise ConfigError(f"EdgeOptions: min_high ({self.min_high}) must be 0 or more.")
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from videorwkv.data import Manifest
 from videorwkv.errors import CheckpointError, UsageError, did_you_mean
 from videorwkv.export import folding, frames, graph, int8
+from videorwkv.export.engines import SUFFIXES
 from videorwkv.export.extras import load
 from videorwkv.export.step import RecurrentStep
 from videorwkv.export.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
 from videorwkv.models import LCR, Inputs, LCRConfig
+from videorwkv.models.masking import tube_mask
 from videorwkv.runtime import FORMAT, ExportedModel, ExportedRun, open_exported
 from videorwkv.train.checkpoint import Run, load_run, versions
 from videorwkv.train.recipes import Recipe
@@ -26,7 +28,6 @@ from videorwkv.video.sampling import Sampling
 if TYPE_CHECKING:
     import onnx
 
-TARGETS = {"onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = tuple(TOLERANCES)
 CALIBRATION_CLIPS = 16
 
@@ -38,8 +39,8 @@ class Exported:
     Args:
         path: the file; OpenVINO's weights lie beside it in a .bin.
         precision: of its products.
-        verifications: how far it is from PyTorch, on generated frames and on a clip if one was
-            given.
+        verifications: how far it is from PyTorch: on generated frames, one stream and two, on a
+            clip of the calibration data and on a clip if one was given.
         notes: what is worth knowing.
     """
 
@@ -81,13 +82,14 @@ def export(
         out: the file, or a folder for `step-PRECISION.onnx` or `.xml`; the run's folder if None.
         to: `onnx` (ONNX Runtime) or `openvino`.
         precision: `float32`; `float16` and `bfloat16` store the products' weights in half of the
-            room, and OpenVINO also computes in bfloat16 where the CPU has it; `int8` quantises
-            products and convolutions. Scan, cell and state keep float32 in all files.
+            room, and OpenVINO also computes in bfloat16 where the CPU has it, and passes on what
+            of the state is made anew at each frame in float16; `int8` quantises products and
+            convolutions. The cell's memory keeps float32 in all files.
         batch_size: a fixed number of streams; None: any number.
         image_size: side of the frames in pixels; the model's if None.
         tube_mask_ratio: share of the patches to leave out of every frame.
-        calibrate: what int8 learns its ranges on, the training split if there is one; generated
-            clips if None.
+        calibrate: clips whose ranges int8 takes, the training split if there is one; needed for
+            int8 and for nothing else. The first of them is verified on as well.
         cache: folder for the calibration clips' frames, decoded and shrunk once.
         clip: a video to verify on as well.
         labels: class names for a model without a run; its class numbers if None.
@@ -95,10 +97,11 @@ def export(
 
     Raises:
         UsageError: a wrong option, or a library of the extras `onnx` and `openvino` is missing.
+        DataError: no clip can be read to calibrate on.
         CheckpointError: the file differs from the model, or can't be written.
     """
-    if to not in TARGETS:
-        raise UsageError(f"Unknown target {to!r}. {did_you_mean(to, TARGETS)}")
+    if to not in SUFFIXES:
+        raise UsageError(f"Unknown target {to!r}. {did_you_mean(to, SUFFIXES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"Unknown precision {precision!r}. {did_you_mean(precision, PRECISIONS)}")
     if batch_size is not None and batch_size < 1:
@@ -107,17 +110,30 @@ def export(
         raise UsageError(f"export: tube_mask_ratio ({tube_mask_ratio}) must lie in [0, 1).")
     if calibrate is not None and precision != "int8":
         raise UsageError(f"export: calibrating is for precision int8, not for {precision}.")
+    if calibrate is None and precision == "int8":
+        raise UsageError(
+            "export: int8 takes its ranges from clips: --calibrate DATA, best what the run was "
+            "trained on; `--calibrate motion` generates some, which suit a model of such clips."
+        )
+    # First what the target alone needs: its extra brings the rest too.
+    if to == "openvino":
+        load("openvino", "export to openvino")
     load("onnx", "export")
     load("onnxscript", "export")
-    load("onnxruntime" if to == "onnx" else "openvino", f"export to {to}")
+    # int8 is ONNX Runtime's work whatever the target.
+    if to == "onnx" or precision == "int8":
+        load("onnxruntime", f"export to {to}")
     run = load_run(model) if isinstance(model, str | Path) else model
     if isinstance(run, ExportedRun):
         raise UsageError(f"{model} is an exported file already; give the run that it came from.")
     network, recipe, about = _describe(run, labels, sampling)
-    config = replace(recipe.model, image_size=image_size or recipe.model.image_size)
+    config = recipe.model
+    if image_size is not None:
+        config = replace(config, image_size=image_size)
     path = _target(out, run, to, precision)
-    patches = config.num_patches
-    kept = max(1, round(patches * (1 - tube_mask_ratio))) if tube_mask_ratio else None
+    kept = None
+    if tube_mask_ratio:
+        kept = tube_mask(config.num_patches, tube_mask_ratio, 1).shape[1]
     about |= {
         "recipe": replace(recipe, model=config).to_dict(),
         "precision": precision,
@@ -126,8 +142,6 @@ def export(
         "tube_mask_ratio": tube_mask_ratio,
         "kept": kept,
     }
-    # Where products take bfloat16, what surrounds them is worth the most.
-    bfloat16 = to == "openvino" and precision == "bfloat16"
     step = RecurrentStep(
         network,
         height=config.image_size,
@@ -135,39 +149,46 @@ def export(
         kept=kept,
         # Fewer and larger products, which pay where bfloat16 makes them cheap.
         max_chunk=128 if to == "openvino" and precision in ("bfloat16", "int8") else 64,
-        half_state=bfloat16,
+        # Where products take bfloat16, what surrounds them is worth the most.
+        half_state=to == "openvino" and precision == "bfloat16",
     ).eval()
     about["state"] = [[port.name, list(port.shape), port.dtype] for port in step.state_ports]
     notes: list[str] = []
+    calibration: list[Inputs] = []
+    if calibrate is not None:
+        calibration = frames.of_data(
+            config, calibrate, recipe.sampling, clips=CALIBRATION_CLIPS, cache=cache
+        )
+        notes.append(f"int8 was calibrated on {len(calibration)} clips of {calibrate.name}")
+    if precision == "float16" or (precision == "bfloat16" and to == "onnx"):
+        notes.append(f"{precision} halves the file; it is computed in float32")
+    shown = _shown(config, batch_size, clip, calibration)
+    save = graph.save_openvino if to == "openvino" else graph.save_onnx
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target: moving a finished file there can't fail half-way.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-            draft = Path(folder, path.name)
             proto = graph.to_onnx(step)
             if precision == "int8":
-                clips = _calibration(config, recipe.sampling, calibrate, cache, notes)
-                proto = _quantised(proto, draft.with_suffix(".float32.onnx"), about, clips)
+                proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
             elif precision != "float32":
                 proto = graph.halve(proto, precision)
             if batch_size is not None:
                 proto = graph.fix_batch(proto, batch_size)
             file = graph.to_openvino(proto) if to == "openvino" else proto
-            save = graph.save_openvino if to == "openvino" else graph.save_onnx
+            draft, final = (Path(folder, name + path.suffix) for name in ("draft", "final"))
             save(file, draft, about)
-            found = _verify(network, open_exported(draft), clip, precision)
-            save(file, draft, {**about, "verification": [one.to_dict() for one in found]})
+            found = _verify(network, open_exported(draft), shown, precision)
+            save(file, final, {**about, "verification": [one.to_dict() for one in found]})
             # The weights first: the other file is what a reader looks for.
-            for suffix in (".bin", TARGETS[to]):
-                if draft.with_suffix(suffix).exists():
-                    os.replace(draft.with_suffix(suffix), path.with_suffix(suffix))
+            if to == "openvino":
+                os.replace(final.with_suffix(".bin"), path.with_suffix(".bin"))
+            os.replace(final, path)
     except OSError as error:
         raise CheckpointError(
             f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
             "with --out."
         ) from error
-    if precision in ("float16", "bfloat16") and (to == "onnx" or precision == "float16"):
-        notes.append(f"{precision} halves the file; ONNX Runtime and float16 compute in float32")
     return Exported(path, precision, found, tuple(notes))
 
 
@@ -177,7 +198,7 @@ def _target(out: str | Path | None, run: Run | LCR, to: str, precision: str) -> 
         if not isinstance(run, Run):
             raise UsageError("export: a model without a run needs `out`, a file or a folder.")
         out = run.folder
-    path, suffix = Path(out), TARGETS[to]
+    path, suffix = Path(out), SUFFIXES[to]
     if path.is_dir() or not path.suffix:
         return path / f"step-{precision}{suffix}"
     if path.suffix.lower() != suffix:
@@ -185,23 +206,27 @@ def _target(out: str | Path | None, run: Run | LCR, to: str, precision: str) -> 
     return path
 
 
-def _calibration(
+def _shown(
     config: LCRConfig,
-    sampling: Sampling,
-    data: Manifest | None,
-    cache: str | Path | None,
-    notes: list[str],
-) -> list[Inputs]:
-    """The clips whose ranges int8 takes."""
-    if data is None:
-        notes.append(
-            "int8 was calibrated on generated clips; --calibrate DATA takes the ranges of yours"
-        )
-        many = range(CALIBRATION_CLIPS // 2)
-        return [frames.generated(config, streams=1, num_frames=16, seed=100 + i) for i in many]
-    clips = frames.of_data(config, data, sampling, clips=CALIBRATION_CLIPS, cache=cache)
-    notes.append(f"int8 was calibrated on {len(clips)} clips of {data.name}")
-    return clips
+    batch_size: int | None,
+    clip: str | Path | None,
+    calibration: Sequence[Inputs],
+) -> list[tuple[str, Inputs]]:
+    """What to verify on: name and frames, [B, 64, H, W, 3]."""
+    # Runtimes take other ways for one stream than for several.
+    numbers = (1, 2) if batch_size is None else (batch_size,)
+    shown = [
+        ("generated", frames.generated(config, streams=streams, num_frames=NUM_FRAMES))
+        for streams in numbers
+    ]
+    own: list[tuple[str, Inputs]] = []
+    if calibration:
+        own.append(("first calibration clip", frames.looped(calibration[0], NUM_FRAMES)))
+    if clip is not None:
+        own.append((str(clip), frames.of_clip(config, clip, num_frames=NUM_FRAMES)))
+    for name, one in own:
+        shown.append((name, Inputs(*(x.repeat_interleave(numbers[0], 0) for x in one))))
+    return shown
 
 
 def _quantised(
@@ -223,18 +248,13 @@ def _quantised(
 
 
 def _verify(
-    model: LCR, exported: ExportedModel, clip: str | Path | None, precision: str
+    model: LCR, exported: ExportedModel, shown: Sequence[tuple[str, Inputs]], precision: str
 ) -> tuple[Verification, ...]:
     """Both on the same frames.
 
     Raises:
         CheckpointError: the file differs from the model.
     """
-    streams, config = exported.batch_size or 2, exported.config
-    shown = [("generated", frames.generated(config, streams=streams, num_frames=NUM_FRAMES))]
-    if clip is not None:
-        one = frames.of_clip(config, clip, num_frames=NUM_FRAMES)
-        shown.append((str(clip), Inputs(*(x.repeat_interleave(streams, 0) for x in one))))
     found = []
     for source, inputs in shown:
         result = verify(model, exported, inputs, source=source, tolerance=TOLERANCES[precision])

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.lcr import LCR, stem_strides
+from videorwkv.models.lcr import LCR
+from videorwkv.models.stems import stem_strides
 
 Weights = Mapping[str, Tensor]
 

@@ -41,9 +41,13 @@ def of_clip(config: LCRConfig, path: str | Path, *, num_frames: int) -> Inputs:
     """
     with open_video(path) as video:
         clip = video.read(range(min(num_frames, len(video.times()))))
-    frames_THWC = fit(clip.frames_THWC, config.image_size)
-    looped = np.arange(num_frames) % len(frames_THWC)
-    return _with_edges(config, frames_THWC[looped])
+    return looped(_with_edges(config, fit(clip.frames_THWC, config.image_size)), num_frames)
+
+
+def looped(inputs: Inputs, num_frames: int) -> Inputs:
+    """So many frames, from the start again where there are fewer."""
+    index = torch.arange(num_frames) % inputs.frames_BTHWC.shape[1]
+    return Inputs(*(x[:, index] for x in inputs))
 
 
 def of_data(

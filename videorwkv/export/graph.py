@@ -5,6 +5,7 @@ OpenVINO's form is made of the same ONNX graph, so there is one graph to underst
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 OPSET = 20
 BATCH = "batch"
 METADATA_KEY = "videorwkv"
+# In the metadata of an .xml: the digest of its .bin, as the two are copied apart.
+BIN_DIGEST = "bin_sha256"
 # The graph's inputs of a frame keep their names; a state's are state.NAME in and next.NAME out.
 STATE, NEXT = "state.", "next."
 
@@ -123,5 +126,11 @@ def to_openvino(model: onnx.ModelProto) -> openvino.Model:
 def save_openvino(model: openvino.Model, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write path.xml, which carries the metadata, and path.bin, the weights."""
     openvino = load("openvino", "export --to openvino")
-    model.set_rt_info(json.dumps(metadata, ensure_ascii=False), [METADATA_KEY])
-    openvino.save_model(model, path, compress_to_fp16=False)
+
+    def save(text: str) -> None:
+        model.set_rt_info(text, [METADATA_KEY])
+        openvino.save_model(model, path, compress_to_fp16=False)
+
+    save("")  # for the digest of the weights
+    digest = hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
+    save(json.dumps({**metadata, BIN_DIGEST: digest}, ensure_ascii=False))

@@ -122,7 +122,7 @@ class RecurrentStep(nn.Module):
         scale_I = torch.tensor(PIXEL_STD * config.stem_frames) * 255
         self.stem = folding.stem(config, folding.part(weights, "stem."), scale_I)
         if config.edges != "none":
-            strength = config.edge_strength
+            strength = 1.0 if config.learn_edge_strength else config.edge_strength
             zero_conv = folding.linear(
                 weights["zero_conv.weight"] * strength, weights["zero_conv.bias"] * strength
             )
@@ -141,7 +141,7 @@ class RecurrentStep(nn.Module):
         if config.readout == "cls":
             self._constant("cls_token_C", weights["cls_token"])
             if config.edges != "none":
-                self._constant("cls_edge_C", weights["cls_edge"] * config.edge_strength)
+                self._constant("cls_edge_C", weights["cls_edge"] * strength)
         tokens = (rows * columns if kept is None else kept) + (config.readout == "cls")
         self.layers = nn.ModuleList(
             StepLayer(config, folding.part(weights, f"layers.{i}."), tokens, max_chunk)
@@ -230,7 +230,7 @@ class RecurrentStep(nn.Module):
 
 
 class StepLayer(nn.Module):
-    """CrossRWKV gate and cell of one layer, as `videorwkv.models.lcr.CrossRWKVLayer`.
+    """CrossRWKV gate and cell of one layer, as `videorwkv.models.layer.CrossRWKVLayer`.
 
     Args:
         config: the model's configuration.
@@ -241,6 +241,7 @@ class StepLayer(nn.Module):
 
     shift_C: Tensor
     forget_C: Tensor
+    edge_strength: Tensor
 
     def __init__(
         self, config: LCRConfig, weights: folding.Weights, tokens: int, max_chunk: int
@@ -272,12 +273,17 @@ class StepLayer(nn.Module):
                 max_chunk=max_chunk,
             )
         if config.cell == "gated":
-            if config.edges != "none":
+            if "forget.weight" in weights:
                 self.forget = folding.linear(weights["forget.weight"], weights["forget_rate"])
             else:
                 self.register_buffer(
                     "forget_C", torch.sigmoid(weights["forget_rate"]), persistent=False
                 )
+        if config.cell == "lstm":
+            self.cell_new = folding.linear(weights["cell_new.weight"], weights["cell_new.bias"])
+            self.cell_past = folding.linear(weights["cell_past.weight"])
+        if "edge_strength" in weights:
+            self.register_buffer("edge_strength", weights["edge_strength"], persistent=False)
 
     def forward(
         self,
@@ -288,6 +294,8 @@ class StepLayer(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens for the next layer and this layer's state after the frame."""
         config = self.config
+        if config.learn_edge_strength and edge_BLC is not None:
+            edge_BLC = edge_BLC * self.edge_strength
         normed_BLC = self.norm_gate(x_BLC)
         asked_BLC = normed_BLC
         if config.cell != "none":
@@ -303,18 +311,32 @@ class StepLayer(nn.Module):
         after = {"input": normed_BLC} if "input" in state else {}
         if config.cell == "none":
             return (z_BLC + branch_BLC if config.residual else branch_BLC), after
+        if config.cell == "lstm":
+            hidden_BLC, memory_BLC = self._lstm(branch_BLC, state)
+        else:
+            hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC)
+        after |= {"hidden": hidden_BLC, "memory": memory_BLC}
+        return (z_BLC + branch_BLC + hidden_BLC if config.residual else hidden_BLC), after
+
+    def _cell(
+        self, branch_BLC: Tensor, memory_BLC: Tensor, edge_BLC: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         new_BLC = torch.tanh(branch_BLC)
-        memory_BLC = state["memory"]
         # Operands in this order: OpenVINO runs what stands first as early as it can, and the forget
         # signals of all layers, kept from the first on, would push the rest out of the cache.
-        if config.cell == "paper":
+        if self.config.cell == "paper":
             assert edge_BLC is not None  # LCRConfig refuses the paper's cell without edges
             memory_BLC = (new_BLC + memory_BLC) * edge_BLC + memory_BLC
         else:
             memory_BLC = new_BLC + (memory_BLC - new_BLC) * self._forget(edge_BLC)
-        hidden_BLC = torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
-        after |= {"hidden": hidden_BLC, "memory": memory_BLC}
-        return (z_BLC + branch_BLC + hidden_BLC if config.residual else hidden_BLC), after
+        return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
+
+    def _lstm(self, branch_BLC: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        gates_BLX = self.cell_new(branch_BLC) + self.cell_past(state["hidden"])
+        in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
+        kept_BLC = torch.sigmoid(keep_BLC) * state["memory"]
+        memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
+        return torch.sigmoid(show_BLC) * torch.tanh(memory_BLC), memory_BLC
 
     def _source(
         self, normed_BLC: Tensor, edge_BLC: Tensor | None, state: Mapping[str, Tensor]
@@ -353,7 +375,7 @@ class StepLayer(nn.Module):
         return F.layer_norm(out_BHLD, (config.head_width,)).transpose(1, 2).flatten(-2)
 
     def _forget(self, edge_BLC: Tensor | None) -> Tensor:
-        if edge_BLC is None:
+        if edge_BLC is None or self.config.forget_source == "rate":
             return self.forget_C
         return torch.sigmoid(self.forget(edge_BLC))
 

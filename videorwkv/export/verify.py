@@ -41,7 +41,7 @@ class Tolerance:
 TOLERANCES = {
     "float32": Tolerance(logits=1e-4, probability=1e-4, top1=1.0),
     "float16": Tolerance(logits=0.02, probability=0.01, top1=1.0),
-    "bfloat16": Tolerance(logits=0.2, probability=0.1, top1=0.98),
+    "bfloat16": Tolerance(logits=0.1, probability=0.05, top1=0.98),
     "int8": Tolerance(logits=0.4, probability=0.2, top1=0.95),
 }
 
@@ -106,8 +106,8 @@ class Verification:
                 f"another best class on {1 - self.decided_top1:.1%} of {self.decided} clear "
                 f"frames, allowed {1 - tolerance.top1:.1%}"
             )
-        # A twentieth of the limit is far below what anybody could see.
-        if self.late > max(2 * self.early, tolerance.probability / 20, least):
+        # Half-way to the limit after 64 frames: a longer stream would pass it.
+        if self.late > max(2 * self.early, tolerance.probability / 2, least):
             found.append(f"the difference grows from {self.early:.3g} to {self.late:.3g}")
         return found
 

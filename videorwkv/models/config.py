@@ -12,7 +12,8 @@ Stem = Literal["patch", "conv"]
 Mixer = Literal["wkv", "softmax", "none"]
 Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
-Cell = Literal["paper", "gated", "none"]
+Cell = Literal["paper", "gated", "lstm", "none"]
+ForgetSource = Literal["edges", "rate"]
 Readout = Literal["cls", "mean"]
 Position = Literal["rope", "learned", "none"]
 HeadNorm = Literal["layer", "batch"]
@@ -41,8 +42,10 @@ class LCRConfig:
         time_shift: the frame's part of K and V is x_t + m (x_t - x_(t-1)), m learned per channel:
             RWKV's token shift along time. Not published; it lets one layer see motion.
         cell: `paper`: C = e (tanh A + C) + C; `gated`: C = f C + (1 - f) tanh A with
-            f = sigmoid(W e + b), which stays bounded; `none`: no memory, each frame alone and the
-            logits averaged.
+            f = sigmoid(W e + b), which stays bounded; `lstm`: a plain LSTM over each token's A,
+            which asks no edges; `none`: no memory, each frame alone and the logits averaged.
+        forget_source: what drives f of the gated cell: the edges, or nothing (`rate`: f is then
+            b alone, learned per channel).
         residual: the next layer gets x + a + A + O instead of O alone (published).
         readout: the `[CLS]` token (published) or the mean of the tokens.
         head_norm: norm of the features before the classifier: over the channels of a clip (`layer`,
@@ -52,6 +55,7 @@ class LCRConfig:
         edge_options: parameters of the edge extraction.
         edge_strength: weight of the edges against the temporal features, in the gate and in the
             forget signal: 0 none, 1 as published.
+        learn_edge_strength: whether each layer learns its own, from `edge_strength` on.
         tube_mask_ratio: share of the patches left out in training, the same in all frames.
         drop_path: chance of leaving a layer's branches out of a clip in training, at the last
             layer; it grows linearly from 0 at the first.
@@ -72,6 +76,7 @@ class LCRConfig:
     key_value_source: KeyValueSource = "edges+frame"
     time_shift: bool = True
     cell: Cell = "gated"
+    forget_source: ForgetSource = "edges"
     residual: bool = True
     readout: Readout = "mean"
     head_norm: HeadNorm = "batch"
@@ -79,6 +84,7 @@ class LCRConfig:
     edges: str = "canny"
     edge_options: EdgeOptions = field(default_factory=EdgeOptions)
     edge_strength: float = 1.0
+    learn_edge_strength: bool = False
     tube_mask_ratio: float = 0.0
     drop_path: float = 0.0
 
@@ -133,6 +139,11 @@ class LCRConfig:
             raise ConfigError(
                 "LCRConfig: the paper's cell writes its memory through the edges alone, so "
                 "edges='none' would keep it at zero; choose cell='gated'."
+            )
+        if self.cell == "paper" and self.forget_source == "rate":
+            raise ConfigError(
+                "LCRConfig: the paper's cell has no forget rate but the edges, so "
+                "forget_source='rate' needs cell='gated'."
             )
         if self.edge_strength < 0:
             raise ConfigError(f"LCRConfig: edge_strength ({self.edge_strength}) must be 0 or more.")

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from videorwkv.models.lcr import LCR, ConvStem, CrossRWKVLayer, PatchStem
+from videorwkv.models.layer import CrossRWKVLayer
+from videorwkv.models.lcr import LCR
+from videorwkv.models.stems import ConvStem, PatchStem
 from videorwkv.ops.wkv import MIN_LOG_DECAY
 
 
@@ -23,22 +25,20 @@ def deploy(model: LCR, *, half: bool, compiled: bool) -> LCR:
     know none, so for them they stay apart.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    model.deployed = True
     config = model.config
-    _last_map(model.stem)
+    _fuse(model.stem)
     if config.edges != "none":
-        last = _last_map(model.edge_stem)
-        after_CC = model.zero_conv.weight * config.edge_strength
-        last.weight.copy_((after_CC @ last.weight.flatten(1)).view_as(last.weight))
-        last.bias.copy_(after_CC @ last.bias + model.zero_conv.bias * config.edge_strength)
+        _absorb(_fuse(model.edge_stem), model.zero_conv, model.edge_strength)
+        if config.readout == "cls":
+            model.cls_edge.mul_(model.edge_strength)
         model.zero_conv, model.edge_strength = nn.Identity(), 1.0
-    if config.head_norm == "batch":
-        norm, head = model.norm_head, model.head
-        scale_F = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        head.bias += head.weight @ (norm.bias - norm.running_mean * scale_F)
-        head.weight *= scale_F
+    if isinstance(model.norm_head, nn.BatchNorm1d):
+        _absorb_norm(model.head, model.norm_head)
         model.norm_head = nn.Identity()
     model.pairs = config.position == "rope" and not compiled
     for layer in model.layers:
+        assert isinstance(layer, CrossRWKVLayer)
         if model.pairs:
             _pair(layer)
         for linear in layer.children():
@@ -52,18 +52,42 @@ def deploy(model: LCR, *, half: bool, compiled: bool) -> LCR:
     return model
 
 
-def _last_map(stem: PatchStem | ConvStem) -> nn.Linear | nn.Conv2d:
-    """The last linear map of a stem, after its norms have gone into its convolutions."""
+def _fuse(stem: PatchStem | ConvStem) -> nn.Linear | nn.Conv2d:
+    """Put the norms of a stem into its convolutions; returns its last linear map."""
     if isinstance(stem, PatchStem):
         return stem.embed
     layers: list[nn.Module] = []
     for layer in stem.layers:
         if isinstance(layer, nn.BatchNorm2d):
-            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-        else:
-            layers.append(layer)
-    stem.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-    return layers[-1]
+            before = layers.pop()
+            assert isinstance(before, nn.Conv2d)
+            layer = fuse_conv_bn_eval(before, layer)
+        layers.append(layer)
+    stem.layers = nn.Sequential(*layers)
+    for parameter in stem.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    last = layers[-1]
+    assert isinstance(last, nn.Conv2d)
+    return last
+
+
+def _absorb(first: nn.Linear | nn.Conv2d, second: nn.Module, strength: float) -> None:
+    """`first` becomes strength * second(first(x))."""
+    assert isinstance(second, nn.Linear)
+    assert first.bias is not None
+    weight_CC = second.weight * strength
+    first.weight.copy_((weight_CC @ first.weight.flatten(1)).view_as(first.weight))
+    first.bias.copy_(weight_CC @ first.bias + second.bias * strength)
+
+
+def _absorb_norm(head: nn.Linear, norm: nn.BatchNorm1d) -> None:
+    """`head` becomes head(norm(x))."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale_F = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    head.bias.copy_(head.bias + head.weight @ (norm.bias - norm.running_mean * scale_F))
+    head.weight.mul_(scale_F)
 
 
 def _pair(layer: CrossRWKVLayer) -> None:
@@ -86,7 +110,7 @@ def _set_constants(layer: CrossRWKVLayer, half: bool) -> None:
         layer.share_C = 1 + layer.shift
     if config.mixer == "wkv":
         layer.log_decay_HD = MIN_LOG_DECAY * torch.sigmoid(layer.decay)
-    if config.cell == "gated" and config.edges != "none" and not half:
+    if hasattr(layer, "forget") and not half:
         layer.forget.bias = layer.forget_rate  # in half precision the rate stays apart, in full
 
 

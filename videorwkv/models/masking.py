@@ -114,7 +114,12 @@ class Watch(NamedTuple):
 
     def reset(self, index: Tensor) -> Watch:
         """The same with some streams of the batch at their start again."""
-        return Watch(*(x.index_fill(0, index, 0) for x in self[:3]), self.budget)
+        return Watch(
+            self.pixels_BLX.index_fill(0, index, 0),
+            self.edges_BLX.index_fill(0, index, 0),
+            self.seen_BL.index_fill(0, index, 0),
+            self.budget,
+        )
 
     def choose(self, inputs: Inputs, patch_size: int) -> tuple[Tensor, Tensor, Watch]:
         """The patches to compute in each frame, sorted, int64 [T, B, J]; the share of the patches

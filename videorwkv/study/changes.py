@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from videorwkv.edges import edge_map
 from videorwkv.errors import ConfigError
 from videorwkv.models import LCR, Inputs
-from videorwkv.models.lcr import LCRState
+from videorwkv.models.state import LCRState
 
 Frames = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from videorwkv.models import LCRConfig
-from videorwkv.models.lcr import stem_strides
+from videorwkv.models.stems import stem_strides
 
 
 def stem_macs(config: LCRConfig, channels: int) -> int:
@@ -50,8 +50,10 @@ def frame_macs(config: LCRConfig) -> int:
         total += stem_macs(config, 1) + config.num_patches * width**2
     layer = 2 * width + 2 * width + width  # receptance and gate, key and value, output
     layer += width + mix + mix  # the mixing's receptance and key, then its value
-    if config.cell == "gated" and has_edges:
+    if config.cell == "gated" and has_edges and config.forget_source == "edges":
         layer += width
+    if config.cell == "lstm":
+        layer += 8 * width  # four gates, each of A and h
     total += config.depth * (tokens * width * layer + config.num_heads * scan_macs(tokens, config))
     return total + (1 if config.cell == "none" else 2) * width * config.num_classes
 

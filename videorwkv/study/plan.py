@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -185,18 +186,20 @@ def count_parameters(config: LCRConfig) -> int:
 
 
 def match_parameters(config: LCRConfig, wanted: int) -> LCRConfig:
-    """`config` with the channel mixing as wide as gives `wanted` parameters, or as near as it can.
+    """`config` with the channel mixing as wide as gives `wanted` parameters.
 
-    The width stays a multiple of 8, as in the model.
+    The width stays a multiple of 8, as in the model, and at least half of what it was: a variant
+    that brings many parameters of its own would be starved otherwise, and is larger instead.
     """
     counts = [
         count_parameters(replace(config, channel_mix_ratio=width / config.width))
         for width in (8, 16)
     ]
     units = 1 + round((wanted - counts[0]) / (counts[1] - counts[0]))
-    if 8 * max(1, units) == config.mix_width:
+    units = max(units, math.ceil(config.mix_width / 16))
+    if 8 * units == config.mix_width:
         return config
-    return replace(config, channel_mix_ratio=8 * max(1, units) / config.width)
+    return replace(config, channel_mix_ratio=8 * units / config.width)
 
 
 @cache

@@ -28,6 +28,7 @@ from videorwkv.train.nonfinite import first_bad_module
 from videorwkv.train.optim import learning_rate, make_optimizer
 from videorwkv.train.recipes import Recipe
 from videorwkv.train.setup import settle, training_loader, write_config
+from videorwkv.train.signs import Lookout
 
 # So many clips in a row that can't be read are no accident: paths are wrong, or a disk is gone.
 HOPELESS = 1000
@@ -163,6 +164,7 @@ class _Trainer:
         self.model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             self.model.enable_compile()
+        self.lookout = Lookout(recipe.model.num_classes, self.total_steps)
         self.step = 0
         self.evaluated_at = 0
         self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
@@ -228,6 +230,7 @@ class _Trainer:
             self._fail(inputs, labels, step, loss_value, norm_value)
         self.optimizer.step()
         self._average()
+        self.lookout.step(inputs, labels, int(correct))
         monitor.step(
             self.step,
             epoch=step // self.steps_per_epoch,
@@ -306,6 +309,7 @@ class _Trainer:
 
     def validate(self, monitor: Monitor, interrupts: Interrupts) -> None:
         """Score the validation split, if there is one, and write the checkpoint."""
+        self.lookout.validation(self.model, self.step, monitor)
         best = False
         if self.validation is not None:
             evaluation = self._evaluate(self.validation)

@@ -136,6 +136,14 @@ class Monitor:
         self._since_validation = _Pace()
         self._window_start = time.perf_counter()
 
+    def signs(
+        self, step: int, values: dict[str, object], found: list[str], new: dict[str, str]
+    ) -> None:
+        """Signs of a failing training: all that was measured, those found, advice on new ones."""
+        self._write({"kind": "signs", "step": step, **values, "found": found})
+        for name, text in new.items():
+            self.say(f"warning ({name}): {text}")
+
     def bad_clip(self, step: int, path: str, reason: str) -> None:
         """A clip that can't be read, the first time it is met."""
         self._write({"kind": "bad_clip", "step": step, "path": path, "reason": reason})

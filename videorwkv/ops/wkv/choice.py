@@ -10,7 +10,6 @@ import torch
 
 from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.ops.wkv import native, triton_scan
-from videorwkv.ops.wkv.build import compiler
 
 BACKENDS = ("auto", "native", "triton", "chunked", "reference")
 
@@ -63,7 +62,7 @@ def choose_backend(device_type: str = "cpu", dtype: torch.dtype = torch.float32)
     if device_type == "cpu":
         reason = native.missing()
         if reason is None:
-            return "native", f"C, compiled by {compiler()[0]} on first use; fastest at every length"
+            return "native", native.origin()
     elif device_type == "cuda":
         reason = triton_scan.missing(device_type, dtype) or triton_scan.failing(device_type)
         if reason is None:

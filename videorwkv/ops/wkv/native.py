@@ -65,6 +65,12 @@ def missing() -> str | None:
     return None
 
 
+@functools.cache
+def origin() -> str:
+    """Where the code came from; kept, since looking for a compiler costs as much as a scan."""
+    return f"C, compiled by {build.compiler()[0]} on first use; fastest at every length"
+
+
 def _run(r: Tensor, k: Tensor, v: Tensor, grad: Tensor | None, **arguments: Tensor | bool) -> None:
     batch, length, heads, width = r.shape
     rows = [x if x is None or x.stride(3) == 1 else x.contiguous() for x in (r, k, v, grad)]

@@ -31,15 +31,26 @@ STUDY = Study(
             about="K and V of the frame alone, the forget signal still of the edges.",
         ),
         Variant(
-            "K and V of edges only",
+            "edges as K and V only",
+            changes=("model.key_value_source=edges", "model.forget_source=rate"),
+            about="The frame asks, its edges alone answer; the forget rate is a learned constant.",
+        ),
+        Variant(
+            "K and V of edges alone",
             changes=("model.key_value_source=edges",),
-            about="As published: the frame asks, its edges alone answer.",
+            about="As published: the frame asks, its edges alone answer and drive the forgetting.",
         ),
         Variant(
             "no memory",
             changes=("model.cell=none",),
             about="Gate only, logits averaged over frames; the stem and the time shift still see "
             "the frame before.",
+        ),
+        Variant(
+            "plain LSTM",
+            changes=("model.cell=lstm",),
+            about="An LSTM over each token's features, whose gates ask no edges; it brings more "
+            "parameters than the channel mixing can give up.",
         ),
         Variant(
             "no look back",

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import videorwkv
+from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.export import graph
+from videorwkv.export.frames import generated
+from videorwkv.train.checkpoint import load_run
+
+
+def test_state_is_a_value(file: Path) -> None:
+    exported = videorwkv.open_exported(file)
+    inputs = generated(exported.config, streams=2, num_frames=4)
+    states = [exported.init_state(2)]
+    outputs = []
+    for t in range(4):
+        found_BK, after = exported.step(inputs.at(t, t + 1), states[-1])
+        outputs.append(found_BK)
+        states.append(after)
+    copies = [{name: array.copy() for name, array in s.arrays.items()} for s in states]
+    # Going on from any of them gives what it gave then, and leaves the others alone.
+    for t in (2, 0, 3, 1):
+        again_BK, _ = exported.step(inputs.at(t, t + 1), states[t])
+        torch.testing.assert_close(again_BK, outputs[t], rtol=0, atol=0)
+    for state, copied in zip(states, copies, strict=True):
+        for name, array in state.arrays.items():
+            np.testing.assert_array_equal(array, copied[name])
+    # One stream alone begins anew.
+    frame = inputs.at(0, 1)
+    after_reset_BK, _ = exported.step(frame, states[3].reset(1))
+    torch.testing.assert_close(after_reset_BK[1], outputs[0][1], rtol=0, atol=1e-6)
+    assert not torch.equal(after_reset_BK[0], outputs[0][0])
+
+
+def test_openvino_uses_memory_again_only_when_nobody_holds_it(xml_file: Path) -> None:
+    exported = videorwkv.open_exported(xml_file)
+    inputs = generated(exported.config, streams=1, num_frames=1)
+    state = exported.init_state(1)
+    for _ in range(10):
+        _, state = exported.step(inputs, state)
+    engine: Any = exported.engine
+    assert len(engine.rooms[1]) <= 3
+    held = []
+    for _ in range(5):
+        _, state = exported.step(inputs, state)
+        held.append(state.arrays["state.memory.0"][0, :1])
+    assert len({view.__array_interface__["data"][0] for view in held}) == 5
+
+
+def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
+    with pytest.raises(UsageError, match="No file"):
+        videorwkv.open_exported(tmp_path / "nothing.onnx")
+    with pytest.raises(UsageError, match="must end in"):
+        videorwkv.open_exported(tmp_path)
+    broken = tmp_path / "broken.onnx"
+    for content in (b"", b"no graph at all", onnx_file.read_bytes()[:5000]):
+        broken.write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a readable ONNX file"):
+            videorwkv.open_exported(broken)
+    foreign = tmp_path / "foreign.onnx"
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(onnx_file)
+    about = json.loads(model.metadata_props[0].value)
+    onnx.helper.set_model_props(model, {})
+    foreign.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="carries no metadata"):
+        videorwkv.open_exported(foreign)
+    onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps({**about, "format": 99})})
+    foreign.write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="format 99"):
+        load_run(foreign)
+    for text in ("not json", "[]", "{}"):
+        onnx.helper.set_model_props(model, {graph.METADATA_KEY: text})
+        foreign.write_bytes(model.SerializeToString())
+        with pytest.raises(CheckpointError, match="metadata can't be read"):
+            load_run(foreign)
+
+
+def test_openvino_file_without_its_weights(xml_file: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.xml"
+    alone.write_bytes(xml_file.read_bytes())
+    with pytest.raises(CheckpointError, match=r"its \.bin is missing"):
+        videorwkv.open_exported(alone)
+
+
+def test_openvino_file_with_the_weights_of_another(xml_file: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied.xml"
+    copied.write_bytes(xml_file.read_bytes())
+    weights = bytearray(xml_file.with_suffix(".bin").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    copied.with_suffix(".bin").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"not the one that was written with copied\.xml"):
+        videorwkv.open_exported(copied)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from videorwkv.errors import CheckpointError
+from videorwkv.export.verify import MOST_ROUNDING, Tolerance, Verification, check, compare
+
+TOLERANCE = Tolerance(logits=0.1, probability=0.1, top1=1.0)
+FRAMES, STREAMS, CLASSES = 64, 2, 3
+
+
+def found(difference_TBK: object = 0.0, tolerance: Tolerance = TOLERANCE) -> Verification:
+    """What `compare` says of logits that differ by so much."""
+    expected_TBK = np.random.default_rng(0).normal(size=(FRAMES, STREAMS, CLASSES))
+    # One class is clearly the best.
+    expected_TBK[..., 1] += 5
+    return compare(expected_TBK, expected_TBK + difference_TBK, source="test", tolerance=tolerance)
+
+
+def test_the_same_logits_have_no_fault() -> None:
+    same = found()
+    assert (same.logits, same.probability, same.top1, same.decided_top1) == (0, 0, 1, 1)
+    assert same.decided > FRAMES
+    assert not same.faults(TOLERANCE)
+    check(same, "float32")
+
+
+def test_differences_are_shares_of_the_largest_logit() -> None:
+    shifted = found(np.full(CLASSES, 0.5))
+    # The same for all classes: no probability changes.
+    assert shifted.probability < 1e-12
+    assert 0.05 < shifted.logits < 0.5
+    assert not shifted.faults(TOLERANCE)
+    (fault,) = shifted.faults(replace(TOLERANCE, logits=0.01))
+    assert fault.startswith("logits differ by")
+
+
+def test_one_nan_is_a_fault() -> None:
+    difference_TBK = np.zeros((FRAMES, STREAMS, CLASSES))
+    difference_TBK[5, 0, 0] = np.nan
+    assert len(found(difference_TBK).faults(TOLERANCE)) >= 2
+
+
+def test_another_best_class_counts_only_where_the_best_is_clear() -> None:
+    difference_TBK = np.zeros((FRAMES, STREAMS, CLASSES))
+    difference_TBK[3, 0, 0] = 20
+    wide = Tolerance(logits=10, probability=0.9, top1=1.0)
+    assert any("another best class" in fault for fault in found(difference_TBK, wide).faults(wide))
+    # Nothing is that clear.
+    unclear = replace(wide, probability=1.0)
+    none = found(difference_TBK, unclear)
+    assert none.top1 < 1
+    assert none.decided == 0
+    assert not none.faults(unclear)
+
+
+@pytest.mark.parametrize(("late", "drifts"), [(0.04, False), (0.06, True)])
+def test_a_difference_that_grows_is_a_fault_halfway_to_the_limit(late: float, drifts: bool) -> None:
+    grown = replace(found(), early=0.02, late=late)
+    assert any("grows" in fault for fault in grown.faults(TOLERANCE)) is drifts
+    # As large from the start: no drift.
+    assert not replace(grown, early=late).faults(TOLERANCE)
+
+
+def test_rounding_widens_the_limits_within_reason() -> None:
+    strict = Tolerance(logits=1e-4, probability=1e-4, top1=1.0)
+    off = replace(found(), logits=5e-4)
+    assert off.faults(strict)
+    assert not replace(off, rounding=1e-4).faults(strict)
+    assert replace(off, logits=2 * MOST_ROUNDING, rounding=1.0).faults(strict)
+
+
+def test_refusing_says_what_and_what_next() -> None:
+    with pytest.raises(CheckpointError, match=r"int8 step.*\(test\).*logits.*Nothing.*--calibrate"):
+        check(replace(found(), logits=1.0), "int8")

@@ -1,0 +1,99 @@
+"""What a stream remembers between two frames.
+
+B batch, L tokens of a frame, C channels, N layers, K classes; in `keep_BK`, K patches kept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from videorwkv.models.config import LCRConfig
+from videorwkv.models.masking import Watch
+
+
+class LCRState(NamedTuple):
+    """All that a stream remembers. A value: passed in, returned, stored nowhere. Zero at the start.
+
+    Args:
+        hidden_NBLC: h of each layer, float32.
+        memory_NBLC: c of each layer, float32.
+        input_NBLC: normed input of each layer at the last frame, float32, for the time shift.
+        pixels_BHWC: the last frame, uint8, for a stem of two frames; no pixel for one of one.
+        keep_BK: patches that stay under tube masking, the same in every frame; None: all.
+        watch: under motion masking, what a frame is compared with; else None.
+        votes_BK: sum of the logits so far, float32; only `cell="none"` averages over frames.
+        seen_B: frames seen, int64.
+    """
+
+    hidden_NBLC: Tensor
+    memory_NBLC: Tensor
+    input_NBLC: Tensor
+    pixels_BHWC: Tensor
+    keep_BK: Tensor | None
+    watch: Watch | None
+    votes_BK: Tensor
+    seen_B: Tensor
+
+    @classmethod
+    def start(
+        cls,
+        config: LCRConfig,
+        batch_size: int,
+        height: int,
+        width: int,
+        keep_BK: Tensor | None,
+        watch: Watch | None,
+        *,
+        like: Tensor,
+    ) -> LCRState:
+        """The state before the first frame.
+
+        Args:
+            config: of the model.
+            batch_size: streams side by side.
+            height: of the frames to come, in pixels.
+            width: of the frames to come, in pixels.
+            keep_BK: see the class.
+            watch: see the class.
+            like: a weight of the model, for device and type.
+        """
+        num_patches = (height // config.patch_size) * (width // config.patch_size)
+        tokens = state_tokens(config, num_patches, keep_BK)
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        shape = (config.depth, batch_size, tokens, config.width)
+        seen_pixels = (height, width) if config.stem_frames == 2 else (0, 0)
+        return cls(
+            # Not one tensor for all three: compiled programs would depend on that.
+            torch.zeros(shape, device=like.device, dtype=dtype),
+            torch.zeros(shape, device=like.device, dtype=dtype),
+            torch.zeros(shape, device=like.device, dtype=dtype),
+            torch.zeros(batch_size, *seen_pixels, 3, device=like.device, dtype=torch.uint8),
+            keep_BK,
+            watch,
+            torch.zeros(batch_size, config.num_classes, device=like.device, dtype=dtype),
+            torch.zeros(batch_size, dtype=torch.int64, device=like.device),
+        )
+
+    def reset(self, stream: int) -> LCRState:
+        """The same state with one stream of the batch at its start again."""
+        index = torch.tensor([stream], device=self.seen_B.device)
+        return LCRState(
+            # Filled, not multiplied by zero: a stream is also reset because it went bad (NaN).
+            self.hidden_NBLC.index_fill(1, index, 0.0),
+            self.memory_NBLC.index_fill(1, index, 0.0),
+            self.input_NBLC.index_fill(1, index, 0.0),
+            self.pixels_BHWC,  # not read before a stream's second frame
+            self.keep_BK,
+            None if self.watch is None else self.watch.reset(index),
+            self.votes_BK.index_fill(0, index, 0.0),
+            self.seen_B.index_fill(0, index, 0),
+        )
+
+
+def state_tokens(config: LCRConfig, num_patches: int, keep_BK: Tensor | None) -> int:
+    """L: the patches, or those that a tube mask keeps, and `[CLS]`, if there is one."""
+    kept = num_patches if keep_BK is None else keep_BK.shape[1]
+    return kept + (config.readout == "cls")

@@ -1,0 +1,107 @@
+"""Pixels -> tokens: the two stems that an LCR may have.
+
+F frames of a batch, I image channels, P patch size, L patches, J those that are computed,
+C channels of a token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videorwkv.errors import ConfigError
+from videorwkv.models.masking import patches, take
+
+
+class PatchStem(nn.Module):
+    """One cut: a 1 x P x P convolution of stride P, written as a linear map of each patch."""
+
+    def __init__(self, channels: int, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.embed = nn.Linear(channels * patch_size**2, width)
+
+    def forward(self, parts_FHWI: Sequence[Tensor], keep_FJ: Tensor | None) -> Tensor:
+        """Images [F, H, W, I] -> tokens of all patches, or of the kept ones, [F, J, C]."""
+        patches_FLX = patches(torch.cat(list(parts_FHWI), dim=-1), self.patch_size)
+        return self.embed(patches_FLX if keep_FJ is None else take(patches_FLX, keep_FJ))
+
+
+class ConvStem(nn.Module):
+    """Strided 3 x 3 convolutions down to the same grid; the channels double on the way to C.
+
+    Batch norm, and not a norm over the frame: without it small data does not get learnt (LOG.md).
+    In evaluation it is a constant, so the clip and the stream see the same.
+    """
+
+    def __init__(self, channels: int, patch_size: int, width: int) -> None:
+        super().__init__()
+        strides = stem_strides(patch_size)
+        layers: list[nn.Module] = []
+        source = channels
+        for i, stride in enumerate(strides):
+            target = max(8, width >> (len(strides) - 1 - i))
+            layers += [
+                nn.Conv2d(source, target, 3, stride, padding=1, bias=False),
+                nn.BatchNorm2d(target),
+                nn.ReLU(inplace=True),
+            ]
+            source = target
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, parts_FHWI: Sequence[Tensor], keep_FJ: Tensor | None) -> Tensor:
+        """Images [F, H, W, I] -> tokens of all patches, or of the kept ones, [F, J, C]."""
+        first, *body = self.layers
+        assert isinstance(first, nn.Conv2d)
+        # Part by part, for side by side they would be a slow copy of three channels at a time.
+        parts_FHWI = [part.to(first.weight.dtype) for part in parts_FHWI]
+        weights = first.weight.split(parts_FHWI[0].shape[-1], dim=1)
+        # Frames lie channels-last, so this permutation is a channels-last image without a copy.
+        x_FIHW = F.conv2d(
+            parts_FHWI[0].permute(0, 3, 1, 2), weights[0], first.bias, first.stride, 1
+        )
+        for part_FHWI, weight in zip(parts_FHWI[1:], weights[1:], strict=True):
+            x_FIHW += F.conv2d(part_FHWI.permute(0, 3, 1, 2), weight, None, first.stride, 1)
+        last = max(i for i, layer in enumerate(body) if isinstance(layer, nn.Conv2d))
+        for i, layer in enumerate(body):
+            if i == last and keep_FJ is not None and not self.training:
+                assert isinstance(layer, nn.Conv2d)
+                x_FIHW = _convolve_at(x_FIHW, layer, keep_FJ)
+            else:
+                x_FIHW = layer(x_FIHW)
+        x_FLC = x_FIHW.flatten(2).transpose(1, 2)
+        # In training the last norm counts all tokens.
+        return take(x_FLC, keep_FJ) if keep_FJ is not None and self.training else x_FLC
+
+
+def _convolve_at(x_FIHW: Tensor, conv: nn.Conv2d, keep_FJ: Tensor) -> Tensor:
+    """A 3 x 3 convolution at some places of its output grid alone, [F, C, J, 1]."""
+    stride, columns = conv.stride[0], x_FIHW.shape[3]
+    grid_columns = (columns - 1) // stride + 1
+    row_FJ, column_FJ = keep_FJ // grid_columns, keep_FJ % grid_columns
+    columns += 2
+    first_FJ1 = (row_FJ * (stride * columns) + column_FJ * stride)[..., None]
+    offset_3 = torch.arange(3, device=keep_FJ.device)
+    window_FS = (first_FJ1 + (offset_3[:, None] * columns + offset_3).flatten()).flatten(1)
+    padded_FLI = F.pad(x_FIHW, (1, 1, 1, 1)).permute(0, 2, 3, 1).flatten(1, 2)
+    seen_FJX = take(padded_FLI, window_FS).unflatten(1, (-1, 9)).flatten(2)
+    kept_FJC = F.linear(seen_FJX, conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
+    return kept_FJC.transpose(1, 2)[..., None]
+
+
+def stem_strides(patch_size: int) -> list[int]:
+    """Strides of 2 and 3 whose product is the patch size, the large ones first."""
+    strides = []
+    for stride in (3, 2):
+        while patch_size % stride == 0:
+            strides.append(stride)
+            patch_size //= stride
+    if patch_size != 1 or not strides:
+        raise ConfigError(
+            "LCRConfig: stem='conv' needs a patch_size made of factors 2 and 3, such as 8, 12 or "
+            "16; choose one, or stem='patch'."
+        )
+    return strides
