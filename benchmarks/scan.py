@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import (
+from torch import Tensor
+
+from videorwkv.bench.measure import (
     Case,
     Times,
     crossing,
@@ -24,8 +26,6 @@ from measure import (
     table,
     write_json,
 )
-from torch import Tensor
-
 from videorwkv.ops.wkv import BACKENDS, MIN_LOG_DECAY, wkv
 
 LENGTHS = (197, 784, 3136, 12544)

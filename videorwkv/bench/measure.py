@@ -82,7 +82,15 @@ def interleaved(
     }
 
 
-def peak_memory(make: Callable[[], Case], warm_up: Case) -> float:
+def once(case: Case) -> Times:
+    """One call, for what takes too long to repeat."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    case()
+    wall, cpu = (1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu))
+    return Times(wall, wall, cpu, cpu, 1)
+
+
+def peak_memory(make: Callable[[], Case], warm_up: Case, limit: int | None = None) -> float | None:
     """MiB that a call needs at its peak beyond what was there before; Linux only.
 
     In a process of its own, and seen by the kernel: torch's counters do not see what C allocates.
@@ -90,15 +98,33 @@ def peak_memory(make: Callable[[], Case], warm_up: Case) -> float:
     Args:
         make: makes the call, with its inputs.
         warm_up: a small call of the same kind, so that code and tables are loaded.
+        limit: bytes that the call may take; the kernel refuses more, and the machine stays well.
+
+    Returns:
+        the MiB; None if they exceed the limit.
     """
 
     def run(pipe: Any) -> None:
+        # Threads do not survive a fork.
+        torch.set_num_threads(1)
         warm_up()
         case = make()
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
-        case()
+        if limit is not None:
+            import resource
+
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            room = 1024 * _status("VmSize") + limit
+            resource.setrlimit(resource.RLIMIT_AS, (room, hard))
+        try:
+            case()
+        except (RuntimeError, MemoryError) as error:
+            if limit is None or not _is_out_of_memory(error):
+                raise
+            pipe.send(None)
+            return
         pipe.send((_status("VmHWM") - before) / 1024)
 
     context = multiprocessing.get_context("fork")
@@ -107,9 +133,14 @@ def peak_memory(make: Callable[[], Case], warm_up: Case) -> float:
     process.start()
     sender.close()
     try:
-        return receiver.recv()
+        found: float | None = receiver.recv()
+        return found
     finally:
         process.join()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _status(field: str) -> int:
