@@ -22,6 +22,7 @@ from videorwkv.cli_options import (
     add_masks,
 )
 from videorwkv.cli_stream import add_stream
+from videorwkv.cli_study import add_study
 from videorwkv.errors import UsageError, VideoRWKVError
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def make_parser() -> argparse.ArgumentParser:
         add_stream,
         add_export,
         add_bench,
+        add_study,
         add_data,
         _add_models,
         _add_env,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -142,8 +143,20 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def _save(figure: Any, path: str | Path | io.BytesIO) -> None:
     with warnings.catch_warnings():
         # A label in a script that the font lacks is drawn as boxes; the CSV has it right.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, dpi=110)
+
+
+def blank(width: float, height: float) -> Any:
+    """An empty figure of this size in inches, for plots that are drawn elsewhere."""
+    return _figure(width, height)
+
+
+def to_png(figure: Any) -> bytes:
+    """The figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    _save(figure, buffer)
+    return buffer.getvalue()

@@ -164,18 +164,55 @@ def test_ground_moves_by_itself_only(label: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_option_changes_the_digest() -> None:
-    options = MotionOptions(train=16, validation=8, test=8, size=32, frames=4)
-    changed = [
-        replace(
-            options,
-            **{field.name: 1 if field.name == "rotation" else getattr(options, field.name) + 8},
-        )
-        for field in fields(options)
-    ]
+    options = MotionOptions(train=16, validation=8, test=8, size=32, frames=12, event=4, at=2)
+    still = {"rotation": 1, "order": 2, "event": 5, "at": 3}
+    changed = []
+    for field in fields(options):
+        value = still.get(field.name, getattr(options, field.name) + 8)
+        other = replace(options, event=0, at=0) if field.name == "order" else options
+        changed.append(replace(other, **{field.name: value}))
     digests = {motion_manifest(o).digest for o in (options, *changed)}
     assert len(digests) == 1 + len(fields(options))
     # And the data set of a resumed run keeps its own.
     assert motion_manifest(replace(options)).digest in digests
+
+
+def test_names_of_older_data_sets_stay() -> None:
+    row = load_manifest("motion:train=1,rotation=1").rows[0]
+    assert row.path == "motion-1-64px-16f-rotation/train/000000"
+
+
+def test_event_moves_and_then_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    from videorwkv.data import motion
+
+    draw = motion._draw_attributes
+
+    def quiet(rng: np.random.Generator) -> motion.Attributes:
+        return draw(rng)._replace(noise=1e-9)
+
+    monkeypatch.setattr(motion, "_draw_attributes", quiet)
+    manifest = load_manifest("motion:train=8,validation=0,test=0,size=32,frames=20,event=6,at=5")
+    for row in manifest.rows:
+        frames_THWC = manifest.open(row).read_all().frames_THWC
+        changes_T = np.abs(np.diff(frames_THWC.astype(int), axis=0)).max(axis=(1, 2, 3)) > 0
+        assert not changes_T[:5].any(), row.label
+        assert changes_T[5:11].any(), row.label
+        assert not changes_T[11:].any(), row.label
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("frames=16,event=8,at=9", "must lie within"),
+        ("at=3", "must lie within"),
+        ("order=2,event=4", "neither rotation nor event"),
+        ("order=5", "0, 2, 3 or 4"),
+        ("order=4,frames=15", "at least 16"),
+    ],
+)
+def test_wrong_orders_and_events(spec: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_manifest(f"motion:{spec}")
 
 
 def test_exact_by_seed_split_and_index() -> None:

@@ -2,7 +2,9 @@
 
 A textured subject drifts, swings, turns or changes its size over a textured ground that drifts by
 itself. `motion:rotation=1` adds two classes to the eight, clockwise and counterclockwise: the
-hardest, as a rotation has no direction but against its own middle.
+hardest, as a rotation has no direction but against its own middle. `motion:order=3,frames=48` makes
+longer clips of three movements whose order is the class: see motion_order.py.
+`motion:frames=128,event=16,at=0` moves in frames 0 to 16 only and then stands still.
 
 **No single frame gives the class away, by construction.** A frame shows the subject at a place
 (uniform on a torus: what leaves at one border comes back at the other), at an angle (uniform on the
@@ -20,7 +22,6 @@ Exact by (seed, split, index). T frames, H height, W width, C = 3 (RGB).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from statistics import NormalDist
 from typing import NamedTuple
 
 import cv2
@@ -29,6 +30,16 @@ from numpy.typing import NDArray
 
 from videorwkv.data.array_video import ArrayVideo
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.motion_drawing import (
+    SIZE_HIGH,
+    SIZE_LOW,
+    add_noise,
+    draw_subject,
+    roll,
+    subject,
+    texture,
+)
+from videorwkv.data.motion_order import SEPARATOR, lengths, orders
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 
 CLASSES = ("approach", "bounce", "down", "left", "recede", "right", "shake", "up")
@@ -43,8 +54,6 @@ FLIPS = {
 SPLITS = ("train", "validation", "test")
 FPS = 8.0
 
-# Diameter of the subject as a share of the frame.
-SIZE_LOW, SIZE_HIGH = 0.3, 0.8
 # Each is drawn uniformly for a clip, in units of 16 frames (2 s).
 TRAVEL = (0.3, 0.8)  # shares of the frame's side
 TURNS = (0.2, 0.5)  # turns
@@ -56,11 +65,8 @@ GROUND_TRAVEL = (0.0, 0.15)  # shares of the frame's side, in any direction
 CONTRAST = (28.0, 55.0)
 GROUND_CONTRAST = (10.0, 30.0)
 
-_OUTLINES = ("disc", "square", "blob")
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _SWINGS = {"shake": (1, 0), "bounce": (0, 1)}
-# Standard normal quantiles of the 256 byte values: random bytes become Gaussian noise by a look-up.
-_QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,9 @@ class MotionOptions:
         size: height and width of the frames in pixels.
         frames: frames of a clip; speeds are per frame, so a longer clip moves further.
         rotation: 1 adds the classes clockwise and counterclockwise.
+        order: 2 to 4 movements one after the other, whose order is the class; 0: one movement.
+        event: frames in which something moves, the others being still; 0: all.
+        at: the first of them.
     """
 
     train: int = 4000
@@ -82,16 +91,32 @@ class MotionOptions:
     size: int = 64
     frames: int = 16
     rotation: int = 0
+    order: int = 0
+    event: int = 0
+    at: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, sorted."""
+        if self.order:
+            return orders(self.order)
         return tuple(sorted((*CLASSES, *ROTATIONS))) if self.rotation else CLASSES
 
     def __post_init__(self) -> None:
         if self.rotation not in (0, 1):
             raise ConfigError(f"motion: rotation ({self.rotation}) must be 0 or 1.")
-        for name, least in (("size", 16), ("frames", 1), ("seed", 0), *((s, 0) for s in SPLITS)):
+        if self.order not in (0, 2, 3, 4):
+            raise ConfigError(f"motion: order ({self.order}) must be 0, 2, 3 or 4.")
+        if self.order and (self.rotation or self.event):
+            raise ConfigError("motion: order goes with neither rotation nor event.")
+        if self.at + self.event > self.frames or (self.at and not self.event):
+            raise ConfigError(
+                f"motion: event ({self.event}) frames from at ({self.at}) on must lie within "
+                f"frames ({self.frames})."
+            )
+        least_frames = 4 * self.order if self.order else 1
+        numbers = (("size", 16), ("frames", least_frames), ("seed", 0), ("event", 0), ("at", 0))
+        for name, least in (*numbers, *((s, 0) for s in SPLITS)):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"motion: {name} ({getattr(self, name)}) must be at least {least}."
@@ -130,18 +155,23 @@ class Attributes(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """Where the subject is: place [T, 2], angle [T] in turns, zoom [T], each in [0, 1)."""
+    """Where the subject is: place [T, 2], angle [T] in turns, zoom [T], each in [0, 1); and the
+    ground, [T, 2]."""
 
     place: NDArray[np.float64]
     angle: NDArray[np.float64]
     zoom: NDArray[np.float64]
+    ground: NDArray[np.float64]
 
 
 def motion_manifest(options: MotionOptions) -> Manifest:
     """The rows of the data set; every block of as many rows as classes holds each class once."""
     # In each path and not as the manifest's root, which its digest leaves out.
     root = (
-        f"motion-{options.seed}-{options.size}px-{options.frames}f" + "-rotation" * options.rotation
+        f"motion-{options.seed}-{options.size}px-{options.frames}f"
+        + "-rotation" * options.rotation
+        + f"-order{options.order}" * bool(options.order)
+        + f"-event{options.event}at{options.at}" * bool(options.event)
     )
     classes = options.classes
     rows = []
@@ -153,7 +183,7 @@ def motion_manifest(options: MotionOptions) -> Manifest:
         name="motion",
         rows=tuple(rows),
         labels=classes,
-        flips={name: FLIPS[name] for name in classes},
+        flips={name: mirrored(name) for name in classes},
         opener=MotionOpener(options),
     )
 
@@ -168,7 +198,8 @@ class MotionOpener:
         options = self.options
         rng = _generator(options.seed, row.split, row.line, stream=0)
         assert row.label is not None
-        frames_THWC = render(row.label, rng, size=options.size, frames=options.frames)
+        event = (options.at, options.event) if options.event else (0, options.frames)
+        frames_THWC = render(row.label, rng, size=options.size, frames=options.frames, event=event)
         return MotionVideo(row.path, frames_THWC)
 
 
@@ -185,9 +216,24 @@ def class_of(seed: int, split: str, index: int, num_classes: int = len(CLASSES))
     return int(_generator(seed, split, block, stream=1).permutation(num_classes)[place])
 
 
-def move(label: str, start: Attributes, frames: int) -> Motion:
-    """What the class adds to the uniform phases of place, angle and size, frame after frame."""
-    ticks = np.arange(frames, dtype=np.float64)
+def mirrored(label: str) -> str:
+    """The class of the clip seen in a mirror."""
+    return SEPARATOR.join(FLIPS[name] for name in label.split(SEPARATOR))
+
+
+def move(
+    label: str, start: Attributes, frames: int, event: tuple[int, int] | None = None
+) -> Motion:
+    """What the class adds to the uniform phases of place, angle and size, frame after frame.
+
+    Args:
+        label: a class.
+        start: what was drawn for the clip.
+        frames: T.
+        event: first frame and number of those in which something moves; None: all.
+    """
+    first, length = event or (0, frames)
+    ticks = np.clip(np.arange(frames, dtype=np.float64) - first, 0, length)
     direction = np.array(_DIRECTIONS.get(label, (0, 0)))
     turning = {"clockwise": 1, "counterclockwise": -1}.get(label, 0)
     growing = {"approach": 1, "recede": -1}.get(label, 0)
@@ -198,16 +244,27 @@ def move(label: str, start: Attributes, frames: int) -> Motion:
         place=(start.place + moved) % 1,
         angle=(start.angle + ticks * start.turns * turning) % 1,
         zoom=(start.zoom + ticks * start.zooming * growing) % 1,
+        ground=start.ground + ticks[:, None] * start.drift,
     )
 
 
-def render(label: str, rng: np.random.Generator, *, size: int, frames: int) -> NDArray[np.uint8]:
+def render(
+    label: str,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    frames: int,
+    event: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
     """One clip of a class: [T, size, size, 3]. What is drawn from `rng` is the same for all."""
     attributes = _draw_attributes(rng)
-    motion = move(label, attributes, frames)
+    if SEPARATOR in label:
+        motion = _move_in_turn(label.split(SEPARATOR), attributes, frames, rng)
+    else:
+        motion = move(label, attributes, frames, event)
     light = rng.uniform(95, 160)
-    ground_HWC = _texture(rng, size, light=light, contrast=rng.uniform(*GROUND_CONTRAST))
-    colour_HWC, alpha_HWC = _subject(rng, size, light=light, contrast=rng.uniform(*CONTRAST))
+    ground_HWC = texture(rng, size, light=light, contrast=rng.uniform(*GROUND_CONTRAST))
+    colour_HWC, alpha_HWC = subject(rng, size, light=light, contrast=rng.uniform(*CONTRAST))
 
     # Twice the period each way, so that every window of the torus lies in one piece.
     ground_HWC = np.tile(ground_HWC, (2, 2, 1))
@@ -218,16 +275,27 @@ def render(label: str, rng: np.random.Generator, *, size: int, frames: int) -> N
         # finished frame then takes both where they belong, across the borders of the torus.
         place = motion.place[t] * size
         whole = np.floor(place).astype(int)
-        shift = (whole - (attributes.ground + t * attributes.drift) * size) % size
+        shift = (whole - motion.ground[t] * size) % size
         x, y = shift + (size - 1) / 2
         image_HWC = cv2.getRectSubPix(ground_HWC, (size, size), (float(x), float(y)))
         diameter = SIZE_LOW * (SIZE_HIGH / SIZE_LOW) ** motion.zoom[t] * size
-        _draw_subject(image_HWC, colour_HWC, alpha_HWC, place - whole, motion.angle[t], diameter)
-        _roll(image_HWC, whole[0], whole[1], out_THWC[t])
-    return _add_noise(out_THWC, attributes.noise, rng)
+        draw_subject(image_HWC, colour_HWC, alpha_HWC, place - whole, motion.angle[t], diameter)
+        roll(image_HWC, whole[0], whole[1], out_THWC[t])
+    return add_noise(out_THWC, attributes.noise, rng)
 
 
-_INVERSE = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+def _move_in_turn(
+    actions: list[str], first: Attributes, frames: int, rng: np.random.Generator
+) -> Motion:
+    """One movement after the other, each from a place, an angle, a size and a ground of its own."""
+    starts = [first, *(_draw_attributes(rng) for _ in actions[1:])]
+    parts = [
+        move(action, start, length)
+        for action, start, length in zip(
+            actions, starts, lengths(len(actions), frames, rng), strict=True
+        )
+    ]
+    return Motion(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def _generator(seed: int, split: str, number: int, *, stream: int) -> np.random.Generator:
@@ -254,109 +322,3 @@ def _draw_attributes(rng: np.random.Generator) -> Attributes:
         drift=drift * np.array([np.cos(heading), np.sin(heading)]),
         noise=rng.uniform(1, 4),
     )
-
-
-def _texture(
-    rng: np.random.Generator, size: int, *, light: float, contrast: float
-) -> NDArray[np.uint8]:
-    """Soft noise of three octaves with a random tint, periodic in both directions: [H, W, 3]."""
-    total_HWC = np.zeros((size, size, 3), np.float32)
-    for cells, weight in ((3, 0.8), (6, 0.7), (12, 0.5)):
-        # Mostly grey: one shared channel and a little of each colour's own.
-        grey = rng.standard_normal((cells, cells, 1), dtype=np.float32)
-        colour = rng.standard_normal((cells, cells, 3), dtype=np.float32)
-        grid_HWC = weight * (0.85 * grey + 0.5 * colour)
-        scale = cells / size
-        total_HWC += cv2.warpAffine(
-            grid_HWC,
-            np.array([[scale, 0, 0], [0, scale, 0]]),
-            (size, size),
-            flags=_INVERSE,
-            borderMode=cv2.BORDER_WRAP,
-        )
-    tint = rng.uniform(-35, 35, size=3).astype(np.float32)
-    total_HWC *= contrast
-    total_HWC += light + tint
-    return np.clip(total_HWC, 16, 239).astype(np.uint8)
-
-
-def _subject(
-    rng: np.random.Generator, size: int, *, light: float, contrast: float
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Colour times cover, and cover (0 to 255), both [S, S, 3]; nothing touches the border."""
-    side = max(16, round(size * SIZE_HIGH))
-    level = light + rng.choice((-1, 1)) * rng.uniform(15, 45)
-    texture_HWC = _texture(rng, side, light=level, contrast=contrast)
-    outline = _OUTLINES[rng.integers(len(_OUTLINES))]
-    # Drawn for every outline, so that what follows does not depend on which one it was.
-    bumps = rng.uniform(0, 1, size=(2, 4))
-
-    axis = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
-    radius_HW = np.hypot(axis[:, None], axis[None])
-    if outline == "disc":
-        inside_HW = 0.9 - radius_HW
-    elif outline == "square":
-        inside_HW = 0.68 - np.maximum(abs(axis[:, None]), abs(axis[None]))
-    else:
-        angle_HW = np.arctan2(axis[:, None], axis[None])
-        rim_HW = np.full_like(angle_HW, 0.7)
-        for lobes, (height, phase) in enumerate(bumps.T, start=2):
-            rim_HW += 0.05 * height * np.cos(lobes * angle_HW + 2 * np.pi * phase)
-        inside_HW = rim_HW - radius_HW
-    # One pixel of soft edge, against stairs.
-    alpha_HW = np.clip(inside_HW * side / 2 + 0.5, 0, 1) * 255
-    alpha_HWC = np.repeat(alpha_HW.astype(np.uint8)[..., None], 3, axis=2)
-    return cv2.multiply(texture_HWC, alpha_HWC, scale=1 / 255), alpha_HWC
-
-
-def _draw_subject(
-    image_HWC: NDArray[np.uint8],
-    colour_HWC: NDArray[np.uint8],
-    alpha_HWC: NDArray[np.uint8],
-    offset: NDArray[np.float64],
-    turns: float,
-    diameter: float,
-) -> None:
-    """Lays the subject over the middle of the image, in place.
-
-    `offset` is in pixels from the middle (x, y), `turns` is clockwise, `diameter` is in pixels.
-    """
-    size = len(image_HWC)
-    side = min(size, int(diameter) + 4)
-    corner = (size - side) // 2
-    # From a pixel of the window to one of the subject.
-    x, y = offset + (size - 1) / 2 - corner
-    scale = len(colour_HWC) / diameter
-    cos, sin = np.cos(2 * np.pi * turns) * scale, np.sin(2 * np.pi * turns) * scale
-    middle = (len(colour_HWC) - 1) / 2
-    matrix = np.array(
-        [[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]]
-    )
-    colour_HWC = cv2.warpAffine(colour_HWC, matrix, (side, side), flags=_INVERSE)
-    alpha_HWC = cv2.warpAffine(alpha_HWC, matrix, (side, side), flags=_INVERSE)
-    window_HWC = image_HWC[corner : corner + side, corner : corner + side]
-    hidden_HWC = cv2.multiply(window_HWC, alpha_HWC, scale=1 / 255)
-    window_HWC[:] = cv2.add(cv2.subtract(window_HWC, hidden_HWC), colour_HWC)
-
-
-def _roll(image_HWC: NDArray[np.uint8], x: int, y: int, out_HWC: NDArray[np.uint8]) -> None:
-    """`np.roll` along both axes at once; 0 <= x, y < size."""
-    height, width = image_HWC.shape[:2]
-    out_HWC[y:, x:] = image_HWC[: height - y, : width - x]
-    out_HWC[y:, :x] = image_HWC[: height - y, width - x :]
-    out_HWC[:y, x:] = image_HWC[height - y :, : width - x]
-    out_HWC[:y, :x] = image_HWC[height - y :, width - x :]
-
-
-def _add_noise(
-    frames_THWC: NDArray[np.uint8], deviation: float, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Gaussian noise of its own in every pixel of every frame."""
-    offset = int(np.ceil(3 * deviation))
-    table = np.clip(np.rint(offset + deviation * _QUANTILES), 0, 255).astype(np.uint8)
-    flat = frames_THWC.reshape(len(frames_THWC), -1)
-    words = rng.integers(0, 2**64 - 1, -(-flat.size // 8), dtype=np.uint64, endpoint=True)
-    # '<u8': the same bytes on every machine.
-    dice = words.astype("<u8", copy=False).view(np.uint8)[: flat.size].reshape(flat.shape)
-    noisy = cv2.subtract(cv2.add(flat, cv2.LUT(dice, table)), (offset, 0, 0, 0))
-    return noisy.reshape(frames_THWC.shape)

@@ -38,7 +38,7 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
             )
         if recipe is None:
             raise UsageError("train: a recipe is needed unless a run is resumed.")
-        return _for_data(recipe, manifest)
+        return for_data(recipe, manifest)
     run = load_run(folder)
     if run.data["digest"] != manifest.digest:
         raise UsageError(
@@ -47,7 +47,7 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
         )
     if recipe is None:
         return run.recipe
-    recipe = _for_data(recipe, manifest)
+    recipe = for_data(recipe, manifest)
     for field in fields(Recipe):
         new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)
         if new != old and field.name not in _FREE_ON_RESUME:
@@ -58,7 +58,8 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
     return recipe
 
 
-def _for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
+def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
+    """The recipe with the number of classes and frames that the data and the sampling give."""
     model = replace(
         recipe.model,
         num_classes=len(manifest.labels),

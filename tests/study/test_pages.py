@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import small
+
+from videorwkv.errors import UsageError
+from videorwkv.study import Accuracy, pictures, sentences
+from videorwkv.study import html as html_module
+from videorwkv.study.book import book
+from videorwkv.study.html import html, write_html
+from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
+from videorwkv.study.report import markdown
+from videorwkv.study.statistics import Estimate
+
+PAGE = Page(
+    "mine",
+    "Study: <mine>",
+    "Is a < b?",
+    [
+        Section(
+            "Answer",
+            [
+                Findings(["a is better than b.", f"c against b: {sentences.NO_DIFFERENCE}."]),
+                Table(["variant", "x|y"], [["a*", "1.0"]], "A caption."),
+                Plot("line", b"\x89PNG", "A line."),
+                Text("Words & more."),
+                Code(["videorwkv study mine > x"]),
+            ],
+        )
+    ],
+)
+
+
+class Tags(HTMLParser):
+    """Counts what was opened and not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_whole_and_needs_nothing_beside_it() -> None:
+    text = html(PAGE)
+    parser = Tags()
+    parser.feed(text)
+    assert parser.open == []
+    assert "<mine>" not in text
+    assert "Words &amp; more." in text
+    assert re.findall(r'(?:src|href)="([^"]{0,22})', text) == ["data:image/png;base64,"]
+    assert f'<li class="open">c against b: {sentences.NO_DIFFERENCE}' in text
+    assert "<td>1.0</td>" in text
+
+
+def test_large_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html_module, "LIMIT", 100)
+    with pytest.raises(UsageError, match="smaller pictures"):
+        write_html(PAGE, tmp_path)
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_markdown() -> None:
+    text = markdown(PAGE)
+    assert "| variant | x\\|y |\n|---|---:|\n| a\\* | 1.0 |" in text
+    assert "![A line.](mine/line.png)" in text
+    assert "```bash\nvideorwkv study mine > x\n```" in text
+    assert "- a is better than b." in text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (Estimate(-0.021, -0.03, -0.012, 3), "a is worse than b: -2.1 [-3.0, -1.2] points"),
+        (Estimate(0.021, 0.012, 0.03, 3), "a is better than b: +2.1 [+1.2, +3.0] points"),
+        (Estimate(0.004, -0.01, 0.018, 3), "no difference shown (+0.4 [-1.0, +1.8] points"),
+        (Estimate(0.004, -0.01, 0.018, 3), "one of more than 1.8 points is ruled out"),
+        (Estimate(-0.2, -2.5, 2.1, 2), "the interval is too wide to say more"),
+        (Estimate(0.1, -math.inf, math.inf, 1), "no difference shown; one number"),
+        (Estimate(0.0, 0.0, 0.0, 3), "no difference shown; not one clip differs"),
+        (Estimate(0.5, 0.4, 0.6, 1), "one seed, whose luck is not in it"),
+    ],
+)
+def test_a_sentence_says_what_the_interval_says(estimate: Estimate, words: str) -> None:
+    assert words in sentences.difference("a", "b", estimate, Accuracy())
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (Estimate(1.0, 0.98, 1.02, 5), "no departure from linear"),
+        (Estimate(1.9, 1.8, 2.0, 5), "faster than linear"),
+        (Estimate(0.8, 0.7, 0.9, 5), "slower than linear"),
+        (Estimate(0.0, -0.1, 0.1, 5), "no growth shown"),
+        (Estimate(0.4, -0.5, 1.3, 5), "does not decide"),
+    ],
+)
+def test_exponents_in_words(estimate: Estimate, words: str) -> None:
+    assert words in sentences.exponent("LCR: time", estimate, "frames")
+
+
+def test_numbers() -> None:
+    assert sentences.number(0.934, "share") == "93.4 %"
+    assert sentences.spread(0.934, 0.006, "share") == "93.4 ± 0.6 %"
+    assert sentences.spread(0.934, math.nan, "share") == "93.4 %"
+    assert sentences.count(1_234_567) == "1.23 M"
+    assert sentences.seconds(300) == "5.0 min"
+
+
+def test_pictures_are_png() -> None:
+    unknown = Estimate(0.1, -math.inf, math.inf, 1)
+    known = Estimate(1.0, 0.5, 1.5, 3)
+    drawn = [
+        pictures.forest([("a", known, [0.9, 1.1]), ("b", unknown, [0.1])], "points"),
+        pictures.curves(
+            {"a": pictures.Curve.of([1, 2], [known, unknown])}, x="x", y="y", level=(0.5, "chance")
+        ),
+        pictures.curves({"a": pictures.Curve([1, 2], [1, 2])}, x="x", y="y", logarithmic=True),
+        pictures.bars(["one", "two"], {"a": [known, unknown]}, y="y", level=(0.5, "chance")),
+    ]
+    for png in drawn:
+        assert png.startswith(b"\x89PNG")
+        assert len(png) < 100_000
+
+
+def test_page_has_all_that_it_must(tmp_path: Path) -> None:
+    out = tmp_path / "pages"
+    index = book([small.study_file(tmp_path)], small.settings(tmp_path), out=out)
+    page = (out / "small.html").read_text()
+    text = (out / "small.md").read_text()
+    parts = ("parameters", "MACs a frame", "[95 %]", "Seeds: 0, 1", "--seed 0", "torch", "cpu")
+    for wanted in ("Does it run?", "no edges", "videorwkv train motion:", *parts):
+        assert wanted in text, wanted
+        assert wanted in page, wanted
+    assert page.count("data:image/png") == 1
+    assert (out / "small" / "difference.png").is_file()
+    assert 'href="small.html"' in index.read_text()
+    assert "Does it run?" in index.read_text()
+    assert "(small.md)" in (out / "index.md").read_text()
+    # The finding of the page is that of the book.
+    finding = next(line for line in text.splitlines() if line.startswith("- no edges"))
+    assert finding in (out / "index.md").read_text()
+
+
+def test_order_page_tells_motion_from_looks(tmp_path: Path) -> None:
+    """Two generated data sets, three measures beside forwards."""
+    from dataclasses import replace
+
+    from videorwkv.study.book import study
+    from videorwkv.study.data import DataOptions
+
+    settings = small.settings(tmp_path, seeds=1)
+    settings = replace(settings, data=DataOptions(spec=small.DATA.replace("test=8", "test=16")))
+    # The last change of an option counts, and 800 steps are for the study itself.
+    source = (Path(study.__code__.co_filename).parent / "studies" / "order.py").read_text()
+    reference = small.study_file(tmp_path, source.replace("steps=800", "steps=2"), "order.py")
+    text = study(reference, settings, out=tmp_path / "pages").markdown.read_text()
+    assert "one movement: backwards" in text
+    assert "chance 12.5 %" in text
+    assert "chance 50.0 %" in text
+    assert "| left-right |" in text
+    assert "| left | " in text
+    assert text.count("](order/classes-") == 2
+
+
+def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
+    from videorwkv.study.book import study
+
+    settings = small.settings(tmp_path, seeds=2, only=("strength 0", "learned per layer"))
+    text = study("balance", settings, out=tmp_path / "pages").markdown.read_text()
+    assert "The best fixed one was strength" in text
+    assert "Learned, the strength was 1.0" in text
+    assert "| layer 1 | 1 ± " in text
+    assert "(balance/strength.png)" in text

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small
+
+from videorwkv.errors import ConfigError, DataError, UsageError
+from videorwkv.study import STUDIES, Accuracy, Study, Variant, load_study
+from videorwkv.study.data import DataOptions, merge_options
+from videorwkv.study.plan import (
+    Plan,
+    Settings,
+    count_parameters,
+    make_plan,
+    match_parameters,
+    runs_on,
+)
+
+
+def plan_of(*variants: Variant, folder: Path = Path("x"), **changes: object) -> Plan:
+    study = Study("test", question="?", variants=variants)
+    return make_plan(study, small.settings(folder, **changes))
+
+
+@pytest.mark.parametrize("name", [n for n in STUDIES if n != "complexity"])
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_study_can_be_planned(name: str, quick: bool) -> None:
+    plan = make_plan(load_study(name), Settings(quick=quick))
+    assert len({t.variant for t in plan.trainings}) == len(plan.variants) > 1
+    by_seed = {t.recipe.seed for t in plan.trainings}
+    assert len(by_seed) == (2 if quick else 3)
+    # What all that is compared must have in common.
+    variants = {v.name: plan.study.reference(v) for v in plan.variants}
+    for reference in variants.values():
+        compared = [t.recipe for t in plan.trainings if variants[t.variant] == reference]
+        for field in ("steps", "batch_size", "augmentation", "lr", "sampling"):
+            assert len({repr(getattr(recipe, field)) for recipe in compared}) == 1, field
+    train = plan.manifest(plan.trainings[0]).split("train")
+    assert quick or len(train) >= 2000
+    assert all("plain LSTM: parameters" in note for note in plan.notes)
+
+
+def test_parameters_of_the_ablation_are_matched() -> None:
+    plan = make_plan(load_study("ablation"), Settings(quick=True))
+    counts = {t.variant: count_parameters(t.recipe.model) for t in plan.trainings}
+    larger = counts.pop("plain LSTM")
+    assert larger > 1.03 * counts["default"]
+    share = f"{larger / counts['default'] - 1:+.1%}"
+    assert plan.notes == (f"plain LSTM: parameters differ from the default's by {share}.",)
+    for name, count in counts.items():
+        assert count == pytest.approx(counts["default"], rel=0.03), name
+
+
+def test_the_default_is_one_run_for_all_studies() -> None:
+    keys = {
+        name: {t.key for t in make_plan(load_study(name), Settings(quick=True)).trainings}
+        for name in ("ablation", "balance", "order")
+    }
+    assert len(keys["ablation"] & keys["balance"] & keys["order"]) == 2
+
+
+def test_key_is_what_decides_the_weights() -> None:
+    base = plan_of(Variant("a"), Variant("b", changes=("workers=2", "eval_every=7")))
+    assert len({t.key for t in base.trainings}) == 2  # two seeds
+    other = [
+        plan_of(Variant("a", changes=("lr=1e-4",))),
+        plan_of(Variant("a"), data=DataOptions(spec=small.DATA.replace("16", "24"))),
+        plan_of(Variant("a", changes=("model.edges=sobel",))),
+    ]
+    keys = {p.trainings[0].key for p in (base, *other)}
+    assert len(keys) == 4
+    test = plan_of(Variant("a"), data=DataOptions(spec=small.DATA.replace("test=8", "test=16")))
+    assert test.trainings[0].key == base.trainings[0].key
+
+
+def test_match_reaches_what_it_can() -> None:
+    config = plan_of(Variant("a")).trainings[0].recipe.model
+    wanted = count_parameters(config) + 500
+    found = match_parameters(config, wanted)
+    assert abs(count_parameters(found) - wanted) <= 2 * 16 * 8 / 2
+    assert match_parameters(config, count_parameters(config)) is config
+
+
+def test_sizes_are_left_alone() -> None:
+    plan = plan_of(Variant("a"), Variant("deep", changes=("model.depth=2",)))
+    counts = {t.variant: count_parameters(t.recipe.model) for t in plan.trainings}
+    assert counts["deep"] > 1.3 * counts["a"]
+    free = plan_of(Variant("a"), Variant("b", changes=("model.cell=none",), match=False))
+    assert free.trainings[2].recipe.model.channel_mix_ratio == 2.0
+    assert plan_of(
+        Variant("a"), Variant("b", changes=("model.cell=none",))
+    ).trainings[2].recipe.model.channel_mix_ratio > 2.0  # fmt: skip
+
+
+def test_what_cannot_be_matched_is_said() -> None:
+    plan = plan_of(Variant("a"), Variant("b", changes=("model.stem=patch", "model.stem_frames=1")))
+    ratio = count_parameters(plan.trainings[2].recipe.model) / count_parameters(
+        plan.trainings[0].recipe.model
+    )
+    assert (abs(ratio - 1) > 0.03) == bool(plan.notes)
+
+
+def test_commands_say_the_same_again() -> None:
+    from videorwkv.cli import make_parser
+    from videorwkv.commands import _recipe
+    from videorwkv.data import load_manifest
+    from videorwkv.train.setup import for_data
+
+    plan = plan_of(Variant("a"), Variant("b", changes=("model.cell=none",)))
+    for training in plan.trainings:
+        options = make_parser().parse_args(list(training.command[1:]))
+        recipe = for_data(_recipe(options), load_manifest(options.data))
+        assert recipe == training.recipe
+
+
+def test_generated_data_alone(tmp_path: Path) -> None:
+    import tiny
+
+    for label in ("a", "b"):
+        for i in range(3):
+            for split in ("train", "test"):
+                tiny.write_clip(tmp_path / split / label / f"{i}.mp4")
+    variants = (Variant("x"), Variant("y", data="order=2,frames=16"))
+    study = Study(
+        "t", question="?", variants=variants, measures=(Accuracy(), Accuracy(data="frames=32"))
+    )
+    own = small.settings(tmp_path, data=DataOptions(spec=str(tmp_path)), recipe="motion_demo")
+    plan = make_plan(study, own)
+    assert [v.name for v in plan.variants] == ["x"]
+    assert [m.name for m in plan.measures] == ["accuracy"]
+    assert len(plan.notes) == 2
+    assert plan.trainings[0].recipe.model.num_classes == 2
+    alone = Study("t", question="?", variants=(Variant("x", data="order=2,frames=16"),))
+    assert not runs_on(alone, own)
+    with pytest.raises(UsageError, match="leave DATA out"):
+        make_plan(alone, own)
+    generated = make_plan(study, small.settings(tmp_path))
+    assert generated.trainings[-1].recipe.model.num_classes == 2
+    assert "order=2" in generated.trainings[-1].data
+
+
+def test_nothing_to_measure_on(tmp_path: Path) -> None:
+    from videorwkv.study.data import test_clips
+
+    manifest = DataOptions(spec="m").load("motion:train=8,validation=0,test=0")[0]
+    with pytest.raises(DataError, match="neither a test nor a validation"):
+        test_clips(manifest)
+
+
+def test_only() -> None:
+    plan = plan_of(Variant("a"), Variant("b"), Variant("c", against="b"), only=("c",))
+    assert [v.name for v in plan.variants] == ["a", "b", "c"]
+    with pytest.raises(UsageError, match="no such variant"):
+        plan_of(Variant("a"), only=("z",))
+
+
+def test_merge_options() -> None:
+    assert merge_options("motion:train=8,size=64", "size=32,order=2") == (
+        "motion:order=2,size=32,train=8"
+    )
+    assert merge_options("motion", "frames=8") == "motion:frames=8"
+
+
+def test_mistakes_in_a_study(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two variants"):
+        Study("t", question="?", variants=(Variant("a"), Variant("a")))
+    with pytest.raises(ConfigError, match="unknown variant"):
+        Study("t", question="?", variants=(Variant("a"), Variant("b", against="z")))
+    with pytest.raises(ConfigError, match="neither variants nor probes"):
+        Study("t", question="?")
+    with pytest.raises(ConfigError, match="a tuple"):
+        Variant("a", changes="model.cell=none")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="Did you mean 'ablation'"):
+        load_study("ablatoin")
+    with pytest.raises(UsageError, match="defines no STUDY"):
+        load_study(small.study_file(tmp_path, "x = 1\n"))
+    with pytest.raises(UsageError, match="SyntaxError"):
+        load_study(small.study_file(tmp_path, "x = = 1\n"))
+    with pytest.raises(UsageError, match="No study at"):
+        load_study("nothing/here.py")

@@ -1,0 +1,204 @@
+"""The usual way to show a study: every variant against the default."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from videorwkv.study import pictures, sentences
+from videorwkv.study.design import Measure, Variant
+from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
+from videorwkv.study.results import Results
+from videorwkv.study.statistics import mean_and_deviation
+
+
+def make_page(results: Results) -> Page:
+    """The page of a study: its answer, then how it was found."""
+    study = results.study
+    present = study.present or compare
+    return Page(
+        name=study.name,
+        title=f"Study: {study.name}",
+        question=study.question,
+        sections=[*present(results), how_to_read(results), how_it_was_done(results)],
+    )
+
+
+def compare(results: Results) -> Sequence[Section]:
+    """Findings, table and plot of the first measure; the same table for every other."""
+    first, *rest = results.measures
+    sections = [
+        Section("Answer", [Findings(findings(results, first)), *_plots(results, first)]),
+        Section("Table", [table(results, first), *_cost_notes(results)]),
+    ]
+    if rest:
+        sections.append(Section("More measures", [short_table(results, rest)]))
+    return sections
+
+
+def findings(
+    results: Results, measure: Measure, variants: Sequence[Variant] | None = None
+) -> list[str]:
+    """One sentence for each variant beside its reference."""
+    found = []
+    for variant in results.variants if variants is None else variants:
+        reference = results.study.reference(variant)
+        if reference != variant.name:
+            estimate = results.difference(variant.name, reference, measure.name)
+            found.append(sentences.difference(variant.name, reference, estimate, measure))
+    return found
+
+
+def table(results: Results, measure: Measure) -> Table:
+    """Mean, deviation, seeds, difference and costs of every variant."""
+    header = ["variant", measure.name, "seeds", "difference [95 %]", "parameters",
+              "MACs a frame", "CPU time of a training"]  # fmt: skip
+    if results.times:
+        header += ["ms a frame", "of the default's"]
+    rows = []
+    default = results.variants[0].name
+    for variant in results.variants:
+        values = results.values(variant.name, measure.name)
+        reference = results.study.reference(variant)
+        estimate = results.difference(variant.name, reference, measure.name)
+        row = [
+            variant.name,
+            sentences.spread(*mean_and_deviation(values), measure.unit),
+            str(len(values)),
+            "" if reference == variant.name else sentences.signed(estimate, measure.unit),
+            sentences.count(results.parameters(variant.name)),
+            sentences.count(results.macs(variant.name)),
+            sentences.seconds(results.training_time(variant.name)),
+        ]
+        if results.times:
+            time = results.times[variant.name]
+            row += [
+                f"{time['median']:.2f}",
+                f"{time['least'] / results.times[default]['least']:.2f}",
+            ]
+        rows.append(row)
+    unit = "points" if measure.unit == "share" else measure.unit
+    caption = (
+        f"Mean ± standard deviation over seeds. Difference: to {default}"
+        + (" or to what is named below" if any(v.against for v in results.variants) else "")
+        + f", in {unit}, paired by seed and clip."
+    )
+    return Table(header, rows, caption)
+
+
+def short_table(results: Results, measures: Sequence[Measure]) -> Table:
+    """One column a measure: mean ± deviation, and the difference to the reference."""
+    rows = []
+    for variant in results.variants:
+        row = [variant.name]
+        for measure in measures:
+            values = results.values(variant.name, measure.name)
+            cell = sentences.spread(*mean_and_deviation(values), measure.unit)
+            reference = results.study.reference(variant)
+            if reference != variant.name:
+                estimate = results.difference(variant.name, reference, measure.name)
+                cell += f" ({sentences.signed(estimate, measure.unit)})"
+            row.append(cell)
+        rows.append(row)
+    caption = "Mean ± standard deviation over seeds (difference [95 %])."
+    return Table(["variant", *(measure.name for measure in measures)], rows, caption)
+
+
+def _plots(results: Results, measure: Measure) -> list[Plot]:
+    scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
+    rows = []
+    for variant in results.variants:
+        reference = results.study.reference(variant)
+        if reference == variant.name:
+            continue
+        estimate = results.difference(variant.name, reference, measure.name)
+        scaled = estimate._replace(
+            value=scale * estimate.value, low=scale * estimate.low, high=scale * estimate.high
+        )
+        pairs = zip(
+            results.values(variant.name, measure.name),
+            results.values(reference, measure.name),
+            strict=True,
+        )
+        rows.append((variant.name, scaled, [scale * (a - b) for a, b in pairs]))
+    if not rows:
+        return []
+    png = pictures.forest(rows, f"{measure.name}, difference to {results.variants[0].name}, {unit}")
+    caption = (
+        "Difference to the default with its 95 % interval; orange where it leaves out zero. "
+        "A pale dot is one seed. Intervals that leave the picture are in the table."
+    )
+    return [Plot("difference", png, caption)]
+
+
+def _cost_notes(results: Results) -> list[Text]:
+    failed = sorted({d.training.variant for d in results.done if d.record["failure"]})
+    notes = list(results.plan.notes)
+    notes += [
+        f"{name}: a training ended in NaN or infinity; all its clips count as wrong."
+        for name in failed
+    ]
+    return [Text(note) for note in notes]
+
+
+def how_to_read(results: Results) -> Section:
+    """What would speak for what, and what an interval is."""
+    blocks: list[Text] = [Text(results.study.reading)] if results.study.reading else []
+    blocks += [Text(f"{v.name}: {v.about}") for v in results.variants if v.about]
+    if results.variants:
+        blocks.append(
+            Text(
+                "An interval holds what would change with other seeds and with other clips of the "
+                "same kind (two-way, Satterthwaite's degrees of freedom; videorwkv/study/"
+                "statistics.py says why). At 95 %, of twenty variants without any effect one is "
+                "called different by chance. Where the interval contains zero, "
+                f"“{sentences.NO_DIFFERENCE}” is all that can be said."
+            )
+        )
+    return Section("How to read it", blocks)
+
+
+def how_it_was_done(results: Results) -> Section:
+    """Data, budget, commands, machine."""
+    plan = results.plan
+    blocks: list[Text | Code | Table] = []
+    again = ["videorwkv", "study", plan.study.name]
+    settings = plan.settings
+    if settings.data.spec:
+        again += [settings.data.spec, *settings.data.words()]
+    again += ["--quick"] if settings.quick else []
+    again += ["--recipe", settings.recipe] if settings.recipe else []
+    again += [word for change in settings.changes for word in ("--set", change)]
+    again += ["--seeds", str(settings.seeds)] if settings.seeds else []
+    again += [word for name in settings.only for word in ("--only", name)]
+    blocks.append(Code([shlex.join(again)]))
+    if plan.trainings:
+        seeds = sorted({t.seed for t in plan.trainings})
+        first = plan.trainings[0]
+        train, test = (plan.manifest(first).split(s) for s in ("train", _test_name(results)))
+        folds = len({t.fold for t in plan.trainings})
+        blocks.append(
+            Text(
+                f"Every variant had the same steps, order of clips and augmentation in a seed. "
+                f"Seeds: {', '.join(map(str, seeds))}. "
+                + (f"Folds: {folds}, pooled. " if folds > 1 else "")
+                + f"Clips: {len(train)} to train, {len(test)} to test"
+                + (" (first fold)." if folds > 1 else ".")
+                + " The last weights count; no clip of the test split chose anything."
+            )
+        )
+        commands: dict[str, tuple[str, ...]] = {}
+        for training in plan.trainings:
+            commands.setdefault(training.variant, training.command)
+        blocks.append(Text("One training of each variant (the others differ in --seed):"))
+        blocks.append(Code([shlex.join(command) for command in commands.values()]))
+    machines = {tuple(sorted(d.record["machine"].items())) for d in results.done}
+    machines.add(tuple(sorted(results.machine.items())))
+    rows = [[name, value] for m in sorted(machines) for name, value in m]
+    blocks.append(Table(["machine", ""], [list(row) for row in dict.fromkeys(map(tuple, rows))]))
+    return Section("How it was done", blocks)
+
+
+def _test_name(results: Results) -> str:
+    splits = results.plan.manifest(results.plan.trainings[0]).splits
+    return "test" if "test" in splits else "validation"

@@ -1,0 +1,258 @@
+"""Trains what a study needs and was not trained before, measures it, and gathers the results.
+
+RUNS/<key>/             a run as `videorwkv train` writes it, shared by all studies
+RUNS/<key>/study.json   that it is complete: seconds, parameters, machine
+RUNS/<key>/<measure>.json, <measure>/   what a measure gave, and its files
+RUNS/probes/, RUNS/times/               what needed no training
+
+A study that is killed goes on where it was: a begun run is resumed from its last checkpoint, and
+what is measured is not measured again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from videorwkv.errors import NonFiniteError
+from videorwkv.files import write_atomic
+from videorwkv.study.data import test_clips, training_clips
+from videorwkv.study.design import Measure, Measured, Trained
+from videorwkv.study.plan import Plan, Settings, Training, machine, make_plan, object_key
+from videorwkv.study.results import Done, Results
+
+Say = Callable[[str], None]
+
+
+def run_study(reference: str, settings: Settings, *, say: Say = lambda text: None) -> Results:
+    """Everything of a study that is not done yet, and its results.
+
+    Args:
+        reference: a study's name, or a Python file that defines one.
+        settings: what the user set.
+        say: takes a line of progress.
+
+    Raises:
+        UsageError, DataError: the study, its options or its data can't be used.
+        KeyboardInterrupt: stopped; the same call goes on.
+    """
+    from videorwkv.study import load_study
+
+    study = load_study(reference)
+    plan = make_plan(study, settings)
+    # One run may serve several variants, and any study before this one.
+    tasks = {t.key: t for t in plan.trainings if not _is_done(plan, t)}
+    keys = {training.key for training in plan.trainings}
+    before = sum((settings.runs / key / "study.json").exists() for key in keys)
+    say(f"{study.name}: {len(keys)} trainings, {before} of them done before")
+    _run_all(reference, settings, tasks, say)
+    times = _times(plan, say)
+    probes = {
+        probe.name: _kept(
+            settings.runs / "probes" / f"{_slug(probe.name)}-{object_key(probe, _place(settings))}",
+            lambda probe=probe: dict(  # type: ignore[misc]
+                probe.probe(quick=settings.quick, device=settings.device)
+            ),
+        )
+        for probe in study.probes
+    }
+    done = tuple(_gather(plan, training) for training in plan.trainings)
+    return Results(study, plan, done, probes, times, machine())
+
+
+def _run_all(reference: str, settings: Settings, tasks: Mapping[str, Training], say: Say) -> None:
+    count = 0
+
+    def told(training: Training, seconds: float) -> None:
+        nonlocal count
+        count += 1
+        say(
+            f"  {count}/{len(tasks)} {training.variant}, seed {training.seed}"
+            + (f", fold {training.fold}" if settings.data.folds else "")
+            + f": {seconds:.0f} s"
+        )
+
+    if min(settings.jobs, len(tasks)) <= 1:
+        for training in tasks.values():
+            told(training, run_task(reference, settings, training.key))
+        return
+    import multiprocessing
+
+    waiting = list(tasks)[::-1]
+    running: dict[Future[float], Training] = {}
+    with ProcessPoolExecutor(
+        min(settings.jobs, len(tasks)),
+        # Forking a process that has used torch's threads can hang.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+    ) as pool:
+        # No more than run at once: on Ctrl-C these save themselves, and none is begun after them.
+        while waiting or running:
+            while waiting and len(running) < settings.jobs:
+                key = waiting.pop()
+                running[pool.submit(run_task, reference, settings, key)] = tasks[key]
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                told(running.pop(future), future.result())
+
+
+def _start_worker() -> None:
+    import signal
+
+    import cv2
+    import torch
+
+    # Several processes with several threads each are slower than with one: they wait spinning.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    # Heard in training only, which then saves itself; a measure is short and ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run_task(reference: str, settings: Settings, key: str) -> float:
+    """Train and measure one run of a study; returns the seconds it took.
+
+    It is told by its key, and plans anew: a study of the user's own may define measures that do
+    not travel between processes.
+    """
+    from videorwkv.study import load_study
+
+    plan = make_plan(load_study(reference), settings)
+    trainings = [t for t in plan.trainings if t.key == key]
+    start = time.perf_counter()
+    folder = settings.runs / key
+    if not (folder / "study.json").exists():
+        record = _train(plan, trainings[0], folder)
+        _write(folder / "study.json", record)
+    for training in trainings:
+        for measure in plan.measures:
+            if not _measure_file(folder, measure, plan, training).exists():
+                _measure(plan, training, folder, measure)
+    return time.perf_counter() - start
+
+
+def _train(plan: Plan, training: Training, folder: Path) -> dict[str, Any]:
+    from videorwkv.complexity import cost
+    from videorwkv.train.loop import train
+
+    manifest = training_clips(plan.manifest(training))
+    first: list[int] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    failure = ""
+    steps = 0
+    try:
+        result = train(
+            training.recipe,
+            manifest,
+            folder,
+            resume=(folder / "state.pt").exists(),
+            device=plan.settings.device,
+            cache=plan.settings.cache,
+            quiet=True,
+            on_step=lambda step: first.append(step) if not first else None,
+        )
+        if result.interrupted:
+            raise KeyboardInterrupt
+        steps = result.total_steps
+    except NonFiniteError as error:
+        failure = str(error)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    # A resumed run is timed from where it was resumed, and scaled to the whole.
+    share = steps / (steps - first[0] + 1) if steps and first else 1.0
+    spent = cost(training.recipe.model)
+    return {
+        "variant": training.variant,
+        "command": list(training.command),
+        "steps": steps,
+        "wall_seconds": wall * share,
+        "cpu_seconds": cpu * share,
+        "parameters": spent.parameters,
+        "macs_per_frame": spent.macs_per_frame,
+        "failure": failure,
+        "machine": machine(),
+    }
+
+
+def _measure(plan: Plan, training: Training, folder: Path, measure: Measure) -> None:
+    from videorwkv.train.checkpoint import load_run
+
+    test = test_clips(plan.manifest(training))
+    path = _measure_file(folder, measure, plan, training)
+    if _read(folder / "study.json")["failure"]:
+        # Its weights are of no use: no clip is right. The page says so.
+        nothing = Measured(0.0, (0.0,) * len(test))
+        _write(path, nothing.to_dict())
+        return
+    run = replace(load_run(folder), which="last")
+    files = path.with_suffix("")
+    trained = Trained(run, test, training.data, plan.settings.device, files, plan.settings.cache)
+    _write(path, measure.measure(trained).to_dict())
+
+
+def _measure_file(folder: Path, measure: Measure, plan: Plan, training: Training) -> Path:
+    """By what is measured, and on which clips."""
+    clips = test_clips(plan.manifest(training)).digest
+    return folder / f"{_slug(measure.name)}-{object_key(measure, training.data, clips)}.json"
+
+
+def _is_done(plan: Plan, training: Training) -> bool:
+    folder = plan.settings.runs / training.key
+    return (folder / "study.json").exists() and all(
+        _measure_file(folder, measure, plan, training).exists() for measure in plan.measures
+    )
+
+
+def _gather(plan: Plan, training: Training) -> Done:
+    folder = plan.settings.runs / training.key
+    measured = {
+        m.name: Measured.from_dict(_read(_measure_file(folder, m, plan, training)))
+        for m in plan.measures
+    }
+    return Done(training, folder, _read(folder / "study.json"), measured)
+
+
+def _times(plan: Plan, say: Say) -> Mapping[str, Mapping[str, float]]:
+    if not (plan.study.times and plan.variants):
+        return {}
+    from videorwkv.scoring import pick_device
+    from videorwkv.study.timing import frame_times
+
+    configs = {t.variant: t.recipe.model for t in plan.trainings}
+    seconds = (0.3 if plan.settings.quick else 2.0) * len(configs)
+    key = object_key(sorted(configs.items()), _place(plan.settings))
+    return _kept(
+        plan.settings.runs / "times" / key,
+        lambda: frame_times(configs, seconds=seconds, device=pick_device(plan.settings.device)),
+    )
+
+
+def _place(settings: Settings) -> str:
+    """What a time depends on beside the thing that is timed."""
+    values = machine()
+    return f"{settings.quick} {settings.device} {values['cpu']} {values['gpu']} {values['torch']}"
+
+
+def _kept(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    path = path.with_name(path.name + ".json")
+    if not path.exists():
+        _write(path, make())
+    return _read(path)
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]

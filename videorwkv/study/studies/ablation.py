@@ -1,0 +1,76 @@
+"""A: which part earns its place?"""
+
+from __future__ import annotations
+
+from videorwkv.models.registry import PUBLISHED
+from videorwkv.study.design import Study, Variant
+
+
+def _published() -> tuple[str, ...]:
+    return tuple(f"model.{name}={value}" for name, value in PUBLISHED.items())
+
+
+STUDY = Study(
+    "ablation",
+    question="Which part of the model earns its place?",
+    variants=(
+        Variant("default"),
+        Variant(
+            "softmax attention",
+            changes=("model.mixer=softmax",),
+            about="Softmax attention within a frame in place of the CrossRWKV scan.",
+        ),
+        Variant(
+            "no edges",
+            changes=("model.edges=none", "model.key_value_source=frame"),
+            about="K and V of the frame alone; the forget rate is learned and constant.",
+        ),
+        Variant(
+            "edges as forget signal only",
+            changes=("model.key_value_source=frame",),
+            about="K and V of the frame alone, the forget signal still of the edges.",
+        ),
+        Variant(
+            "edges as K and V only",
+            changes=("model.key_value_source=edges", "model.forget_source=rate"),
+            about="The frame asks, its edges alone answer; the forget rate is a learned constant.",
+        ),
+        Variant(
+            "K and V of edges alone",
+            changes=("model.key_value_source=edges",),
+            about="As published: the frame asks, its edges alone answer and drive the forgetting.",
+        ),
+        Variant(
+            "no memory",
+            changes=("model.cell=none",),
+            about="Gate only, logits averaged over frames; the stem and the time shift still see "
+            "the frame before.",
+        ),
+        Variant(
+            "plain LSTM",
+            changes=("model.cell=lstm",),
+            about="An LSTM over each token's features, whose gates ask no edges; it brings more "
+            "parameters than the channel mixing can give up.",
+        ),
+        Variant(
+            "no look back",
+            changes=("model.stem_frames=1", "model.time_shift=false"),
+            about="Memory alone has to find motion: stem and K, V see one frame.",
+        ),
+        Variant(
+            "tube masking",
+            changes=("model.tube_mask_ratio=0.4",),
+            about="40 % of the patches are left out in training; the default leaves out none.",
+        ),
+        Variant("forward scan", changes=("model.scan=forward",)),
+        Variant("[CLS] read-out", changes=("model.readout=cls",)),
+        Variant("no residual", changes=("model.residual=false",)),
+        Variant("published", changes=_published(), about="Every option as the paper publishes it."),
+    ),
+    reading=(
+        "A part that is left out or replaced and makes the model worse earns its place. One whose "
+        "absence shows no difference is not proven useless: the interval says how large an effect "
+        "could have been missed. What the channel mixing lost or gained in width keeps the "
+        "parameters of all variants within 3 % of the default's."
+    ),
+)
