@@ -157,17 +157,20 @@ def exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
     return statistics.linear_regression(x, y).slope
 
 
-def crossing(lengths: Sequence[int], ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Where ours becomes and stays the faster one, between two lengths by their logarithms."""
-    ratios = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]
-    if ratios[-1] > 0:
-        return f"> {lengths[-1]}"
-    last = max((i for i, ratio in enumerate(ratios) if ratio > 0), default=-1)
-    if last < 0:
-        return f"< {lengths[0]}"
-    share = ratios[last] / (ratios[last] - ratios[last + 1])
-    low, high = math.log(lengths[last]), math.log(lengths[last + 1])
-    return f"{math.exp(low + share * (high - low)):.0f}"
+def crossing(
+    sizes: Sequence[float], ours: Sequence[float], theirs: Sequence[float]
+) -> float | None:
+    """The size from which on ours is the smaller, between two points by their logarithms.
+
+    None where that is nowhere, or already at the first size.
+    """
+    above = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a >= b]
+    if not above or above[-1] == len(sizes) - 1:
+        return None
+    i = above[-1]
+    gap, next_gap = (math.log(ours[j] / theirs[j]) for j in (i, i + 1))
+    share = gap / (gap - next_gap)
+    return math.exp(math.log(sizes[i]) + share * (math.log(sizes[i + 1]) - math.log(sizes[i])))
 
 
 def gemm_peak(dtype: torch.dtype = torch.float32) -> float:
