@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Speed of the exported step, and its accuracy on HandWash through the files, fold by fold.
+# Accuracy of the exported step on HandWash, through the files, fold by fold (its speed: runs/bench.sh).
 # Needs pip install 'videorwkv[openvino]' and the runs of runs/handwash.sh default. One CPU thread.
 # Usage: runs/export.sh [FOLD ...]
 set -euo pipefail
@@ -7,11 +7,6 @@ cd "$(dirname "$0")/.."
 data=${DATA:-../shared/data/handwash} runs=${RUNS:-runs/handwash} out=${OUT:-runs/export}
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
-
-for model in lcr_tiny lcr_nano; do
-  python benchmarks/export.py --model $model --json "$out/$model.json"
-done
-python benchmarks/export.py --model lcr_tiny --tube-mask 0.5 --json "$out/lcr_tiny-half.json"
 
 for fold in "${@:-0 1 2 3}"; do
   for fold in $fold; do
