@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_lcr import SMALL, VARIANTS, make_inputs, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.models.test_lcr import SMALL, VARIANTS, make_inputs, make_model
 from videorwkv.errors import UsageError
 from videorwkv.models import Inputs, lcr
 from videorwkv.models.masking import Watch, patches
