@@ -15,7 +15,7 @@ for fold in "${@:-0 1 2 3}"; do
            --cache "$runs/cache")
     score() {  # MODEL NAME
       videorwkv evaluate "$1" "$data" --split test "${split[@]}" --workers 0 \
-        --out "$out/$2/fold$fold/evaluation-test" | grep top-1 | sed "s/^/fold $fold, $2: /"
+        --out "$out/$2/fold$fold/evaluation-test" | grep top-1 | sed "s|^|fold $fold, $2: |"
     }
     score "$run" pytorch
     for way in onnx/float32 onnx/int8 openvino/float32 openvino/bfloat16 openvino/int8; do
@@ -23,7 +23,7 @@ for fold in "${@:-0 1 2 3}"; do
       calibrate=(); [ $precision = int8 ] && calibrate=(--calibrate "$data")
       file=$out/$to-$precision/fold$fold.$([ $to = onnx ] && echo onnx || echo xml)
       videorwkv export "$run" --to $to --precision $precision --out "$file" \
-        "${calibrate[@]}" "${split[@]}" | sed "s/^/fold $fold, $way: /"
+        "${calibrate[@]}" "${split[@]}" | sed "s|^|fold $fold, $way: |"
       score "$file" $to-$precision
     done
   done
