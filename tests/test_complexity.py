@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from videorwkv.complexity import cost
+from videorwkv.masks import Masks
 from videorwkv.models import LCRConfig, list_models, model_config
 from videorwkv.models.registry import published
 from videorwkv.study.formula import frame_macs
@@ -47,6 +48,15 @@ def test_the_published_budget() -> None:
     assert spent.parameters == pytest.approx(5.14e6, rel=0.02)
     assert spent.num_frames == 16
     assert spent.macs_per_clip <= 22.5e9
+
+
+@pytest.mark.parametrize("name", ["tube_mask_ratio", "motion_mask_ratio"])
+def test_masks_save_their_share(name: str) -> None:
+    config = replace(VARIANTS["deep"], stem="patch", num_frames=1)
+    ratios: dict[str, float] = {name: 0.75}
+    full, masked = cost(config), cost(config, Masks(**ratios))
+    # Every product is one of tokens that stay; the scan's also grow with their number.
+    assert 0.15 * full.macs_per_frame < masked.macs_per_frame <= 0.26 * full.macs_per_frame
 
 
 def test_the_small_preset_stays_small() -> None:

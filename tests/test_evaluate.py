@@ -201,5 +201,5 @@ def test_tube_mask_on_request(tmp_path: Path) -> None:
     assert not np.allclose(scores[0], scores[1])
     again = evaluate(run, test, tube_mask_ratio=0.75)
     assert [c.scores_K.tolist() for c in again.clips] == [c.scores_K.tolist() for c in masked.clips]
-    with pytest.raises(UsageError, match=r"ratio \(1.5\)"):
+    with pytest.raises(UsageError, match=r"tube_mask_ratio is 1\.5"):
         evaluate(run, test, tube_mask_ratio=1.5)

@@ -18,6 +18,7 @@ from videorwkv.cli_options import (
     add_data_options,
     add_decoder,
     add_device,
+    add_masks,
 )
 from videorwkv.cli_stream import add_stream
 from videorwkv.cli_study import add_study
@@ -175,6 +176,7 @@ def _add_evaluate(commands: Commands) -> None:
         "read counts as wrong.",
         "  videorwkv evaluate runs/mine my_videos\n"
         "  videorwkv evaluate runs/mine my_videos --split test --views 2x3\n"
+        "  videorwkv evaluate runs/mine my_videos --motion-mask 0.5\n"
         "  videorwkv evaluate runs/mine/last clips.csv --split all --json",
     )
     parser.add_argument("model", metavar="RUN", help=RUN_HELP)
@@ -190,13 +192,7 @@ def _add_evaluate(commands: Commands) -> None:
         metavar="TxS",
         help="temporal x spatial views of a clip, scores averaged (default: the run's)",
     )
-    parser.add_argument(
-        "--tube-mask",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="leave out this share of the patches, the same in all frames: cheaper, less accurate",
-    )
+    add_masks(parser)
     parser.add_argument("--out", metavar="FOLDER", help="default: RUN/evaluation-SPLIT")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
@@ -246,6 +242,7 @@ def _add_predict(commands: Commands) -> None:
         help="write the video with edge map, labels and scores drawn in: a .mp4 or .gif file, or "
         "a folder for many",
     )
+    add_masks(parser)
     group = parser.add_argument_group("a whole split, with --submission")
     group.add_argument("--submission", metavar="FILE", help="write the answers here")
     group.add_argument(

@@ -38,6 +38,25 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_masks(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--tube-mask",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="leave out this share of the patches, the same in all frames: cheaper, less accurate; "
+        "an exported file keeps to the share that it was exported with",
+    )
+    group.add_argument(
+        "--motion-mask",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="leave out this share of the patches, in each frame those that changed least",
+    )
+
+
 def add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",

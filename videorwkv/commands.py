@@ -71,6 +71,7 @@ def evaluate(options: argparse.Namespace) -> int:
             device=options.device,
             cache=options.cache,
             tube_mask_ratio=options.tube_mask,
+            motion_mask_ratio=options.motion_mask,
             clip_timeout=options.clip_timeout,
             on_batch=on_batch,
         )
@@ -109,6 +110,8 @@ def predict(options: argparse.Namespace) -> int:
         views=None if views is None else views[0],
         device=options.device,
         save=options.save,
+        tube_mask_ratio=options.tube_mask,
+        motion_mask_ratio=options.motion_mask,
     ):
         predictions.append(prediction)
         if options.json:
@@ -155,6 +158,8 @@ def _submit(options: argparse.Namespace) -> int:
             clip_timeout=options.clip_timeout,
             device=options.device,
             cache=options.cache,
+            tube_mask_ratio=options.tube_mask,
+            motion_mask_ratio=options.motion_mask,
             on_batch=on_batch,
         )
     print(submission.summary())

@@ -12,6 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from videorwkv.masks import NO_MASKS, Masks
 from videorwkv.models import Inputs, LCRConfig, build_model
 from videorwkv.ops.wkv import scan_backend
 
@@ -37,12 +38,16 @@ class Cost(NamedTuple):
         return 2 * self.macs_per_clip
 
 
-def cost(config: LCRConfig) -> Cost:
+def cost(config: LCRConfig, masks: Masks = NO_MASKS) -> Cost:
     """Count one clip of `config.num_frames` frames at `config.image_size`.
 
     Products and convolutions are counted, as in most papers; sums, norms and activations are not.
     The scan is counted as its chunked form, which consists of matrix products, whatever runs on
     this machine; the softmax mixer as the plain computation.
+
+    Args:
+        config: the model.
+        masks: which patches are left out.
     """
     model = build_model(config).eval()
     size, num_frames = config.image_size, config.num_frames
@@ -54,7 +59,7 @@ def cost(config: LCRConfig) -> Cost:
                 torch.zeros(1, frames, size, size, dtype=torch.uint8),
             )
             with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                model(inputs)
+                model.scan(inputs, masks.start(model, inputs, torch.Generator()))
             counts.append(counter.get_total_flops() // 2)
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(parameters, counts[0], counts[1], num_frames)

@@ -31,6 +31,7 @@ def evaluate(
     precision: str = "float32",
     cache: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
     clip_timeout: float | None = None,
     lost: dict[str, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -50,7 +51,8 @@ def evaluate(
         precision: `float32`, or `bfloat16` autocast.
         cache: folder for frames decoded and shrunk once.
         tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
-            cost is saved, at some loss of accuracy.
+            cost is saved, at some loss of accuracy. An exported file keeps to its own.
+        motion_mask_ratio: the same, but in each frame those patches that changed least.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             counts as unreadable; 0 waits forever. A run's own if None, else 300.
         lost: path -> reason, of clips whose decoder has crashed or hung: they are not tried again.
@@ -60,7 +62,7 @@ def evaluate(
     Raises:
         ManifestError: a label that the model does not know.
         DataError: no clip carries a label.
-        UsageError, CheckpointError: no such run, or a broken one.
+        UsageError, CheckpointError: no such run, a broken one, or one that has no such mask.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     rows = tuple(row for row in manifest.rows if row.label is not None)
@@ -82,6 +84,7 @@ def evaluate(
         precision=precision,
         cache=cache,
         tube_mask_ratio=tube_mask_ratio,
+        motion_mask_ratio=motion_mask_ratio,
         clip_timeout=clip_timeout,
         lost=lost,
         on_batch=on_batch,
@@ -90,7 +93,7 @@ def evaluate(
         labels=scores.labels,
         clips=scores.clips,
         views=scores.views,
-        tube_mask_ratio=tube_mask_ratio,
+        **scores.masks.ratios,
         data={"name": manifest.name, "digest": manifest.digest},
         n_unlabelled=len(manifest.rows) - len(rows),
         n_missing=sum(row.label is not None for row in manifest.missing),

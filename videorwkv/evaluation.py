@@ -33,7 +33,8 @@ class Evaluation:
         labels: K class names, in the order of the logits.
         clips: every labelled clip with its scores.
         views: temporal and spatial views whose scores were averaged.
-        tube_mask_ratio: share of the patches that were left out.
+        tube_mask_ratio: share of the patches that were left out, the same in all frames.
+        motion_mask_ratio: share of the patches that were left out frame by frame.
         data: name and digest of what was evaluated.
         n_unlabelled: clips left out because they carry no label.
         n_missing: clips left out because the data set's list names them and they are not on disk.
@@ -44,6 +45,7 @@ class Evaluation:
     clips: tuple[Scored, ...]
     views: tuple[int, int] = (1, 1)
     tube_mask_ratio: float = 0.0
+    motion_mask_ratio: float = 0.0
     data: Mapping[str, str] | None = None
     n_unlabelled: int = 0
     n_missing: int = 0
@@ -134,6 +136,7 @@ class Evaluation:
             "n_missing": self.n_missing,
             "views": list(self.views),
             "tube_mask_ratio": self.tube_mask_ratio,
+            "motion_mask_ratio": self.motion_mask_ratio,
             "data": None if self.data is None else dict(self.data),
             "warnings": list(self.warnings),
             "labels": list(self.labels),
@@ -144,6 +147,8 @@ class Evaluation:
     def summary(self) -> str:
         """One line: the numbers that matter."""
         masked = f", {self.tube_mask_ratio:.0%} masked" if self.tube_mask_ratio else ""
+        if self.motion_mask_ratio:
+            masked = f", {self.motion_mask_ratio:.0%} masked by motion"
         missing = f" (and {self.n_missing} not on disk, not counted)" if self.n_missing else ""
         return (
             f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, "

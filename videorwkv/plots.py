@@ -1,12 +1,12 @@
-"""Pictures of a run: the confusion matrix and the learning curve, drawn without a display."""
+"""Pictures, drawn without a display: confusion matrix, learning curve, curves side by side."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 # From this many classes on, a cell is too small for its number, or a row for its name.
 _MAX_NUMBERS = 20
 _MAX_NAMES = 60
+_COLOURS = ("#1f4e8c", "#c8541b", "#3a7d44", "#7a4b94", "#8c7a1f")
 
 
 def save_confusion(
@@ -75,6 +76,54 @@ def save_learning_curve(path: str | Path, log: Sequence[dict[str, Any]]) -> None
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend()
+    _save(figure, path)
+
+
+class Curve(NamedTuple):
+    """One line of a plot.
+
+    Args:
+        name: for the legend.
+        x: where its points are.
+        y: what they show.
+        low: the lowest value at each point; a band reaches from it to `high`.
+        high: the highest.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def save_curves(
+    path: str | Path,
+    panels: Mapping[str, Sequence[Curve]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> None:
+    """Draw curves side by side, one panel for each title.
+
+    Args:
+        path: a PNG.
+        panels: title -> curves; a curve has the same colour in every panel.
+        x_label: below each panel.
+        y_label: left of the first.
+    """
+    figure = _figure(4.6 * len(panels), 3.8)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, curves) in zip(grid, panels.items(), strict=True):
+        for number, curve in enumerate(curves):
+            colour = _COLOURS[number % len(_COLOURS)]
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(curve.x, curve.y, "o-", color=colour, markersize=4, label=curve.name)
+        axes.set_title(title)
+        axes.set_xlabel(x_label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    grid[0].set_ylabel(y_label)
     _save(figure, path)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.masks import Masks
 from videorwkv.models import LCR
 from videorwkv.scoring import pick_device
 from videorwkv.train.checkpoint import Run, load_run
@@ -93,6 +94,8 @@ def predict(
     top: int = 5,
     device: str | torch.device = "auto",
     save: str | Path | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
 ) -> list[Prediction]:
     """Name the action in one or many videos. One that can't be read doesn't stop the others.
 
@@ -107,6 +110,9 @@ def predict(
         device: `auto`, or a device by name.
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
             file, or a folder for many.
+        tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
+            cost is saved, at some loss of accuracy. An exported file keeps to its own.
+        motion_mask_ratio: the same, but in each frame those patches that changed least.
 
     Returns:
         One `Prediction` for each video, in order; `error` says why one could not be read.
@@ -126,6 +132,8 @@ def predict(
             top=top,
             device=device,
             save=save,
+            tube_mask_ratio=tube_mask_ratio,
+            motion_mask_ratio=motion_mask_ratio,
         )
     )
 
@@ -140,10 +148,13 @@ def iter_predictions(
     top: int = 5,
     device: str | torch.device = "auto",
     save: str | Path | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
 ) -> Iterator[Prediction]:
     """`predict`, one video after another, as they are done."""
     if top < 1 or (views is not None and views < 1):
         raise UsageError(f"predict: top ({top}) and views ({views}) must be at least 1.")
+    masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
     files = list(expand(sources))
     targets = _targets(files, save)
     if isinstance(model, str | Path):
@@ -155,6 +166,7 @@ def iter_predictions(
         network = model.model(device)
     else:
         network = model.to(device).eval()
+    masks = masks.fitted(network)
     sampling = sampling or Sampling()
     if labels is None:
         labels = [str(k) for k in range(network.config.num_classes)]
@@ -163,7 +175,7 @@ def iter_predictions(
         name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
         try:
             with open_video(file) as video:
-                answer = _answer(network, video, sampling, views or 1, device)
+                answer = _answer(network, video, sampling, views or 1, device, masks)
                 best = np.argsort(-answer.scores_K, kind="stable")[:top]
                 prediction = Prediction(
                     path=name,
@@ -186,7 +198,12 @@ def iter_predictions(
 
 
 def _answer(
-    model: LCR, video: Video, sampling: Sampling, views: int, device: torch.device
+    model: LCR,
+    video: Video,
+    sampling: Sampling,
+    views: int,
+    device: torch.device,
+    masks: Masks,
 ) -> _Answer:
     times = video.times()
     chosen = [sampling.indices(times, view=v, num_views=views) for v in range(views)]
@@ -198,10 +215,12 @@ def _answer(
         at = np.searchsorted(wanted, indices)
         clips.append(Clip(read.frames_THWC[at], read.times[at], read.source, read.warnings))
     running = []
+    # A video's answer does not depend on those before it.
+    generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for clip in clips:
             inputs = model.preprocess(clip).to(device)
-            logits_BTK, _ = model.scan(inputs)
+            logits_BTK, _ = model.scan(inputs, masks.start(model, inputs, generator))
             check_scores(logits_BTK, model, partial(model, inputs), video.name)
             running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)

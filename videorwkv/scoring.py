@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from videorwkv.data import CLIP_TIMEOUT, Batch, ClipDataset, FrameCache, Manifest, make_loader
 from videorwkv.errors import UsageError
+from videorwkv.masks import NO_MASKS, Masks
 from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
@@ -48,12 +49,14 @@ class Scores:
         labels: K class names, in the order of the scores.
         clips: one for each row, in order.
         views: temporal and spatial views whose scores were averaged.
+        masks: which patches were left out.
         warnings: what was wrong with clips that were read all the same.
     """
 
     labels: tuple[str, ...]
     clips: tuple[Scored, ...]
     views: tuple[int, int]
+    masks: Masks = NO_MASKS
     warnings: tuple[str, ...] = ()
 
 
@@ -70,6 +73,7 @@ def score(
     precision: str = "float32",
     cache: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
     clip_timeout: float | None = None,
     lost: dict[str, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
@@ -81,6 +85,7 @@ def score(
         UsageError, CheckpointError: no such run, or a broken one.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
+    masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
     if isinstance(model, str | Path):
         model = load_run(model)
     device = pick_device(device)
@@ -91,6 +96,7 @@ def score(
         clip_timeout = run.recipe.clip_timeout if clip_timeout is None else clip_timeout
         model = run.model(device)
     model = model.to(device)
+    masks = masks.fitted(model)
     labels = tuple(labels or manifest.labels)
     known = manifest.with_labels(labels)
     dataset = make_dataset(
@@ -108,16 +114,10 @@ def score(
         clip_timeout=CLIP_TIMEOUT if clip_timeout is None else clip_timeout,
         lost=lost,
     )
-    masks = torch.Generator().manual_seed(0)  # the same masks at every evaluation
+    generator = torch.Generator().manual_seed(0)  # the same masks at every evaluation
 
     def classify(inputs: Inputs) -> torch.Tensor:
-        if not tube_mask_ratio:
-            return model(inputs)
-        batch, _, height, width = inputs.edges_BTHW.shape
-        state = model.init_state(
-            batch, image_size=(height, width), tube_mask_ratio=tube_mask_ratio, generator=masks
-        )
-        return model.scan(inputs, state)[0][:, -1]
+        return model.scan(inputs, masks.start(model, inputs, generator))[0][:, -1]
 
     clips: dict[int, Scored] = {}
     warnings: list[str] = []
@@ -141,6 +141,7 @@ def score(
         labels=labels,
         clips=tuple(clips[index] for index in range(len(known.rows))),
         views=views or (1, 1),
+        masks=masks,
         warnings=tuple(warnings),
     )
 

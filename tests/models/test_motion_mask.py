@@ -36,7 +36,7 @@ def test_step_scan_and_every_cut_agree(name, monkeypatch):
             first, state = model.scan(inputs.at(0, cut), state)
             second, state = model.scan(inputs.at(cut, 5), state)
             assert torch.allclose(torch.cat([first, second], 1), whole, atol=1e-5)
-            assert torch.equal(state.watch.seen_BL, end.watch.seen_BL)
+            assert torch.allclose(state.watch.count_BL, end.watch.count_BL)
         unmasked, _ = model.scan(inputs)
         assert not torch.allclose(whole, unmasked, atol=1e-4)
         all_tokens, _ = model.scan(inputs, model.init_state(2, motion_mask_ratio=0.01))
@@ -57,25 +57,62 @@ def test_a_frame_leaves_the_memory_of_other_tokens_alone():
         assert torch.equal(same_NBL, ~chosen_BL.expand_as(same_NBL))
 
 
-def test_the_budget_goes_to_what_changed_and_nothing_waits_for_ever():
-    frames = torch.full((1, 6, 32, 32, 3), 100, dtype=torch.uint8)
-    edges = torch.zeros(1, 6, 32, 32, dtype=torch.uint8)
-    edges[:, :, 8:16, 8:16] = 255  # patch 5 has edges from the first frame on
-    frames[:, 3:, 24:, 24:] = 140  # patch 15 changes at the fourth and stays so
-    frames[:, 4:, 24:, 24:] = 150
+def still(num_frames: int) -> Inputs:
+    """Grey, 16 patches, with edges in patch 5."""
+    frames = torch.full((1, num_frames, 32, 32, 3), 100, dtype=torch.uint8)
+    edges = torch.zeros(1, num_frames, 32, 32, dtype=torch.uint8)
+    edges[..., 8:16, 8:16] = 20
+    return Inputs(frames, edges)
+
+
+def test_the_budget_goes_where_most_has_changed_of_late():
+    inputs = still(12)
+    inputs.frames_BTHWC[:, 3::2, 24:, 24:] = 140  # patch 15 flickers from the fourth frame on
+    inputs.frames_BTHWC[:, 3::2, 24:, :8] = 130  # patch 12 does so less
     watch = Watch.start(1, 16, 8, 15 / 16)
-    keep_TBJ, share_TB, _ = watch.choose(Inputs(frames, edges), 8)
-    assert keep_TBJ.shape == (6, 1, 1)
-    assert keep_TBJ[0].item() == 5
-    assert share_TB[0].item() == 1 / 16
-    # Two at a time: both have been seen, so that what changed in one of them is what counts.
-    watch = Watch.start(1, 16, 8, 0.0)
-    _, share_TB, watch = watch.choose(Inputs(frames[:, :1], edges[:, :1]), 8)
-    assert share_TB.item() == 1
-    watch = watch._replace(budget=1)
-    frames[:, 3:, :8, :8] = 120  # patch 0 changes less than patch 15, and has to wait
-    keep_TBJ, _, _ = watch.choose(Inputs(frames[:, 3:], edges[:, 3:]), 8)
-    assert keep_TBJ.flatten().tolist() == [15, 0, 15]
+    keep_TBJ, weights_TBL, _ = watch.choose(inputs, 8)
+    assert keep_TBJ.shape == (12, 1, 1)
+    chosen = keep_TBJ.flatten().tolist()
+    assert chosen[:3] == [5, 5, 5]  # nothing moves yet, so it is the edges
+    assert chosen[-1] == 15
+    assert chosen == [5] * chosen.count(5) + [15] * chosen.count(15)  # it does not come and go
+    # Both were computed, and count by how often and how long ago.
+    assert weights_TBL[-1].nonzero()[:, 1].tolist() == [5, 15]
+    assert weights_TBL[-1, 0, 15] > weights_TBL[-1, 0, 5] > 0
+    assert torch.allclose(weights_TBL.sum(-1), torch.ones(12, 1))
+    keep_TBJ, _, _ = Watch.start(1, 16, 8, 14 / 16).choose(inputs, 8)
+    assert keep_TBJ[-1].flatten().tolist() == [12, 15]
+
+
+def test_a_quarter_of_the_budget_is_spread_and_stays():
+    watch = Watch.start(1, 16, 8, 0.5)
+    inputs = still(6)
+    inputs.frames_BTHWC[:, 1::2, 16:] = 200  # the lower half flickers
+    keep_TBJ, _, _ = watch.choose(inputs, 8)
+    tube = watch.tube_L.nonzero().flatten().tolist()
+    assert len(tube) == 2
+    assert tube[0] < 8 <= tube[1]
+    for keep_J in keep_TBJ[:, 0].tolist():
+        assert len(set(keep_J)) == 8
+        assert set(tube) <= set(keep_J)
+    assert sum(place >= 8 for place in keep_TBJ[-1, 0].tolist()) == 7
+
+
+@pytest.mark.parametrize("readout", ["mean", "cls"])
+def test_what_was_computed_more_often_counts_more(readout):
+    model = make_model(replace(SMALL, readout=readout))
+    inputs = make_inputs(2, 4)
+    with torch.inference_mode():
+        start = model.init_state(2, motion_mask_ratio=0.6)
+        _, weights_TBL, _ = start.watch.choose(inputs, SMALL.patch_size)
+        logits_BTK, state = model.scan(inputs, start)
+        tops = state.hidden_NBLC[-1], state.memory_NBLC[-1]
+        if readout == "mean":
+            pooled = [(weights_TBL[-1][..., None] * x).sum(1) for x in tops]
+        else:
+            pooled = [x[:, 0] for x in tops]
+        expected_BK = model._classify(torch.cat(pooled, -1)[None])[0]
+    assert torch.allclose(logits_BTK[:, -1], expected_BK, atol=1e-5)
 
 
 def test_cost_falls_in_proportion():

@@ -122,8 +122,8 @@ class CrossRWKVLayer(nn.Module):
             kept_B11: factor on the branches (drop-path); None: one.
             rows_TBJ: where the tokens of each frame stand in h, c and the normed tokens, which
                 stay as they are in all other places; None: everywhere, in order.
-            into: where to write the last h, c and normed tokens, without gradients; None makes new
-                tensors.
+            into: where to write the last h, c and normed tokens, without gradients; with `rows_TBJ`
+                for one frame only, and they hold the past. None makes new tensors.
 
         Returns:
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
@@ -134,7 +134,7 @@ class CrossRWKVLayer(nn.Module):
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         normed_TBLC = self.norm_gate(x_TBLC)
         # What asks no hidden state runs for all frames at once: K, V and the forget signal.
-        before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
+        before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ, into and into[2])
         frames = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, turn)
         forgets = self._forget(edge_TBLC, num_frames).unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
@@ -153,12 +153,13 @@ class CrossRWKVLayer(nn.Module):
                 rows_BJ = rows_TBJ[t]
                 past = take(hidden_BLC, rows_BJ), take(memory_BLC, rows_BJ)
                 y_BLC, new_hidden_BJC, new_memory_BJC = frame(self, *now, *past)
-                hidden_BLC = put(hidden_BLC, rows_BJ, new_hidden_BJC)
-                memory_BLC = put(memory_BLC, rows_BJ, new_memory_BJC)
+                slots = (None, None) if into is None else into[:2]
+                hidden_BLC = put(hidden_BLC, rows_BJ, new_hidden_BJC, slots[0])
+                memory_BLC = put(memory_BLC, rows_BJ, new_memory_BJC, slots[1])
             outputs.append(y_BLC)
             hiddens.append(hidden_BLC)
             memories.append(memory_BLC)
-        if into is not None:
+        if into is not None and rows_TBJ is None:
             into[2].copy_(input_BLC)
         y_TBLC = torch.stack(outputs) if num_frames > 1 else outputs[0][None]
         return y_TBLC, hiddens, memories, input_BLC
@@ -318,7 +319,7 @@ def compiled_method(name: str, mode: str) -> Callable[..., Any]:
 
 
 def _before(
-    normed_TBLC: Tensor, input_BLC: Tensor, rows_TBJ: Tensor | None
+    normed_TBLC: Tensor, input_BLC: Tensor, rows_TBJ: Tensor | None, into_BLC: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Each token's normed input when it was last computed [T, B, L, C], and the last of all."""
     dtype = normed_TBLC.dtype
@@ -330,8 +331,8 @@ def _before(
     befores = []
     for normed_BJC, rows_BJ in zip(normed_TBLC, rows_TBJ, strict=True):
         befores.append(take(input_BLC, rows_BJ).to(dtype))
-        input_BLC = put(input_BLC, rows_BJ, wide(normed_BJC))
-    return torch.stack(befores), input_BLC
+        input_BLC = put(input_BLC, rows_BJ, wide(normed_BJC), into_BLC)
+    return torch.stack(befores) if len(befores) > 1 else befores[0][None], input_BLC
 
 
 def _no_autocast(device_type: str) -> AbstractContextManager[Any]:

@@ -250,12 +250,12 @@ class LCR(nn.Module):
         """A piece of a clip: see `scan`."""
         frames_BTHWC = inputs.frames_BTHWC
         batch, num_frames = frames_BTHWC.shape[:2]
-        keep_TBJ = rows_TBJ = None
+        keep_TBJ = rows_TBJ = weights_TBL = None
         watch = state.watch
         if state.keep_BK is not None:
             keep_TBJ = state.keep_BK[None]
         if watch is not None:
-            keep_TBJ, share_TB, watch = watch.choose(inputs, self.config.patch_size)
+            keep_TBJ, weights_TBL, watch = watch.choose(inputs, self.config.patch_size)
             rows_TBJ = keep_TBJ
             if self.config.readout == "cls":
                 rows_TBJ = F.pad(keep_TBJ + 1, (1, 0))  # `[CLS]`, the first, is always computed
@@ -270,14 +270,14 @@ class LCR(nn.Module):
             tokens = x_TBLC[frames], None if edge_TBLC is None else edge_TBLC[frames]
             if part:
                 features_TBF, *past = checkpoint(
-                    self._layers, *tokens, turn, kept, rows_TBJ, *past, use_reentrant=False
+                    self._layers, *tokens, turn, kept, None, None, *past, use_reentrant=False
                 )
             else:
-                features_TBF, *past = self._layers(*tokens, turn, kept, rows_TBJ, *past)
+                features_TBF, *past = self._layers(
+                    *tokens, turn, kept, rows_TBJ, weights_TBL, *past
+                )
             features.append(features_TBF)
         features_TBF = torch.cat(features)
-        if watch is not None and self.config.readout == "mean" and self.config.cell != "none":
-            features_TBF = features_TBF / share_TB[..., None]  # the mean of those ever computed
         logits_BTK = self._classify(features_TBF).transpose(0, 1)
         votes_BK, seen_B = state.votes_BK, state.seen_B
         if self.config.cell == "none":
@@ -303,6 +303,7 @@ class LCR(nn.Module):
         turn: Turn | None,
         kept: Sequence[Tensor | None],
         rows_TBJ: Tensor | None,
+        weights_TBL: Tensor | None,
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
         """Some frames through all layers: pooled features [T, B, F], and h, c, input of each."""
@@ -312,12 +313,13 @@ class LCR(nn.Module):
         compiled = self.layers[0].compiled
         if (
             self.config.cell == "gated"
-            and rows_TBJ is None
+            and (rows_TBJ is None or len(x_TBLC) == 1)
             and reuse(x_TBLC) is not None
             and not compiled
         ):
             # Written where it will stand: putting the layers together would be one more copy.
-            written = tuple(map(torch.empty_like, past))
+            make = torch.empty_like if rows_TBJ is None else torch.clone
+            written = tuple(make(x, memory_format=torch.contiguous_format) for x in past)
             slots = list(zip(*written, strict=True))
         for layer, kept_B11, slot, *past_BLC in zip(self.layers, kept, slots, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
@@ -326,8 +328,10 @@ class LCR(nn.Module):
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
         if self.config.cell == "none":
-            sources = [list(wide(x_TBLC).unbind(0))]
-        features_TBF = torch.cat([_pool(x, self.config.readout) for x in sources], dim=-1)
+            sources, weights_TBL = [list(wide(x_TBLC).unbind(0))], None
+        features_TBF = torch.cat(
+            [_pool(x, self.config.readout, weights_TBL) for x in sources], dim=-1
+        )
         return features_TBF, *(written or (torch.stack(x) for x in zip(*states, strict=True)))
 
     def _tokens(
@@ -401,8 +405,11 @@ class LCR(nn.Module):
         return wide(self.head(features))
 
 
-def _pool(xs_BLC: Sequence[Tensor], readout: str) -> Tensor:
-    """One vector a frame and clip, [T, B, C]."""
+def _pool(xs_BLC: Sequence[Tensor], readout: str, weights_TBL: Tensor | None) -> Tensor:
+    """One vector a frame and clip, [T, B, C]; a weighted mean where `weights_TBL` is given."""
+    if weights_TBL is not None and readout == "mean":
+        pairs = zip(weights_TBL[..., None, :], xs_BLC, strict=True)
+        return torch.stack([(weight @ x)[:, 0] for weight, x in pairs])
     return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in xs_BLC])
 
 

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from videorwkv.plots import Curve, save_curves
+from videorwkv.video import open_video
+
+
+def picture(path: Path) -> np.ndarray:
+    """[H, W, 3]"""
+    path.parent.mkdir()
+    y = (1.0, 0.8)
+    curve = Curve("a", (1.0, 0.5), y, y, y)
+    panels = {"left": [curve], "right": [curve, curve._replace(name="b", y=(1.0, 0.6))]}
+    if path.parent.name == "one":
+        del panels["right"]
+    save_curves(path, panels, x_label="cost", y_label="top-1")
+    with open_video(path.parent) as video:
+        return video.read_all().frames_THWC[0]
+
+
+def test_curves_stand_side_by_side(tmp_path: Path) -> None:
+    one, two = (picture(tmp_path / name / "curves.png") for name in ("one", "two"))
+    assert one.shape[0] == two.shape[0]
+    assert two.shape[1] == 2 * one.shape[1]
+    # The second curve has a colour of its own: orange, and only in the second panel.
+    orange_HW = (two[..., 0] > 180) & (two[..., 1] < 120) & (two[..., 2] < 60)
+    assert not orange_HW[:, : one.shape[1]].any()
+    assert orange_HW[:, one.shape[1] :].any()
