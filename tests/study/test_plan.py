@@ -8,7 +8,14 @@ import small
 from videorwkv.errors import ConfigError, DataError, UsageError
 from videorwkv.study import STUDIES, Accuracy, Study, Variant, load_study
 from videorwkv.study.data import DataOptions, merge_options
-from videorwkv.study.plan import Plan, Settings, count_parameters, make_plan, match_parameters
+from videorwkv.study.plan import (
+    Plan,
+    Settings,
+    count_parameters,
+    make_plan,
+    match_parameters,
+    runs_on,
+)
 
 
 def plan_of(*variants: Variant, folder: Path = Path("x"), **changes: object) -> Plan:
@@ -124,6 +131,10 @@ def test_generated_data_alone(tmp_path: Path) -> None:
     assert [m.name for m in plan.measures] == ["accuracy"]
     assert len(plan.notes) == 2
     assert plan.trainings[0].recipe.model.num_classes == 2
+    alone = Study("t", question="?", variants=(Variant("x", data="order=2,frames=16"),))
+    assert not runs_on(alone, own)
+    with pytest.raises(UsageError, match="leave DATA out"):
+        make_plan(alone, own)
     generated = make_plan(study, small.settings(tmp_path))
     assert generated.trainings[-1].recipe.model.num_classes == 2
     assert "order=2" in generated.trainings[-1].data

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videorwkv.files import write_atomic
+from videorwkv.study import load_study
 from videorwkv.study.compare import make_page
 from videorwkv.study.html import document, findings_list, write_html
 from videorwkv.study.page import Page
-from videorwkv.study.plan import Settings
+from videorwkv.study.plan import Settings, runs_on
 from videorwkv.study.report import write_markdown
 from videorwkv.study.runner import Say, run_study
 
@@ -63,10 +64,15 @@ def book(
 ) -> Path:
     """Run studies one after the other and write index.md and index.html; returns the latter."""
     start = time.perf_counter()
+    written: list[str] = []
     for reference in references:
-        study(reference, settings, out=out, say=say)
-    say(f"{len(references)} studies in {(time.perf_counter() - start) / 60:.1f} min")
-    return write_index([Path(name).stem for name in references], Path(out))
+        if runs_on(load_study(reference), settings or Settings()):
+            study(reference, settings, out=out, say=say)
+            written.append(Path(reference).stem)
+        else:
+            say(f"{reference} is left out: it needs the generated data")
+    say(f"{len(written)} studies in {(time.perf_counter() - start) / 60:.1f} min")
+    return write_index(written, Path(out))
 
 
 def write_index(names: Sequence[str], folder: Path) -> Path:

@@ -128,6 +128,8 @@ def make_plan(study: Study, settings: Settings) -> Plan:
             notes.append(f"{variant.name} is left out: it needs the generated data.")
         else:
             variants.append(variant)
+    if study.variants and not runs_on(study, settings):
+        raise UsageError(f"Study {study.name!r} needs the generated data: leave DATA out.")
     measures = []
     for measure in study.measures:
         if measure.needs_generated and not is_generated(spec):
@@ -155,6 +157,12 @@ def make_plan(study: Study, settings: Settings) -> Plan:
                     )
                 )
     return Plan(study, settings, tuple(variants), tuple(measures), tuple(trainings), tuple(notes))
+
+
+def runs_on(study: Study, settings: Settings) -> bool:
+    """Whether the study has a default on the user's data."""
+    spec = settings.data.spec
+    return spec is None or is_generated(spec) or not (study.variants and study.variants[0].data)
 
 
 def content_key(recipe: Recipe, manifest: Manifest) -> str:
