@@ -125,7 +125,7 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     variants = []
     left = [v.name for v in study.variants if v.full_only]
     if left and settings.quick and not settings.only:
-        notes.append(f"Left to the full size: {', '.join(left)}.")
+        notes.append(f"Left to the full size: {'; '.join(left)}.")
     for variant in _chosen(study, settings):
         if variant.data and not is_generated(spec):
             notes.append(f"{variant.name} is left out: it needs the generated data.")

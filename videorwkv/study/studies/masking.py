@@ -20,6 +20,7 @@ from videorwkv.study.statistics import Estimate, mean_and_deviation
 RATIOS = (0.25, 0.5, 0.75, 0.9)
 ACCURACY = Accuracy()
 MASKED = {(k, r): MaskedAccuracy(kind=k, ratio=r) for k in KINDS for r in RATIOS}
+_WITHOUT = "MACs are those of a frame without a mask; what masks save stands below."
 COST = MaskCost(ratios=(0.0, *RATIOS))
 
 
@@ -88,7 +89,10 @@ def present(results: Results) -> Sequence[Section]:
     return [
         Section("Answer", [Findings(found)]),
         *(_section(results, task, _ratios(task, trained)) for task in tasks),
-        Section("Trainings", [table(results, ACCURACY), *map(Text, results.plan.notes)]),
+        Section(
+            "Trainings",
+            [table(results, ACCURACY), *map(Text, (_WITHOUT, *results.plan.notes))],
+        ),
         Section("Time and memory", _cost(results.probes[COST.name])),
     ]
 
@@ -109,16 +113,15 @@ def _borne(results: Results, task: Task) -> str:
     parts, shown = [], False
     for kind in KINDS:
         losses = {ratio: _loss(results, name, MASKED[kind, ratio]) for ratio in RATIOS}
-        hurt = [ratio for ratio, estimate in losses.items() if estimate.high < 0]
+        hurt = {ratio: estimate for ratio, estimate in losses.items() if estimate.high < 0}
         shown |= bool(hurt)
-        figures = ", ".join(
-            f"{sentences.signed(estimate, 'share')} at {ratio:g}"
-            for ratio, estimate in losses.items()
-        )
-        verdict = f"a loss is shown at {_listed(hurt)}" if hurt else "no loss is shown"
-        parts.append(f"{kind} {figures}: {verdict}")
-    text = f"{name}, left out at inference, points: {'; '.join(parts)}."
-    return text if shown else f"{text[:-1]} ({sentences.NO_DIFFERENCE})."
+        parts.append(f"{kind} {_figures(hurt) or 'none shown'}")
+    rest = "" if shown else f": {sentences.NO_DIFFERENCE}"
+    return f"{name}, points lost by leaving out at inference: {'; '.join(parts)}{rest}."
+
+
+def _figures(estimates: Mapping[float, Estimate]) -> str:
+    return ", ".join(f"{sentences.signed(e, 'share')} at {r:g}" for r, e in estimates.items())
 
 
 def _kinds(results: Results, task: Task) -> str:
@@ -133,18 +136,17 @@ def _kinds(results: Results, task: Task) -> str:
             for ratio in RATIOS
         }
         words = [
-            f"{word} at "
-            + ", ".join(f"{r:g} ({sentences.signed(differences[r], 'share')})" for r in those)
+            f"{word}: {_figures(those)}"
             for word, those in (
-                ("better", [r for r, e in differences.items() if e.low > 0]),
-                ("worse", [r for r, e in differences.items() if e.high < 0]),
+                ("better", {r: e for r, e in differences.items() if e.low > 0}),
+                ("worse", {r: e for r, e in differences.items() if e.high < 0}),
             )
             if those
         ]
         shown |= bool(words)
-        parts.append(f"{kind} {', '.join(words) or 'not told apart from it at any share'}")
+        parts.append(f"{kind} {', '.join(words) or 'not told apart at any share'}")
     rest = "" if shown else f": {sentences.NO_DIFFERENCE}"
-    return f"{name}, against a tube at inference: {'; '.join(parts)}{rest}."
+    return f"{name}, other masks than a tube at inference, points: {'; '.join(parts)}{rest}."
 
 
 def _prepared(results: Results, task: Task, ratios: Sequence[float]) -> list[str]:
@@ -176,9 +178,10 @@ def _long_and_short(results: Results, short: Task, long: Task) -> str:
         word = "more" if estimate.value < 0 else "less"
         verdict = f"takes {word} from it" if estimate.decides else "undecided"
         parts.append(f"{sentences.signed(estimate, 'share')} at {ratio:g} ({verdict})")
+    other = short.name or "clips of one movement"
     text = (
-        f"{long.name} against {short.name or 'the first clips'}, what a tube mask at inference "
-        f"changes, in hundredths of the way from chance to 100 %: {', '.join(parts)}"
+        f"{long.name} against {other}, what a tube mask at inference changes, in hundredths "
+        f"of the way from chance to 100 %: {', '.join(parts)}"
     )
     return f"{text}." if shown else f"{text}: {sentences.NO_DIFFERENCE}."
 
@@ -197,10 +200,6 @@ def difference_of(a: Estimate, b: Estimate) -> Estimate:
     low = value - math.hypot(a.value - a.low, b.high - b.value)
     high = value + math.hypot(a.high - a.value, b.value - b.low)
     return Estimate(value, low, high, min(a.seeds, b.seeds))
-
-
-def _listed(ratios: Sequence[float]) -> str:
-    return ", ".join(f"{ratio:g}" for ratio in ratios)
 
 
 def _section(results: Results, task: Task, ratios: Sequence[float]) -> Section:
@@ -227,7 +226,7 @@ def _section(results: Results, task: Task, ratios: Sequence[float]) -> Section:
             | {r: results.estimate(v, MASKED["tube", r].name) for r, v in trained.items()}
         )
     png = pictures.curves(lines, x="share of the patches left out", y="accuracy, %", level=level)
-    caption = "Mean over seeds; the intervals are in the sentences above."
+    caption = "Mean over seeds; for intervals see the table."
     file = "clips" if not task.name else task.name.replace(" ", "-")
     return Section(
         task.name or "The clips", [Plot(file, png, caption), _table(results, task, ratios)]
@@ -240,17 +239,18 @@ def _table(results: Results, task: Task, ratios: Sequence[float]) -> Table:
         variant = task.variant_name(ratio)
         plain = sentences.spread(*_spread(results, variant, ACCURACY), "share")
         for kind in KINDS:
-            cells = [
-                sentences.spread(*_spread(results, variant, MASKED[kind, r]), "share")
-                for r in RATIOS
-            ]
-            rows.append([f"{ratio:g}, {kind}", plain, *cells])
+            row = [f"{ratio:g}, {kind}", plain]
+            for measure in (MASKED[kind, r] for r in RATIOS):
+                cell = sentences.spread(*_spread(results, variant, measure), "share")
+                loss = sentences.signed(_loss(results, variant, measure), "share")
+                row.append(f"{cell} ({loss})")
+            rows.append(row)
     header = ["in training, at inference", "0", *(f"{r:g}" for r in RATIOS)]
-    return Table(
-        header,
-        rows,
-        "Accuracy by the share that is left out: mean ± standard deviation over seeds.",
+    caption = (
+        "Accuracy by the share that is left out: mean ± standard deviation over seeds (difference "
+        "to the same model that leaves out nothing at inference, with its 95 % interval)."
     )
+    return Table(header, rows, caption)
 
 
 def _spread(results: Results, variant: str, measure: Measure) -> tuple[float, float]:
@@ -340,11 +340,12 @@ STUDY = Study(
     probes=(COST,),
     reading=(
         "In training the mask is a tube: the same patches are left out of every frame of a clip, "
-        "others of every clip. At inference three kinds: a tube; other patches in every frame, "
-        "whatever is in them (the model's memory keeps what it last saw of the rest); or those "
-        "that changed least of late. All draw one patch of each of as many even runs of the frame "
-        "as stay, motion masks a quarter of them. Without a mask in training, but with one at "
-        "inference, a model sees what it has never seen: training with the mask may mend that. "
+        "others of another clip. At inference there are three kinds: a tube; random, other patches "
+        "in every frame whatever is in them; and motion, a quarter of what stays is a tube and the "
+        "rest goes where most has changed of late. Under the last two a patch that is left out "
+        "keeps what the memory holds of it, and counts in the mean by how often it was computed of "
+        "late. A model that was trained without a mask has never seen one: training with it may "
+        "mend what a mask costs at inference, and may cost accuracy without one. "
         "The long clips show movements one after the other, and their order is the class. A task "
         "with two classes has less to lose than one with eight, so tasks are compared by how much "
         "of the way from chance to 100 % is lost."
