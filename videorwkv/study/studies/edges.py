@@ -31,16 +31,18 @@ VARIANTS = (
     Variant("Canny, low threshold", changes=("model.edge_options.high=30",),
             about="The same threshold for every frame, below Otsu's of nearly all frames."),
     Variant("Canny, middle threshold", changes=("model.edge_options.high=60",),
-            about="About Otsu's median on the generated clips.", full_only=True),
+            about="About Otsu's median on the generated clips; of real ones it is below.",
+            full_only=True),
     Variant("Canny, high threshold", changes=("model.edge_options.high=150",),
             about="Above Otsu's of nearly all frames."),
     Variant("no pre-blur", changes=("model.edge_options.blur_size=1",)),
     Variant("pre-blur 9", changes=("model.edge_options.blur_size=9",),
-            about="Standard deviation 1.7 pixels."),
+            about="Standard deviation 1.7 pixels.", full_only=True),
     Variant("pre-blur 15", changes=("model.edge_options.blur_size=15",),
             about="Standard deviation 2.6 pixels.", full_only=True),
     Variant("Sobel", changes=("model.edges=sobel",), about="Graded: the gradient's length."),
-    Variant("Laplacian", changes=("model.edges=laplacian",), about="Graded, without direction."),
+    Variant("Laplacian", changes=("model.edges=laplacian",), about="Graded, without direction.",
+            full_only=True),
     Variant(SCATTERED, changes=("model.edges=scattered",),
             about="As many pixels as the default's edges, anywhere: is it the edges, or noise in "
             "the gate?"),
@@ -52,7 +54,7 @@ ACCURACY = Accuracy()
 KINDS: dict[str, tuple[Change, ...]] = {
     "noise": (Noise(8), Noise(16)),
     "blur": (Blur(2), Blur(4)),
-    "darkness": (Dark(0.5), Dark(0.25)),
+    "darkness": (Dark(0.6), Dark(0.4)),
     "JPEG": (Jpeg(20), Jpeg(8)),
 }
 ROBUST = {
