@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import Case, interleaved, machine, parser, table, write_json
 
 import videorwkv
+from videorwkv.bench.measure import Case, interleaved, machine, parser, table, write_json
 from videorwkv.data import load_manifest
 from videorwkv.errors import CheckpointError
 from videorwkv.export.frames import generated

@@ -9,8 +9,8 @@ Random weights, one stream; a turn is some frames in a row, as a stream runs.
 from __future__ import annotations
 
 import torch
-from measure import Case, Times, interleaved, machine, parser, table, write_json
 
+from videorwkv.bench.measure import Case, Times, interleaved, machine, parser, table, write_json
 from videorwkv.models import LCR, Inputs, create_model
 
 MIXERS = {"scan": "wkv", "no scan": "none", "softmax": "softmax"}

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import (
+from torch import Tensor
+
+from videorwkv.bench.measure import (
     Case,
     Times,
     crossing,
@@ -24,8 +26,6 @@ from measure import (
     table,
     write_json,
 )
-from torch import Tensor
-
 from videorwkv.ops.wkv import BACKENDS, MIN_LOG_DECAY, wkv
 
 LENGTHS = (197, 784, 3136, 12544)
@@ -138,6 +138,14 @@ def measure(
     return times, memory
 
 
+def place(ours: list[float], theirs: list[float]) -> str:
+    """Where ours becomes and stays the faster one."""
+    length = crossing(CROSSING, ours, theirs)
+    if length is not None:
+        return f"{length:.0f}"
+    return f"> {CROSSING[-1]}" if ours[-1] > theirs[-1] else f"< {CROSSING[0]}"
+
+
 def cross(
     found: dict[str, Callable[..., Tensor]], shape: tuple[int, int, int], seconds: float
 ) -> dict[str, dict[str, str]]:
@@ -147,7 +155,7 @@ def cross(
     for mode in MODES:
         rows = [interleaved(cases(plain, shape, n, mode), seconds=seconds) for n in CROSSING]
         result[mode] = {
-            name: crossing(CROSSING, [r[name].cpu for r in rows], [r["sdpa"].cpu for r in rows])
+            name: place([r[name].cpu for r in rows], [r["sdpa"].cpu for r in rows])
             for name in plain
             if name != "sdpa"
         }

@@ -20,9 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from measure import Case, interleaved, machine, table
-
+from videorwkv.bench.measure import Case, interleaved, machine, table
 from videorwkv.complexity import cost
 from videorwkv.data import load_manifest, make_loader
 from videorwkv.data.folds import folds

@@ -63,7 +63,8 @@ assert not loaded, f"import videorwkv loads {loaded}"
 print(len(list(filter(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))))
 
 EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm",
-          "onnx", "onnxscript", "onnxruntime", "openvino", "triton")
+          "onnx", "onnxscript", "onnxruntime", "openvino", "triton",
+          "transformers")
 # Functions in the language of an extra; nothing imports it before it is called.
 KERNELS = ("videorwkv.ops.wkv.triton_kernels",)
 for name in EXTRAS:

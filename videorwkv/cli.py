@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from videorwkv.cli_bench import add_bench
 from videorwkv.cli_data import add_data
 from videorwkv.cli_export import add_export
 from videorwkv.cli_options import (
@@ -107,6 +108,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_predict,
         add_stream,
         add_export,
+        add_bench,
         add_study,
         add_data,
         _add_models,

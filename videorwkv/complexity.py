@@ -6,6 +6,8 @@ PyTorch's counter prints two operations a MAC. Both are given, named.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -52,14 +54,24 @@ def cost(config: LCRConfig, masks: Masks = NO_MASKS) -> Cost:
     model = build_model(config).eval()
     size, num_frames = config.image_size, config.num_frames
     counts = []
-    with torch.inference_mode(), scan_backend("chunked"):
-        for frames in (1, num_frames):
-            inputs = Inputs(
-                torch.zeros(1, frames, size, size, 3, dtype=torch.uint8),
-                torch.zeros(1, frames, size, size, dtype=torch.uint8),
-            )
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-                model.scan(inputs, masks.start(model, inputs, torch.Generator()))
-            counts.append(counter.get_total_flops() // 2)
+    for frames in (1, num_frames):
+        inputs = Inputs(
+            torch.zeros(1, frames, size, size, 3, dtype=torch.uint8),
+            torch.zeros(1, frames, size, size, dtype=torch.uint8),
+        )
+        state = masks.start(model, inputs, torch.Generator())
+        counts.append(count_macs(partial(model.scan, inputs, state)))
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(parameters, counts[0], counts[1], num_frames)
+
+
+def count_macs(run: Callable[[], object]) -> int:
+    """Multiply-accumulates of a call without gradients, counted as `cost` counts them."""
+    with (
+        torch.inference_mode(),
+        scan_backend("chunked"),
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
+        run()
+    return counter.get_total_flops() // 2

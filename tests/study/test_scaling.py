@@ -9,7 +9,7 @@ from videorwkv import LCRConfig, build_model
 from videorwkv.models import Inputs
 from videorwkv.study.formula import joint_macs
 from videorwkv.study.joint import JointAttention
-from videorwkv.study.scaling import MacsAgreement, Scaling, _count, crossing
+from videorwkv.study.scaling import MacsAgreement, Scaling, _count
 from videorwkv.study.studies import complexity
 
 CONFIG = LCRConfig(
@@ -68,13 +68,6 @@ def test_agreement_finds_a_wrong_formula(monkeypatch: pytest.MonkeyPatch) -> Non
     sentence, table = complexity._agreement(probe.probe(quick=True, device="cpu"))
     assert "DISAGREE" in sentence
     assert table.rows[0][0] == "small"
-
-
-def test_crossing() -> None:
-    assert crossing([1, 2, 4, 8], [4, 4, 4, 4], [1, 2, 4.0001, 16]) == pytest.approx(4, rel=0.01)
-    assert crossing([1, 4], [2, 2], [1, 4]) == pytest.approx(2)
-    assert crossing([1, 2], [1, 1], [2, 2]) is None
-    assert crossing([1, 2], [2, 2], [1, 1]) is None
 
 
 def test_page_of_known_costs() -> None:

@@ -19,6 +19,11 @@ Arrays = dict[str, NDArray[Any]]
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported file, by its ending."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
 class Engine(Protocol):
     """A runtime with a file open."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import exp, log
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from videorwkv.complexity import count_macs
 from videorwkv.errors import NonFiniteError
 from videorwkv.models import Inputs, LCRConfig, build_model, model_config
 from videorwkv.study.formula import frame_macs, joint_macs
@@ -149,36 +150,10 @@ def _inputs(config: LCRConfig) -> Inputs:
 
 
 def _count(model: nn.Module, config: LCRConfig) -> int:
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
-
-    inputs = _inputs(config)
-    with (
-        torch.inference_mode(),
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):
-        model(inputs)
-    return counter.get_total_flops() // 2
+    return count_macs(partial(model, _inputs(config)))
 
 
 def _seconds(case: Callable[[], object]) -> float:
     start = time.perf_counter()
     case()
     return time.perf_counter() - start
-
-
-def crossing(
-    sizes: Sequence[float], ours: Sequence[float], theirs: Sequence[float]
-) -> float | None:
-    """The size from which on ours is the smaller, between two points by their logarithms.
-
-    None where that is nowhere, or already at the first size.
-    """
-    above = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a >= b]
-    if not above or above[-1] == len(sizes) - 1:
-        return None
-    i = above[-1]
-    gap, next_gap = (log(ours[j] / theirs[j]) for j in (i, i + 1))
-    share = gap / (gap - next_gap)
-    return exp(log(sizes[i]) + share * (log(sizes[i + 1]) - log(sizes[i])))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from videorwkv.bench.measure import crossing
 from videorwkv.models.registry import PUBLISHED
 from videorwkv.study import pictures, sentences
 from videorwkv.study.design import Study
 from videorwkv.study.page import Findings, Plot, Section, Table
 from videorwkv.study.results import Results
-from videorwkv.study.scaling import JOINT_NAME, LCR_NAME, MacsAgreement, Scaling, crossing
+from videorwkv.study.scaling import JOINT_NAME, LCR_NAME, MacsAgreement, Scaling
 from videorwkv.study.statistics import fit_exponent
 
 FRAMES = Scaling(

@@ -82,7 +82,15 @@ def interleaved(
     }
 
 
-def peak_memory(make: Callable[[], Case], warm_up: Case) -> float:
+def once(case: Case) -> Times:
+    """One call, for what takes too long to repeat."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    case()
+    wall, cpu = (1e3 * (time.perf_counter() - wall), 1e3 * (time.process_time() - cpu))
+    return Times(wall, wall, cpu, cpu, 1)
+
+
+def peak_memory(make: Callable[[], Case], warm_up: Case, limit: int | None = None) -> float | None:
     """MiB that a call needs at its peak beyond what was there before; Linux only.
 
     In a process of its own, and seen by the kernel: torch's counters do not see what C allocates.
@@ -90,15 +98,33 @@ def peak_memory(make: Callable[[], Case], warm_up: Case) -> float:
     Args:
         make: makes the call, with its inputs.
         warm_up: a small call of the same kind, so that code and tables are loaded.
+        limit: bytes that the call may take; the kernel refuses more, and the machine stays well.
+
+    Returns:
+        the MiB; None if they exceed the limit.
     """
 
     def run(pipe: Any) -> None:
+        # Threads do not survive a fork.
+        torch.set_num_threads(1)
         warm_up()
         case = make()
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before = _status("VmRSS")
-        case()
+        if limit is not None:
+            import resource
+
+            hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+            room = 1024 * _status("VmSize") + limit
+            resource.setrlimit(resource.RLIMIT_AS, (room, hard))
+        try:
+            case()
+        except (RuntimeError, MemoryError) as error:
+            if limit is None or not _is_out_of_memory(error):
+                raise
+            pipe.send(None)
+            return
         pipe.send((_status("VmHWM") - before) / 1024)
 
     context = multiprocessing.get_context("fork")
@@ -107,9 +133,14 @@ def peak_memory(make: Callable[[], Case], warm_up: Case) -> float:
     process.start()
     sender.close()
     try:
-        return receiver.recv()
+        found: float | None = receiver.recv()
+        return found
     finally:
         process.join()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _status(field: str) -> int:
@@ -126,17 +157,20 @@ def exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
     return statistics.linear_regression(x, y).slope
 
 
-def crossing(lengths: Sequence[int], ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Where ours becomes and stays the faster one, between two lengths by their logarithms."""
-    ratios = [math.log(a / b) for a, b in zip(ours, theirs, strict=True)]
-    if ratios[-1] > 0:
-        return f"> {lengths[-1]}"
-    last = max((i for i, ratio in enumerate(ratios) if ratio > 0), default=-1)
-    if last < 0:
-        return f"< {lengths[0]}"
-    share = ratios[last] / (ratios[last] - ratios[last + 1])
-    low, high = math.log(lengths[last]), math.log(lengths[last + 1])
-    return f"{math.exp(low + share * (high - low)):.0f}"
+def crossing(
+    sizes: Sequence[float], ours: Sequence[float], theirs: Sequence[float]
+) -> float | None:
+    """The size from which on ours is the smaller, between two points by their logarithms.
+
+    None where that is nowhere, or already at the first size.
+    """
+    above = [i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a >= b]
+    if not above or above[-1] == len(sizes) - 1:
+        return None
+    i = above[-1]
+    gap, next_gap = (math.log(ours[j] / theirs[j]) for j in (i, i + 1))
+    share = gap / (gap - next_gap)
+    return math.exp(math.log(sizes[i]) + share * (math.log(sizes[i + 1]) - math.log(sizes[i])))
 
 
 def gemm_peak(dtype: torch.dtype = torch.float32) -> float:

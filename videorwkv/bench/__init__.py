@@ -1,0 +1,16 @@
+"""How fast models run on this machine, beside what a user would take instead.
+
+    from videorwkv.bench import BenchOptions, bench
+
+    report = bench(BenchOptions(models=("lcr_nano",), against=("x3d_m",), ways=("all",)))
+    print(report.markdown())
+
+`measure` times calls in turns; `peers` has the other models; `ways` runs a model eager, compiled,
+exported or in bfloat16; `lengths` is the cost over length. The command is `videorwkv bench`.
+"""
+
+from __future__ import annotations
+
+from videorwkv.bench.report import BenchReport as BenchReport
+from videorwkv.bench.runner import BenchOptions as BenchOptions
+from videorwkv.bench.runner import bench as bench

@@ -1,0 +1,90 @@
+"""`videorwkv bench`: arguments only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from videorwkv.cli_options import add_command
+
+if TYPE_CHECKING:
+    from videorwkv.cli_options import Commands
+
+
+def add_bench(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "bench",
+        "Time models on this machine, beside others.\n\nA new frame of a stream and a clip: "
+        "latency, throughput, memory, multiply-accumulates and the\nshare of what a matrix product "
+        "reaches here. All in turns in one process, on the same frames.",
+        "  videorwkv bench                                  lcr_tiny and lcr_nano, a minute\n"
+        "  videorwkv bench runs/mine --ways all             also compiled and exported\n"
+        "  videorwkv bench lcr_tiny --against vit_tiny,x3d_m --out timing\n"
+        "  videorwkv bench lcr_tiny --lengths 16,64,256     cost over the frames seen",
+    )
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="a model's name, a run's folder or a file that `videorwkv export` wrote "
+        "(default: lcr_tiny lcr_nano)",
+    )
+    parser.add_argument(
+        "--against",
+        default="none",
+        metavar="NAMES",
+        help="peers, with commas: softmax (the same body with softmax attention), vit_tiny, "
+        "mobilenet_v2, movinet_a0, x3d_m, r3d_18, videomae_tiny, videomae_small, timesformer; "
+        "all; none. Some need pip install 'videorwkv[bench]' (default: none)",
+    )
+    parser.add_argument(
+        "--ways",
+        default="eager,inference",
+        metavar="NAMES",
+        help="with commas: eager, inference (folded weights), bfloat16, compiled, "
+        "compiled-bfloat16, onnx, onnx-int8, openvino, openvino-bfloat16, openvino-int8; or all "
+        "that can run here (default: eager,inference)",
+    )
+    parser.add_argument(
+        "--frames", type=int, default=16, metavar="T", help="frames of a clip (default: 16)"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="B", help="streams or clips at once (default: 1)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of PyTorch and runtimes (default: 1)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, metavar="N", help="of timing, roughly (default: 30)"
+    )
+    parser.add_argument(
+        "--tube-mask",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="also time the models with this share of the patches left out",
+    )
+    parser.add_argument(
+        "--lengths",
+        metavar="T,T,...",
+        help="also the cost of a new frame after so many frames, beside joint space-time attention",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=float,
+        default=8.0,
+        metavar="GIB",
+        help="that a clip of --lengths may take (default: 8)",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=60.0,
+        metavar="N",
+        help="seconds that a clip of --lengths may take (default: 60)",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="write bench.md, bench.json and plots into this folder"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON and no table")
+    parser.set_defaults(run="commands_bench:bench")
