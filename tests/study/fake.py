@@ -48,7 +48,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         return whole(cases, seconds=0.0, least=1)
 
     monkeypatch.setattr(timing, "interleaved", few)
-    monkeypatch.setattr(timing, "SAMPLE", 0.0)
 
 
 def results(study: str, shares: Mapping[tuple[str, str], float], **options: Any) -> FakeResults:

@@ -301,7 +301,7 @@ def _cost(values: Mapping[str, Any]) -> list[Plot | Table]:
                     (NO_MASK if case != "training" else f"training, {NO_MASK}"),
                     f"{row['ms']:.1f}",
                     f"{100 * row['ms'] / base['ms']:.0f} %",
-                    f"{row['mib']:.1f}",
+                    sentences.number(row["mib"], ""),
                     sentences.count(row["macs"]),
                     f"{100 * row['macs'] / base['macs']:.0f} %",
                 ]
