@@ -9,7 +9,7 @@ import small
 
 from videorwkv.study import load_study
 from videorwkv.study.book import study as write_study
-from videorwkv.study.chance import unlearned
+from videorwkv.study.chance import cautions
 from videorwkv.study.changes import Noise
 from videorwkv.study.plan import Settings, make_plan
 from videorwkv.study.sentences import NO_DIFFERENCE
@@ -55,8 +55,11 @@ def test_who_stands_a_change() -> None:
 
 def test_a_default_at_chance_is_named() -> None:
     results = fake.results("edges", {(DEFAULT, ACCURACY.name): 0.13})
-    assert "hardly learned" in unlearned(results, DEFAULT, ACCURACY)[0]
-    assert unlearned(results, "Sobel", ACCURACY) == []
+    (caution,) = cautions(results, [DEFAULT, "Sobel"], ACCURACY)
+    assert caution.startswith(f"{DEFAULT} reaches 13.0 %")
+    assert "hardly learned" in caution
+    two = fake.results("edges", {(DEFAULT, ACCURACY.name): 0.55}, classes={DEFAULT: 2})
+    assert "chance is 50.0 %" in cautions(two, [DEFAULT], ACCURACY)[0]
 
 
 def test_variants_differ_in_the_edges_alone() -> None:
@@ -83,6 +86,7 @@ def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = write_study("edges", settings, out=tmp_path / "pages")
     text = written.markdown.read_text()
     assert "Is it the edges?" in text
+    assert "One seed: " in text
     assert len(re.findall(r"^- (?:noise|blur|light|JPEG) [\d.]+: the accuracy", text, re.M)) == 8
     for picture in ("difference", "noise", "blur", "darkness", "JPEG", "maps"):
         assert f"(edges/{picture}.png)" in text

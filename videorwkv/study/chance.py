@@ -1,6 +1,8 @@
-"""Whether a default has learned at all: below that, differences between variants mean nothing."""
+"""What has to be said before any comparison: at chance, differences mean nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from videorwkv.study.design import Measure
 from videorwkv.study.results import Results
@@ -11,11 +13,21 @@ def chance(results: Results, variant: str) -> float:
     return 1 / results.of(variant)[0].training.recipe.model.num_classes
 
 
-def unlearned(results: Results, variant: str, measure: Measure) -> list[str]:
-    """A warning for the page where a variant is not shown to beat chance; else nothing."""
+def cautions(results: Results, variants: Sequence[str], measure: Measure) -> list[str]:
+    """What a reader has to know first: one seed alone, or a default that did not learn."""
+    found = []
+    if len(results.values(variants[0], measure.name)) == 1:
+        found.append(
+            "One seed: the intervals hold what other clips would change, not what another training "
+            "would."
+        )
+    return found + [text for variant in variants for text in _unlearned(results, variant, measure)]
+
+
+def _unlearned(results: Results, variant: str, measure: Measure) -> list[str]:
     estimate, level = results.estimate(variant, measure.name), chance(results, variant)
-    # With two seeds an interval may hold chance though every clip of both speaks against it.
-    if estimate.low > level or estimate.value > 2 * level:
+    # With two seeds an interval may hold chance though both are far above it.
+    if estimate.low > level or estimate.value > level + 0.25 * (1 - level):
         return []
     return [
         f"{variant} reaches {100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videorwkv.study import pictures, sentences
-from videorwkv.study.chance import chance, unlearned
+from videorwkv.study.chance import cautions, chance
 from videorwkv.study.changes import Blur, Change, Dark, Frames, Jpeg, Noise
 from videorwkv.study.compare import compare
 from videorwkv.study.design import Study, Variant
@@ -80,7 +80,7 @@ COST = ExtractionCost(extractors=EXTRACTORS)
 def present(results: Results) -> Sequence[Section]:
     answer, table, *_ = compare(results)
     names = {variant.name for variant in results.variants}
-    found = unlearned(results, DEFAULT, ACCURACY)
+    found = cautions(results, [DEFAULT], ACCURACY)
     found += [
         sentence
         for block in answer.blocks

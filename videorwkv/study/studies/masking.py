@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videorwkv.study import pictures, sentences
-from videorwkv.study.chance import chance, unlearned
+from videorwkv.study.chance import cautions, chance
 from videorwkv.study.compare import findings, table
 from videorwkv.study.design import Measure, Study, Variant
 from videorwkv.study.masks import KINDS, NO_MASK, MaskCost, MaskedAccuracy
@@ -77,7 +77,7 @@ TASKS = (
 def present(results: Results) -> Sequence[Section]:
     trained = {variant.name for variant in results.variants}
     tasks = [task for task in TASKS if task.variant_name() in trained]
-    found = [s for task in tasks for s in unlearned(results, task.variant_name(), ACCURACY)]
+    found = cautions(results, [task.variant_name() for task in tasks], ACCURACY)
     found += findings(results, ACCURACY)
     for task in tasks:
         found.append(_borne(results, task))
