@@ -29,6 +29,8 @@ def test_what_is_lost_at_inference() -> None:
     assert "random better: +20.0 [" in kinds
     assert "motion better: +20.0 [" in kinds
     assert "at 0.75, +20.0 [" in kinds.split("motion")[1]
+    one_clip = fake.results("masking", {("no mask", "tube 0.5"): 0.795})
+    assert "tube none shown" in masking._borne(one_clip, SHORT)
     assert NO_DIFFERENCE in masking._borne(results, LONG)
     assert NO_DIFFERENCE in masking._kinds(results, LONG)
 

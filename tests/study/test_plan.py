@@ -155,6 +155,31 @@ def test_only() -> None:
         plan_of(Variant("a"), only=("z",))
 
 
+def test_what_is_left_to_the_full_size() -> None:
+    variants = (Variant("a"), Variant("b", full_only=True))
+    quick = plan_of(*variants, quick=True)
+    assert [v.name for v in quick.variants] == ["a"]
+    assert quick.notes == ("Left to the full size: b.",)
+    assert [v.name for v in plan_of(*variants).variants] == ["a", "b"]
+    assert [v.name for v in plan_of(*variants, quick=True, only=("b",)).variants] == ["a", "b"]
+
+
+def test_study_with_a_measure_of_its_own(tmp_path: Path) -> None:
+    """A dataclass looks for its module by name."""
+    text = """from __future__ import annotations
+from dataclasses import KW_ONLY, dataclass
+from videorwkv.study import Accuracy, Study, Variant
+
+@dataclass(frozen=True)
+class Own(Accuracy):
+    _: KW_ONLY
+    more: int = 1
+
+STUDY = Study("own", question="?", variants=(Variant("a"),), measures=(Own(),))
+"""
+    assert load_study(small.study_file(tmp_path, text)).measures[0].name == "accuracy"
+
+
 def test_merge_options() -> None:
     assert merge_options("motion:train=8,size=64", "size=32,order=2") == (
         "motion:order=2,size=32,train=8"
