@@ -38,7 +38,7 @@ def test_every_study_can_be_planned(name: str, quick: bool) -> None:
             assert len({repr(getattr(recipe, field)) for recipe in compared}) == 1, field
     train = plan.manifest(plan.trainings[0]).split("train")
     assert quick or len(train) >= 2000
-    assert all("plain LSTM: parameters" in note for note in plan.notes)
+    assert not [n for n in plan.notes if ": parameters" in n and "plain LSTM" not in n]
 
 
 def test_parameters_of_the_ablation_are_matched() -> None:
@@ -153,6 +153,31 @@ def test_only() -> None:
     assert [v.name for v in plan.variants] == ["a", "b", "c"]
     with pytest.raises(UsageError, match="no such variant"):
         plan_of(Variant("a"), only=("z",))
+
+
+def test_what_is_left_to_the_full_size() -> None:
+    variants = (Variant("a"), Variant("b", full_only=True))
+    quick = plan_of(*variants, quick=True)
+    assert [v.name for v in quick.variants] == ["a"]
+    assert quick.notes == ("Left to the full size: b.",)
+    assert [v.name for v in plan_of(*variants).variants] == ["a", "b"]
+    assert [v.name for v in plan_of(*variants, quick=True, only=("b",)).variants] == ["a", "b"]
+
+
+def test_study_with_a_measure_of_its_own(tmp_path: Path) -> None:
+    """A dataclass looks for its module by name."""
+    text = """from __future__ import annotations
+from dataclasses import KW_ONLY, dataclass
+from videorwkv.study import Accuracy, Study, Variant
+
+@dataclass(frozen=True)
+class Own(Accuracy):
+    _: KW_ONLY
+    more: int = 1
+
+STUDY = Study("own", question="?", variants=(Variant("a"),), measures=(Own(),))
+"""
+    assert load_study(small.study_file(tmp_path, text)).measures[0].name == "accuracy"
 
 
 def test_merge_options() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 
 from videorwkv.errors import UsageError, did_you_mean
@@ -20,7 +21,7 @@ from videorwkv.study.design import Variant as Variant
 from videorwkv.study.measures import Accuracy as Accuracy
 
 # Name -> module with `STUDY`, in the order of the book.
-_NAMES = ("ablation", "balance", "complexity", "order")
+_NAMES = ("ablation", "edges", "masking", "balance", "complexity", "order")
 STUDIES = {name: f"videorwkv.study.studies.{name}" for name in _NAMES}
 
 
@@ -45,6 +46,7 @@ def load_study(reference: str | Path) -> Study:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass of its own looks for itself there
     try:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:

@@ -35,6 +35,7 @@ class Variant:
         match: let the channel mixing grow or shrink until the parameters are those of the default,
             so that a part taken out is not missed for its size alone; no effect where the variant
             sets a size itself.
+        full_only: left out of a quick study, unless it is named.
         about: a few words for the reader.
     """
 
@@ -44,6 +45,7 @@ class Variant:
     data: str = ""
     against: str | None = None
     match: bool = True
+    full_only: bool = False
     about: str = ""
 
     def __post_init__(self) -> None:

@@ -45,11 +45,17 @@ class Accuracy:
     def needs_generated(self) -> bool:
         return bool(self.data)
 
+    def model(self, trained: Trained) -> Any:
+        """The model that is asked, in evaluation mode."""
+        from videorwkv.scoring import pick_device
+        from videorwkv.study.changes import Changed
+
+        model: Any = trained.run.model(pick_device(trained.device))
+        return model if self.change is None else Changed(model, self.change).eval()
+
     def measure(self, trained: Trained) -> Measured:
         from videorwkv.data.manifest import load_manifest
         from videorwkv.evaluate import evaluate
-        from videorwkv.scoring import pick_device
-        from videorwkv.study.changes import Changed
 
         run, test = trained.run, trained.test
         if self.data:
@@ -57,11 +63,8 @@ class Accuracy:
         sampling = run.recipe.sampling
         if self.frames:
             sampling = replace(sampling, num_frames=self.frames)
-        model: Any = run.model(pick_device(trained.device))
-        if self.change is not None:
-            model = Changed(model, self.change).eval()
         evaluation = evaluate(
-            model,
+            self.model(trained),
             test,
             sampling,
             labels=run.labels,

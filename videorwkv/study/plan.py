@@ -123,6 +123,9 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     spec = settings.data.spec or budget.data
     notes = []
     variants = []
+    left = [v.name for v in study.variants if v.full_only]
+    if left and settings.quick and not settings.only:
+        notes.append(f"Left to the full size: {'; '.join(left)}.")
     for variant in _chosen(study, settings):
         if variant.data and not is_generated(spec):
             notes.append(f"{variant.name} is left out: it needs the generated data.")
@@ -223,7 +226,7 @@ def _chosen(study: Study, settings: Settings) -> Sequence[Variant]:
 
             raise UsageError(f"--only {name!r}: no such variant. {did_you_mean(name, names)}")
     if not settings.only:
-        return study.variants
+        return [v for v in study.variants if not (settings.quick and v.full_only)]
     wanted = {*settings.only, *names[:1]}
     wanted |= {v.against for v in study.variants if v.name in wanted and v.against}
     return [variant for variant in study.variants if variant.name in wanted]

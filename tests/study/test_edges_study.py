@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import fake
+import pytest
+import small
+
+from videorwkv.study import load_study
+from videorwkv.study.book import study as write_study
+from videorwkv.study.chance import cautions
+from videorwkv.study.changes import Noise
+from videorwkv.study.plan import Settings, make_plan
+from videorwkv.study.sentences import NO_DIFFERENCE
+from videorwkv.study.studies import edges
+from videorwkv.study.studies.edges import ACCURACY, DEFAULT, NONE, SCATTERED
+
+
+@pytest.mark.parametrize(
+    ("default", "scattered", "none", "words"),
+    [
+        (0.9, 0.7, 0.7, "anywhere are worse, so what the map shows matters: edges less"),
+        (0.9, 0.7, 0.9, "though a gain over no map at all is not shown"),
+        (0.7, 0.9, 0.7, "No, as many pixels anywhere do better"),
+        (0.9, 0.9, 0.7, "Not shown: pixels anywhere help too"),
+        (0.8, 0.8, 0.8, "No difference shown between edges and as many pixels anywhere"),
+        (0.7, 0.7, 0.9, "No difference shown between edges and as many pixels anywhere"),
+    ],
+)
+def test_is_it_the_edges(default: float, scattered: float, none: float, words: str) -> None:
+    pairs = ((DEFAULT, default), (SCATTERED, scattered), (NONE, none))
+    shares = {(variant, ACCURACY.name): share for variant, share in pairs}
+    text = edges._needed(fake.results("edges", shares))
+    assert words in text
+    assert f"edges less pixels anywhere {100 * (default - scattered):+.1f} [" in text
+    assert f"pixels anywhere less none {100 * (scattered - none):+.1f} [" in text
+
+
+def test_who_stands_a_change() -> None:
+    shares = {(DEFAULT, "noise 16"): 0.5, ("Sobel", "noise 16"): 0.7, (NONE, "noise 16"): 0.3}
+    names = (DEFAULT, "Sobel", NONE)
+    results = fake.results("edges", shares, names=names)
+    text = edges._robust(results, Noise(16))
+    assert text.startswith(f"noise 16: the accuracy of {DEFAULT} changes by -30.0 [")
+    assert "to 50.0 %; better there: Sobel (+20.0 [" in text
+    assert "; worse there: no edges (-20.0 [" in text
+    assert NO_DIFFERENCE in edges._robust(results, Noise(8))
+    (table, *_) = edges._robust_blocks(results)
+    rows = {row[0]: row for row in table.rows}  # type: ignore[union-attr]
+    column = table.header.index("noise 16")  # type: ignore[union-attr]
+    assert [rows[name][column][-1] for name in names] == ["%", "▲", "▼"]
+    assert "Of 16 such comparisons without any effect about 1" in table.caption  # type: ignore[union-attr]
+
+
+def test_a_default_at_chance_is_named() -> None:
+    results = fake.results("edges", {(DEFAULT, ACCURACY.name): 0.13})
+    (caution,) = cautions(results, [DEFAULT, "Sobel"], ACCURACY)
+    assert caution.startswith(f"{DEFAULT} reaches 13.0 %")
+    assert "hardly learned" in caution
+    two = fake.results("edges", {(DEFAULT, ACCURACY.name): 0.55}, classes={DEFAULT: 2})
+    assert "chance is 50.0 %" in cautions(two, [DEFAULT], ACCURACY)[0]
+
+
+def test_variants_differ_in_the_edges_alone() -> None:
+    plan = make_plan(load_study("edges"), Settings())
+    models = {t.variant: t.recipe.model.to_dict() for t in plan.trainings}
+    default = models[DEFAULT]
+    for name, model in models.items():
+        changed = {key for key in model if model[key] != default[key]}
+        if name == NONE:
+            assert changed == {"edges", "key_value_source", "channel_mix_ratio"}
+        else:
+            assert len(changed) == (name != DEFAULT)
+            assert changed <= {"edges", "edge_options"}
+    given = {(e.method, e.options) for e in edges.EXTRACTORS}
+    used = {(t.recipe.model.edges, t.recipe.model.edge_options) for t in plan.trainings}
+    assert given == {pair for pair in used if pair[0] != "none"}
+
+
+def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.hasty(monkeypatch)
+    settings = small.settings(
+        tmp_path, quick=True, seeds=1, only=("Canny, high threshold", SCATTERED, NONE)
+    )
+    written = write_study("edges", settings, out=tmp_path / "pages")
+    text = written.markdown.read_text()
+    assert "Is it the edges?" in text
+    assert "One seed: " in text
+    assert len(re.findall(r"^- (?:noise|blur|light|JPEG) [\d.]+: the accuracy", text, re.M)) == 8
+    for picture in ("difference", "noise", "blur", "darkness", "JPEG", "maps"):
+        assert f"(edges/{picture}.png)" in text
+    # What was not trained has a cost, but no map and no accuracy.
+    assert len(re.findall(r"^\| Sobel \|", text, re.M)) == 1
+    assert len(re.findall(r"^\| Canny, high threshold \|", text, re.M)) == 4
+    assert "% of that." in text
