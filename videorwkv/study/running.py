@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from videorwkv.data.manifest import Manifest, load_manifest
 from videorwkv.data.motion import FPS, MotionOptions
+from videorwkv.errors import UsageError
 from videorwkv.study.conditions import pack
 from videorwkv.study.data import merge_options
 from videorwkv.study.design import Measured, Trained
@@ -46,7 +47,8 @@ class Lengths:
 
     def measure(self, trained: Trained) -> Measured:
         longest, pace = max(self.frames), pace_of(trained)
-        test = clips(trained, f"frames={longest * pace}")
+        # All frames move, whatever the training's did.
+        test = clips(trained, f"frames={longest * pace},event=0,at=0")
         right_MT = answers(trained, test, longest)
         return pack({str(t): right_MT[:, t - 1].tolist() for t in self.frames})
 
@@ -101,7 +103,15 @@ def pace_of(trained: Trained) -> int:
 
 
 def clips(trained: Trained, options: str) -> Manifest:
-    """The first of the test clips, with other options of the generated data."""
+    """The first of the test clips, with other options of the generated data.
+
+    Raises:
+        UsageError: their class is an order, which the first frames alone do not have.
+    """
+    if _options(trained).order:
+        raise UsageError(
+            "Lengths and still frames need clips of one movement; leave out order= of the data."
+        )
     count = min(len(trained.test), max(8, len(trained.test) // SHARE))
     manifest = load_manifest(merge_options(trained.data, f"{options},train=0,test={count}"))
     return manifest.split("test")

@@ -20,7 +20,7 @@ from videorwkv.train.recipes import Recipe
 
 # Frames that the model sees; the movement is as long as a clip of the default's training.
 EVENT, WINDOW = 8, 64
-STILL = (0, 4, 8, 16, 32, WINDOW - EVENT, 128)
+STILL = (0, 1, 2, 4, 8, 16, 32, WINDOW - EVENT, 128)
 MIDDLE = (WINDOW - EVENT) // 2
 LATE = WINDOW - EVENT
 ACCURACY = Accuracy()
@@ -77,7 +77,7 @@ def present(results: Results) -> Sequence[Section]:
                 ),
             ],
         ),
-        Section("As trained", [table(results, ACCURACY), _twice(results)]),
+        Section("As trained", [table(results, ACCURACY), Text(_AS_TRAINED), _twice(results)]),
         Section("Over lengths", [_table("frames", over)]),
         Section(
             "How long the memory holds",
@@ -227,6 +227,7 @@ def _recipe(results: Results, name: str) -> Recipe:
     return results.of(name)[0].training.recipe
 
 
+_AS_TRAINED = "Here a variant is tested on clips like those that it was trained on."
 _NOT_DONE = (
     "One training has clips of one length: a recipe does not mix them. What comes close: with "
     "loss_frames=all the loss is taken at every frame of the second half, and since the model "
