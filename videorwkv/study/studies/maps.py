@@ -262,8 +262,11 @@ STUDY = Study(
         "tokens, so evidence is exact: it adds up to the logit but for a constant of the class. "
         "Each row has one scale for the whole clip, the bar at its end. If the evidence says where "
         "the answer comes from, accuracy must fall faster when the tokens with most of it are left "
-        "out than when as many random ones are. Importance is evidence for the class that the "
-        "model names, right or wrong; the true class chooses nothing."
+        "out than when as many random ones are, and more slowly without those that have least of "
+        "it. Where leaving out the least hurts too, tokens matter beyond what they say themselves: "
+        "the scan hands what one token saw to the others of its frame, and the evidence stands "
+        "where it was written down, not where it was seen. Importance is evidence for the class "
+        "that the model names, right or wrong; the true class chooses nothing."
     ),
     present=present,
     times=False,
