@@ -18,7 +18,7 @@ from videorwkv.errors import UsageError
 from videorwkv.models import build_model
 from videorwkv.study import running
 from videorwkv.study.book import study
-from videorwkv.study.conditions import pack, unpack
+from videorwkv.study.conditions import cell, pack, unpack
 from videorwkv.study.data import DataOptions
 from videorwkv.study.design import Measured, Trained
 from videorwkv.study.measures import Accuracy
@@ -131,6 +131,13 @@ def test_conditions_come_back_as_they_were() -> None:
     assert pack({"x": [1, 0], "y": [0, 0]}).value == 0.25
 
 
+def test_intervals_end_where_accuracies_do() -> None:
+    high = np.ones((1, 20))
+    high[:, 0] = 0
+    assert cell(high) == "95.0 [84.5, 100.0]"
+    assert cell(1 - high) == "5.0 [0.0, 15.5]"
+
+
 @pytest.mark.parametrize(
     ("accuracy", "place"),
     [([0.9, 0.8, 0.4], (4, 8)), ([0.9, 0.1, 0.9], (0, 4)), ([0.9] * 3, None), ([0.1] * 3, None)],
@@ -148,7 +155,7 @@ def test_sentences_on_memory_follow_from_the_numbers() -> None:
     text = _hold("a", lost, 0.125)
     assert "97.5 % right after" in text
     assert "is lost between 4 and 8 still frames" in text
-    assert "no difference to chance shown (12.5 %)" in text
+    assert "after 128 it is 12.5 % [1.8, 23.2], no difference to chance shown (12.5 %)" in text
     text = _hold("a", {**dict.fromkeys(STILL, high), 128: most}, 0.125)
     assert "is not lost within 128 still frames" in text
     assert "still above chance" in text

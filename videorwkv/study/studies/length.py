@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from videorwkv.plots import blank, to_png
 from videorwkv.study import sentences
 from videorwkv.study.compare import compare, table
-from videorwkv.study.conditions import Outcomes, difference, unpack
+from videorwkv.study.conditions import Outcomes, cell, difference, unpack
 from videorwkv.study.design import Measured, Study, Trained, Variant
 from videorwkv.study.measures import Accuracy
 from videorwkv.study.page import Findings, Plot, Section, Table, Text
@@ -127,7 +127,7 @@ def _hold(name: str, after: dict[int, Outcomes], chance: float) -> str:
         if lost
         else f"half of what that is above chance is not lost within {STILL[-1]} still frames"
     )
-    figures = f"{100 * last.value:.1f} % [{100 * last.low:.1f}, {100 * last.high:.1f}]"
+    figures = cell(after[STILL[-1]]).replace(" ", " % ", 1)
     end = (
         "still above chance"
         if last.low > chance
@@ -153,7 +153,7 @@ def _placed(name: str, held: dict[str, Outcomes]) -> list[str]:
 
 def _table(head: str, values: dict[str, dict[int, Outcomes]]) -> Table:
     places = list(next(iter(values.values())))
-    rows = [[name, *(_cell(by[place]) for place in places)] for name, by in values.items()]
+    rows = [[name, *(cell(by[place]) for place in places)] for name, by in values.items()]
     caption = "Accuracy in %, mean [95 % interval]."
     return Table([head, *map(str, places)], rows, caption)
 
@@ -163,11 +163,11 @@ def _places_table(held: dict[str, dict[str, Outcomes]]) -> Table:
     for name, by in held.items():
         row = [name]
         for place, key in PLACES.items():
-            cell = _cell(by[key])
+            text = cell(by[key])
             if place != "late":
                 moved = difference(by[key], by[PLACES["late"]])
-                cell += f" ({sentences.signed(moved, 'share')})"
-            row.append(cell)
+                text += f" ({sentences.signed(moved, 'share')})"
+            row.append(text)
         rows.append(row)
     return Table(
         ["movement", *PLACES],
@@ -175,11 +175,6 @@ def _places_table(held: dict[str, dict[str, Outcomes]]) -> Table:
         f"A movement of {EVENT} frames in a clip of {WINDOW}, the others being still: accuracy in "
         "%, mean [95 % interval] (difference to late, in points).",
     )
-
-
-def _cell(values_SM: Outcomes) -> str:
-    estimate = clips_interval(values_SM)
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def _twice(results: Results) -> Table:
@@ -252,9 +247,10 @@ STUDY = Study(
         ),
         Variant(
             "trained with still frames",
-            data="event=8,at=0",
-            about="The movement ends in the middle of the training clips; the answers that count "
-            "come while nothing moves.",
+            changes=("sampling.num_frames=12",),
+            data="frames=24,event=16,at=0",
+            about="After 8 frames the movement stops for 4 more; the answers that count, from the "
+            "7th frame on, come mostly while nothing moves.",
         ),
         Variant(
             "mean over frames",

@@ -10,7 +10,7 @@ from videorwkv.data.manifest import Manifest
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.study import pictures, sentences
 from videorwkv.study.compare import table
-from videorwkv.study.conditions import Outcomes, difference, unpack
+from videorwkv.study.conditions import Outcomes, cell, difference, unpack
 from videorwkv.study.design import Measured, Study, Trained, Variant
 from videorwkv.study.leaving_out import NOTHING, ORDERS, LeavingOut, condition
 from videorwkv.study.looking import look
@@ -196,16 +196,16 @@ def _plot(measure: LeavingOut, outcomes: dict[str, Outcomes], variant: str) -> P
 
 
 def _table(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> Table:
-    rows = [["nothing", _cell(outcomes[NOTHING]), "", ""]]
+    rows = [["nothing", cell(outcomes[NOTHING]), "", ""]]
     for share in measure.shares:
         row = [f"{100 * share:g} %"]
         for order in ORDERS:
-            cell = _cell(outcomes[condition(order, share)])
+            text = cell(outcomes[condition(order, share)])
             if order != "random":
                 random = outcomes[condition("random", share)]
                 against = difference(outcomes[condition(order, share)], random)
-                cell += f" ({sentences.signed(against, 'share')})"
-            row.append(cell)
+                text += f" ({sentences.signed(against, 'share')})"
+            row.append(text)
         rows.append(row)
     return Table(
         ["left out", *ORDERS],
@@ -213,11 +213,6 @@ def _table(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> Table:
         "Accuracy in %, mean [95 % interval] (difference to random, in points, paired by seed and "
         f"clip). Random: the mean of {measure.draws} draws a clip.",
     )
-
-
-def _cell(values_SM: Outcomes) -> str:
-    estimate = clips_interval(values_SM)
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def _pictures(results: Results, measure: Maps) -> list[Plot | Text]:
