@@ -68,7 +68,8 @@ def test_evidence_adds_up_to_the_logits(name: str, monkeypatch: pytest.MonkeyPat
     assert float(rest_BTK.flatten(0, 1).std(0).max()) < 1e-5 < float(centred_BTK.std())
 
 
-def test_what_the_last_layer_did() -> None:
+def test_what_the_last_layer_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lcr, "PIECE_TOKENS", 2 * 2 * 9)  # what came before a piece counts
     model, inputs = make_model(SMALL), make_inputs()
     looked = look(model, inputs)
     state, memories, signals = model.init_state(2), [], []
