@@ -9,7 +9,7 @@ from videorwkv.edges import EDGE_METHODS, EdgeOptions
 from videorwkv.errors import ConfigError, did_you_mean
 
 Stem = Literal["patch", "conv"]
-Mixer = Literal["wkv", "softmax", "none"]
+Mixer = Literal["wkv", "softmax", "joint", "none"]
 Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
 Cell = Literal["paper", "gated", "lstm", "none"]
@@ -36,7 +36,8 @@ class LCRConfig:
         depth: N, number of layers.
         head_width: D, channels of a head of the scan.
         channel_mix_ratio: hidden width of the channel mixing over C.
-        mixer: what mixes the tokens of a frame: the WKV scan, softmax attention, or nothing.
+        mixer: what mixes the tokens of a frame: the WKV scan, softmax attention, or nothing;
+            `joint`: attention over all frames so far, for comparison (baselines/joint.py).
         scan: direction of the mixer over the raster order of tokens.
         key_value_source: what K and V are made of; published: edges alone.
         time_shift: the frame's part of K and V is x_t + m (x_t - x_(t-1)), m learned per channel:

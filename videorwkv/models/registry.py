@@ -69,6 +69,10 @@ def create_model(name: str, **overrides: Any) -> LCR:
 
 def build_model(config: LCRConfig) -> LCR:
     """A model with random weights from its configuration."""
+    if config.mixer == "joint":
+        from videorwkv.models.baselines.joint import JointLCR
+
+        return JointLCR(config)
     return LCR(config)
 
 

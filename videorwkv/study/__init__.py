@@ -21,7 +21,7 @@ from videorwkv.study.design import Variant as Variant
 from videorwkv.study.measures import Accuracy as Accuracy
 
 # Name -> module with `STUDY`, in the order of the book.
-_NAMES = ("ablation", "edges", "masking", "balance", "complexity", "order")
+_NAMES = (*("ablation", "edges", "masking", "balance", "length", "complexity", "order", "maps"),)
 STUDIES = {name: f"videorwkv.study.studies.{name}" for name in _NAMES}
 
 

@@ -1,0 +1,108 @@
+"""The peer `mixer="joint"`: LCR's interface, every earlier frame seen, none of the later ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from videorwkv.errors import ConfigError, UsageError
+from videorwkv.models import Inputs, LCRConfig, build_model, lcr
+from videorwkv.models.baselines.joint import JointLCR
+from videorwkv.models.lcr import LCR
+from videorwkv.train.signs import examine
+
+SMALL = LCRConfig(
+    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4,
+    mixer="joint", cell="none",
+)  # fmt: skip
+VARIANTS = {
+    "default": SMALL,
+    "cls": replace(SMALL, readout="cls"),
+    "no edges": replace(SMALL, edges="none", key_value_source="frame"),
+    "learned edge strength": replace(SMALL, learn_edge_strength=True),
+}
+
+
+def make_model(config: LCRConfig, noise: float = 0.05) -> LCR:
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    with torch.no_grad():  # away from the zero-initialised edges
+        for parameter in model.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+    return model
+
+
+def make_inputs(batch: int, frames: int) -> Inputs:
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, frames, 24, 24)
+    return Inputs(
+        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_forward_scan_step_and_every_cut_agree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = make_model(VARIANTS[name]), make_inputs(2, 5)
+    assert isinstance(model, JointLCR)
+    with torch.inference_mode():
+        whole_BTK, _ = model.scan(inputs)
+        assert torch.allclose(model(inputs), whole_BTK[:, -1], atol=1e-6)
+        state = model.init_state(2)
+        for t in range(5):
+            logits_BK, state = model.step(inputs.at(t, t + 1), state)
+            assert torch.allclose(logits_BK, whole_BTK[:, t], atol=1e-5)
+        for cut in range(1, 5):
+            first_BTK, state = model.scan(inputs.at(0, cut))
+            second_BTK, _ = model.scan(inputs.at(cut, 5), state)
+            assert torch.allclose(torch.cat([first_BTK, second_BTK], 1), whole_BTK, atol=1e-5)
+        monkeypatch.setattr(lcr, "PIECE_TOKENS", 40)  # two frames a piece
+        assert torch.allclose(model.scan(inputs)[0], whole_BTK, atol=1e-5)
+
+
+def test_one_frame_is_softmax_attention_within_it() -> None:
+    inputs = make_inputs(2, 1)
+    joint = make_model(SMALL, noise=0.5)
+    within = build_model(replace(SMALL, mixer="softmax")).eval()
+    within.load_state_dict(joint.state_dict())
+    with torch.inference_mode():
+        assert torch.allclose(joint(inputs), within(inputs), atol=1e-6)
+        # With more frames it sees what the other can't.
+        inputs = make_inputs(2, 4)
+        assert not torch.allclose(joint(inputs), within(inputs), atol=1e-3)
+
+
+def test_checkpointed_frames_give_the_same_gradients() -> None:
+    inputs, found = make_inputs(2, 4), []
+    for kept in (0, 1, 3):
+        model = make_model(SMALL).train()
+        model.checkpoint_frames = kept
+        model(inputs).square().sum().backward()
+        found.append([p.grad for p in model.parameters()])
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_masks_and_signs() -> None:
+    model, inputs = make_model(SMALL), make_inputs(2, 4)
+    state = model.init_state(2, tube_mask_ratio=0.5)
+    logits_BTK, _ = model.scan(inputs, state)
+    assert logits_BTK.shape == (2, 4, 5)
+    signs = examine(model, inputs, torch.tensor([0, 1]))
+    assert all(norm > 0 for norm in signs.gradient_by_layer)
+
+
+def test_what_does_not_go_is_refused() -> None:
+    model = make_model(SMALL)
+    with pytest.raises(UsageError, match="motion_mask_ratio"):
+        model.init_state(1, motion_mask_ratio=0.5)
+    with pytest.raises(UsageError, match="for inference"):
+        model.for_inference()
+    with pytest.raises(UsageError, match="can't be compiled"):
+        model.enable_compile()
+    for name, value in (("cell", "gated"), ("scan", "forward")):
+        with pytest.raises(ConfigError, match=name):
+            build_model(replace(SMALL, **{name: value}))

@@ -1,0 +1,1 @@
+"""What LCR is compared with: one peer a file, with LCR's interface."""
