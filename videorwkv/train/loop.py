@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -226,7 +227,7 @@ class _Trainer:
             self.model.parameters(), recipe.clip_norm or float("inf")
         )
         loss_value, norm_value = float(loss.detach()), float(norm)
-        if not (_finite(loss_value) and _finite(norm_value)):
+        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
             self._fail(inputs, labels, step, loss_value, norm_value)
         self.optimizer.step()
         self._average()
@@ -395,7 +396,3 @@ class _Trainer:
 def _step_seed(seed: int, step: int) -> int:
     # An odd multiplier keeps seeds of neighbouring runs and steps apart.
     return (seed * 0x9E3779B1 + step + 1) % 2**63
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
