@@ -87,6 +87,8 @@ def test_what_is_done_stays(videos: Path, tmp_path: Path, how: signal.Signals) -
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and so would this process.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while _lines(results) < 3:
