@@ -1,4 +1,4 @@
-"""Which patches a model leaves out when it is used: what `evaluate` and `predict` share."""
+"""Which patches a model leaves out when it is used: what `evaluate`, `predict`, `stream` share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Masks:
 
     Args:
         tube_mask_ratio: chosen by chance, the same in all frames of a clip.
-        motion_mask_ratio: those that changed least since they were last computed.
+        motion_mask_ratio: those that have changed least of late.
 
     Raises:
         UsageError: a share outside its range, or both.

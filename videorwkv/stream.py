@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from videorwkv.errors import UsageError
 from videorwkv.film import Film
+from videorwkv.masks import Masks
 from videorwkv.models import LCR
 from videorwkv.models.inputs import Inputs
 from videorwkv.pace import Due, Latest, paced
@@ -112,12 +113,16 @@ class StreamOptions:
                 f"stream: fps ({self.fps}) and gap ({self.gap}) must be above 0, smooth "
                 f"({self.smooth}) and reset_every ({self.reset_every}) at least 0, in seconds."
             )
-        for name in ("threshold", "tube_mask_ratio", "motion_mask_ratio"):
-            value = getattr(self, name)
-            if not (0 <= value < 1 or (name == "threshold" and value == 1)):
-                raise UsageError(f"stream: {name} ({value}) must lie in [0, 1).")
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"stream: threshold ({self.threshold}) must lie in [0, 1].")
         if self.top < 1:
             raise UsageError(f"stream: top ({self.top}) must be at least 1.")
+        _ = self.masks  # checks itself
+
+    @property
+    def masks(self) -> Masks:
+        """The patches to leave out."""
+        return Masks(tube_mask_ratio=self.tube_mask_ratio, motion_mask_ratio=self.motion_mask_ratio)
 
 
 class Recogniser:
@@ -155,11 +160,9 @@ class Recogniser:
     @torch.inference_mode()
     def begin(self) -> Any:
         """The state before a first frame; always the same tube mask."""
-        given = {
-            name: getattr(self.options, name)
-            for name in ("tube_mask_ratio", "motion_mask_ratio")
-            if getattr(self.options, name)
-        }
+        # An exported file's state knows no motion.
+        masks = self.options.masks.ratios
+        given: dict[str, Any] = {name: ratio for name, ratio in masks.items() if ratio}
         return self.model.init_state(generator=torch.Generator().manual_seed(0), **given)
 
     @torch.inference_mode()
@@ -359,11 +362,7 @@ def stream(
             "stream: half is for a run's folder; an exported file has its precision "
             "(videorwkv export --precision), a model is run as it is."
         )
-    if is_exported and options.motion_mask_ratio:
-        raise UsageError(
-            "stream: an exported file can't leave out patches by motion; take the run's folder, "
-            "or export with a tube mask."
-        )
+    options.masks.fitted(network)
     if isinstance(model, Run) and not is_exported:
         network = network.for_inference(half=half)
     elif not is_exported:

@@ -162,7 +162,7 @@ class LCR(nn.Module):
                 if None.
             tube_mask_ratio: share of the patches to leave out of every frame (saves their cost).
             motion_mask_ratio: share of the patches whose memory a frame leaves as it is: those that
-                changed least since they were last computed (saves their cost).
+                have changed least of late (saves their cost).
             generator: source of the mask's randomness.
         """
         size = self.config.image_size if image_size is None else image_size
