@@ -29,6 +29,7 @@ VARIANTS = {
     "no mixer": replace(SMALL, mixer="none"),
     "no memory": replace(SMALL, cell="none"),
     "lstm": replace(SMALL, cell="lstm"),
+    "convlstm": replace(SMALL, cell="convlstm"),
     "edges as K, V": replace(SMALL, forget_source="rate"),
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from videorwkv.errors import UsageError
 from videorwkv.export.step import RecurrentStep
 from videorwkv.models import LCR, Inputs, LCRConfig, build_model
 from videorwkv.models.registry import PUBLISHED
@@ -78,6 +79,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"learn_edge_strength": True, "edge_strength": 0.5, "readout": "cls"},
     {"forget_source": "rate"},
     {"cell": "lstm"},
+    {"cell": "convlstm"},
     PUBLISHED,
 ]
 
@@ -86,7 +88,16 @@ OPTIONS: list[dict[str, Any]] = [
 def test_equals_the_model_with_every_option(changes: dict[str, Any]) -> None:
     made = model(**changes)
     assert compare(made) < 2e-5
-    assert compare(made, KEPT, max_chunk=9) < 2e-5
+    if changes.get("cell") != "convlstm":
+        assert compare(made, KEPT, max_chunk=9) < 2e-5
+
+
+def test_neighbours_need_a_whole_square_grid() -> None:
+    made = model(cell="convlstm")
+    with pytest.raises(UsageError, match="a mask was asked for"):
+        RecurrentStep(made, height=SIZE, width=SIZE, kept=KEPT)
+    with pytest.raises(UsageError, match="6x3 patches"):
+        RecurrentStep(made, height=SIZE, width=SIZE // 2)
 
 
 def test_tables_fit_another_size() -> None:

@@ -40,6 +40,7 @@ VARIANTS = {
     "learned position": replace(SMALL, position="learned", stem="patch"),
     "cls": replace(SMALL, readout="cls"),
     "lstm": replace(SMALL, cell="lstm"),
+    "convlstm": replace(SMALL, cell="convlstm"),
     "edges as K, V only": replace(SMALL, forget_source="rate"),
     "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),
     "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),
@@ -206,6 +207,33 @@ def test_tube_mask_is_one_draw_for_all_frames_and_keeps_the_rest():
         assert torch.equal(model.scan(with_black(dropped), state)[0], wanted)
         kept = state.keep_BK[0].tolist()
         assert not torch.allclose(model.scan(with_black(kept), state)[0], wanted)
+
+
+def test_a_convlstm_sees_the_past_of_neighbours_alone():
+    # Nothing else mixes tokens here, so what a patch showed comes to its neighbours' memory only.
+    config = replace(
+        SMALL, image_size=40, mixer="none", stem="patch", cell="convlstm", depth=1, edges="none",
+        key_value_source="frame",
+    )  # fmt: skip
+    model = make_model(config)
+    inputs = make_inputs(1, 2, size=40)
+    changed = inputs.frames_BTHWC.clone()
+    changed[0, 0, 16:24, 16:24] = 0  # the patch in the middle of 5 x 5, in the first frame
+    # The stem and the time shift see a token's own past; the frame itself is the same.
+    with torch.inference_mode():
+        states = [model.scan(x)[1] for x in (inputs, Inputs(changed, inputs.edges_BTHW))]
+    moved = (states[0].memory_NBLC - states[1].memory_NBLC).abs().amax((0, 1, 3)).view(5, 5) > 1e-6
+    wanted = torch.zeros(5, 5, dtype=torch.bool)
+    wanted[1:4, 1:4] = True
+    assert torch.equal(moved, wanted)
+
+
+def test_a_convlstm_refuses_masks_and_other_frames():
+    model = make_model(replace(SMALL, cell="convlstm"))
+    with pytest.raises(UsageError, match="a mask was asked for"):
+        model.init_state(1, tube_mask_ratio=0.5)
+    with pytest.raises(UsageError, match="3x6 patches"):
+        model.scan(Inputs(*(torch.cat([x, x], dim=3) for x in make_inputs(1, 2))))
 
 
 def test_training_draws_a_mask_and_evaluation_does_not():
@@ -382,6 +410,8 @@ def test_preprocess_takes_clips_frames_and_arrays():
         ({"width": 20, "head_width": 8}, "width .20. must be a multiple of head_width"),
         ({"cell": "gru"}, "cell='gru' is unknown"),
         ({"cell": "paper", "forget_source": "rate"}, "forget_source='rate'"),
+        ({"cell": "convlstm", "readout": "cls"}, "readout='mean'"),
+        ({"cell": "convlstm", "tube_mask_ratio": 0.5}, "tube_mask_ratio=0"),
         ({"mixer": "softmx"}, "Did you mean 'softmax'"),
         ({"edges": "cany"}, "Did you mean 'canny'"),
         ({"edges": "none"}, "key_value_source='frame'"),

@@ -14,6 +14,7 @@ I image channels, M hidden width of the channel mixing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from videorwkv.export import folding
 from videorwkv.export.scan import FoldedScan
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.lcr import LCR, PIXEL_MEAN, PIXEL_STD
+from videorwkv.models.state import require_grid
 from videorwkv.ops.wkv import MIN_LOG_DECAY
 
 
@@ -115,6 +117,7 @@ class RecurrentStep(nn.Module):
         config = self.config = model.config
         weights = folding.weights_of(model)
         rows, columns = height // config.patch_size, width // config.patch_size
+        require_grid(config, rows, columns, masked=kept is not None)
         self.kept = kept
         self.frame_ports = tuple(frame_ports(config, height, width, kept))
         self.state_ports = tuple(state_ports(config, height, width, kept, half_state=half_state))
@@ -279,9 +282,11 @@ class StepLayer(nn.Module):
                 self.register_buffer(
                     "forget_C", torch.sigmoid(weights["forget_rate"]), persistent=False
                 )
-        if config.cell == "lstm":
+        if config.cell in ("lstm", "convlstm"):
             self.cell_new = folding.linear(weights["cell_new.weight"], weights["cell_new.bias"])
             self.cell_past = folding.linear(weights["cell_past.weight"])
+        if config.cell == "convlstm":
+            self.register_buffer("near", weights["cell_near.weight"], persistent=False)
         if "edge_strength" in weights:
             self.register_buffer("edge_strength", weights["edge_strength"], persistent=False)
 
@@ -311,7 +316,7 @@ class StepLayer(nn.Module):
         after = {"input": normed_BLC} if "input" in state else {}
         if config.cell == "none":
             return (z_BLC + branch_BLC if config.residual else branch_BLC), after
-        if config.cell == "lstm":
+        if config.cell in ("lstm", "convlstm"):
             hidden_BLC, memory_BLC = self._lstm(branch_BLC, state)
         else:
             hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC)
@@ -332,7 +337,12 @@ class StepLayer(nn.Module):
         return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
 
     def _lstm(self, branch_BLC: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        gates_BLX = self.cell_new(branch_BLC) + self.cell_past(state["hidden"])
+        past_BLC = state["hidden"]
+        if self.config.cell == "convlstm":
+            side = math.isqrt(past_BLC.shape[1])
+            grid_BCHW = past_BLC.transpose(1, 2).unflatten(2, (side, side))
+            past_BLC = _tokens(F.conv2d(grid_BCHW, self.near, padding=1, groups=len(self.near)))
+        gates_BLX = self.cell_new(branch_BLC) + self.cell_past(past_BLC)
         in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
         kept_BLC = torch.sigmoid(keep_BLC) * state["memory"]
         memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)

@@ -12,7 +12,7 @@ Stem = Literal["patch", "conv"]
 Mixer = Literal["wkv", "softmax", "joint", "none"]
 Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
-Cell = Literal["paper", "gated", "lstm", "none"]
+Cell = Literal["paper", "gated", "lstm", "convlstm", "none"]
 ForgetSource = Literal["edges", "rate"]
 Readout = Literal["cls", "mean"]
 Position = Literal["rope", "learned", "none"]
@@ -44,7 +44,8 @@ class LCRConfig:
             RWKV's token shift along time. Not published; it lets one layer see motion.
         cell: `paper`: C = e (tanh A + C) + C; `gated`: C = f C + (1 - f) tanh A with
             f = sigmoid(W e + b), which stays bounded; `lstm`: a plain LSTM over each token's A,
-            which asks no edges; `none`: no memory, each frame alone and the logits averaged.
+            which asks no edges; `convlstm`: the same, whose past is that of a token's 3 x 3
+            neighbourhood; `none`: no memory, each frame alone and the logits averaged.
         forget_source: what drives f of the gated cell: the edges, or nothing (`rate`: f is then
             b alone, learned per channel).
         residual: the next layer gets x + a + A + O instead of O alone (published).
@@ -145,6 +146,11 @@ class LCRConfig:
             raise ConfigError(
                 "LCRConfig: the paper's cell has no forget rate but the edges, so "
                 "forget_source='rate' needs cell='gated'."
+            )
+        if self.cell == "convlstm" and (self.readout == "cls" or self.tube_mask_ratio):
+            raise ConfigError(
+                "LCRConfig: cell='convlstm' looks at neighbours on the whole grid of patches, so "
+                "it needs readout='mean' and tube_mask_ratio=0; or choose cell='lstm'."
             )
         if self.edge_strength < 0:
             raise ConfigError(f"LCRConfig: edge_strength ({self.edge_strength}) must be 0 or more.")

@@ -81,11 +81,15 @@ class CrossRWKVLayer(nn.Module):
             self.forget_rate = nn.Parameter(rate_C)
             if config.edges != "none" and config.forget_source == "edges":
                 self.forget = nn.Linear(width, width, bias=False)
-        if config.cell == "lstm":
+        if config.cell in ("lstm", "convlstm"):
             self.cell_new = nn.Linear(width, 4 * width)
             self.cell_past = nn.Linear(width, 4 * width, bias=False)
             with torch.no_grad():
                 self.cell_new.bias[: 2 * width] = torch.cat([-rate_C, rate_C])
+        if config.cell == "convlstm":
+            # A channel each, then `cell_past`: a full convolution would have nine times as many
+            # weights as the plain LSTM that it is compared with.
+            self.cell_near = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
         if config.learn_edge_strength and config.edges != "none":
             self.edge_strength = nn.Parameter(torch.tensor(config.edge_strength))
 
@@ -199,8 +203,8 @@ class CrossRWKVLayer(nn.Module):
         # The cell, in float32.
         if config.cell == "none":
             out_BLC = branch_BLC
-        elif config.cell == "lstm":
-            gates_BLX = wide(self.cell_new(branch_BLC) + self.cell_past(hidden_BLC))
+        elif config.cell in ("lstm", "convlstm"):
+            gates_BLX = wide(self.cell_new(branch_BLC) + self.cell_past(self._near(hidden_BLC)))
             in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
             kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
             memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
@@ -289,6 +293,14 @@ class CrossRWKVLayer(nn.Module):
             else:
                 out_BLHD = r_BLHD * v_BLHD
         return F.layer_norm(out_BLHD, (config.head_width,), self.one_D).flatten(-2)
+
+    def _near(self, hidden_BLC: Tensor) -> Tensor:
+        """What a ConvLSTM's gates see of the past: h of the neighbours (arXiv 1506.04214)."""
+        if self.config.cell != "convlstm":
+            return hidden_BLC
+        side = math.isqrt(hidden_BLC.shape[1])
+        grid_BCHW = hidden_BLC.transpose(1, 2).unflatten(2, (side, side))
+        return self.cell_near(grid_BCHW).flatten(2).transpose(1, 2)
 
     def _forget(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
         """The forget signal of all frames, float32, broadcastable to [T, B, L, C]."""

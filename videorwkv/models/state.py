@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import Watch
 
@@ -59,8 +60,14 @@ class LCRState(NamedTuple):
             keep_BK: see the class.
             watch: see the class.
             like: a weight of the model, for device and type.
+
+        Raises:
+            UsageError: a mask or frames that the cell can't be used with.
         """
-        num_patches = (height // config.patch_size) * (width // config.patch_size)
+        rows, columns = height // config.patch_size, width // config.patch_size
+        masked = keep_BK is not None or watch is not None
+        require_grid(config, rows, columns, masked=masked)
+        num_patches = rows * columns
         tokens = state_tokens(config, num_patches, keep_BK)
         dtype = torch.promote_types(like.dtype, torch.float32)
         shape = (config.depth, batch_size, tokens, config.width)
@@ -90,6 +97,16 @@ class LCRState(NamedTuple):
             None if self.watch is None else self.watch.reset(index),
             self.votes_BK.index_fill(0, index, 0.0),
             self.seen_B.index_fill(0, index, 0),
+        )
+
+
+def require_grid(config: LCRConfig, rows: int, columns: int, *, masked: bool) -> None:
+    """`UsageError` if the cell looks at neighbours and there is no whole, square grid of them."""
+    if config.cell == "convlstm" and (masked or rows != columns):
+        what = "a mask was asked for" if masked else f"the frames have {rows}x{columns} patches"
+        raise UsageError(
+            f"cell='convlstm' looks at neighbours on a whole, square grid of patches; {what}: give "
+            "square frames without a mask, or train with cell='lstm'."
         )
 
 

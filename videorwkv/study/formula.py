@@ -52,8 +52,10 @@ def frame_macs(config: LCRConfig) -> int:
     layer += width + mix + mix  # the mixing's receptance and key, then its value
     if config.cell == "gated" and has_edges and config.forget_source == "edges":
         layer += width
-    if config.cell == "lstm":
+    if config.cell in ("lstm", "convlstm"):
         layer += 8 * width  # four gates, each of A and h
+    if config.cell == "convlstm":
+        layer += 9  # h of 3 x 3 neighbours, channel by channel
     total += config.depth * (tokens * width * layer + config.num_heads * scan_macs(tokens, config))
     return total + (1 if config.cell == "none" else 2) * width * config.num_classes
 

@@ -53,6 +53,12 @@ STUDY = Study(
             "parameters than the channel mixing can give up.",
         ),
         Variant(
+            "ConvLSTM",
+            changes=("model.cell=convlstm",),
+            about="The same, where a token's gates see the past of its 3 x 3 neighbours: a "
+            "convolution of each channel, then a product over the channels.",
+        ),
+        Variant(
             "no look back",
             changes=("model.stem_frames=1", "model.time_shift=false"),
             about="Memory alone has to find motion: stem and K, V see one frame.",
