@@ -181,4 +181,4 @@ def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
     assert "The best fixed one was strength" in text
     assert "Learned, the strength was 1.0" in text
     assert "| layer 1 | 1 ± " in text
-    assert "(balance/strength.png)" in text
+    assert "(balance-part/strength.png)" in text

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as Late
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small
+from filelock import FileLock
 
 from videorwkv.errors import NonFiniteError
+from videorwkv.study import load_study
 from videorwkv.study.book import study as write_study
+from videorwkv.study.plan import make_plan
 from videorwkv.study.runner import run_study
 from videorwkv.train import loop
 
@@ -123,6 +128,22 @@ def test_ctrl_c_stops_and_the_same_call_goes_on(
             run_study(small.study_file(tmp_path), settings)
     assert not list(settings.runs.glob("*/study.json"))
     assert len(run_study(small.study_file(tmp_path), settings).done) == 2
+
+
+def test_a_run_that_another_process_works_in_is_waited_for(
+    tmp_path: Path, trained: list[tuple[str, bool]]
+) -> None:
+    reference, settings = small.study_file(tmp_path), small.settings(tmp_path, seeds=1)
+    key = make_plan(load_study(reference), settings).trainings[0].key
+    settings.runs.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(settings.runs / f"{key}.lock"):
+            waiting = pool.submit(run_study, reference, settings)
+            with pytest.raises(Late):
+                waiting.result(timeout=0.5)
+            assert not trained
+        assert len(waiting.result().done) == 2
+    assert len(trained) == 2
 
 
 def test_a_training_that_diverges_is_a_result(

@@ -15,10 +15,13 @@ from videorwkv.study.statistics import mean_and_deviation
 def make_page(results: Results) -> Page:
     """The page of a study: its answer, then how it was found."""
     study = results.study
+    settings = results.plan.settings
     present = study.present or compare
+    sizes = ", quick" if settings.quick else ""
     return Page(
-        name=study.name,
-        title=f"Study: {study.name}",
+        # A page of some variants must not take the place of that of all.
+        name=f"{study.name}-part" if settings.only else study.name,
+        title=f"Study: {study.name}" + (", in part" if settings.only else "") + sizes,
         question=study.question,
         sections=[*present(results), how_to_read(results), how_it_was_done(results)],
     )

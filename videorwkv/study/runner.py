@@ -3,6 +3,7 @@
 RUNS/<key>/             a run as `videorwkv train` writes it, shared by all studies
 RUNS/<key>/study.json   that it is complete: seconds, parameters, machine
 RUNS/<key>/<measure>.json, <measure>/   what a measure gave, and its files
+RUNS/<key>.lock         held while a process works in the run
 RUNS/probes/, RUNS/times/               what needed no training
 
 A study that is killed goes on where it was: a begun run is resumed from its last checkpoint, and
@@ -14,8 +15,9 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,14 +129,35 @@ def run_task(reference: str, settings: Settings, key: str) -> float:
     trainings = [t for t in plan.trainings if t.key == key]
     start = time.perf_counter()
     folder = settings.runs / key
-    if not (folder / "study.json").exists():
-        record = _train(plan, trainings[0], folder)
-        _write(folder / "study.json", record)
-    for training in trainings:
-        for measure in plan.measures:
-            if not _measure_file(folder, measure, plan, training).exists():
-                _measure(plan, training, folder, measure)
+    with _alone(folder):
+        if not (folder / "study.json").exists():
+            record = _train(plan, trainings[0], folder)
+            _write(folder / "study.json", record)
+        for training in trainings:
+            for measure in plan.measures:
+                if not _measure_file(folder, measure, plan, training).exists():
+                    _measure(plan, training, folder, measure)
     return time.perf_counter() - start
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time works in a run: two studies that are running may share it."""
+    from filelock import FileLock, Timeout
+
+    from videorwkv.train.interrupt import Interrupts
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        with Interrupts():  # a worker hears Ctrl-C while it waits: nothing would be lost
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _train(plan: Plan, training: Training, folder: Path) -> dict[str, Any]:
