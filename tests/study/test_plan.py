@@ -42,16 +42,19 @@ def test_every_study_can_be_planned(name: str, quick: bool) -> None:
             assert len({repr(getattr(recipe, field)) for recipe in compared}) == 1, field
     train = plan.manifest(plan.trainings[0]).split("train")
     assert quick or len(train) >= 2000
-    assert not [n for n in plan.notes if ": parameters" in n and "plain LSTM" not in n]
+    assert not [n for n in plan.notes if ": parameters" in n and "LSTM" not in n]
 
 
 def test_parameters_of_the_ablation_are_matched() -> None:
     plan = make_plan(load_study("ablation"), Settings(quick=True))
     counts = {t.variant: count_parameters(t.recipe.model) for t in plan.trainings}
-    larger = counts.pop("plain LSTM")
-    assert larger > 1.03 * counts["default"]
-    share = f"{larger / counts['default'] - 1:+.1%}"
-    assert plan.notes == (f"plain LSTM: parameters differ from the default's by {share}.",)
+    left, *notes = plan.notes
+    assert left.startswith("Left to the full size: order of two: default;")
+    for name, note in zip(("plain LSTM", "ConvLSTM"), notes, strict=True):
+        larger = counts.pop(name)
+        assert larger > 1.03 * counts["default"]
+        share = f"{larger / counts['default'] - 1:+.1%}"
+        assert note == f"{name}: parameters differ from the default's by {share}."
     for name, count in counts.items():
         assert count == pytest.approx(counts["default"], rel=0.03), name
 

@@ -245,6 +245,7 @@ class StepLayer(nn.Module):
     shift_C: Tensor
     forget_C: Tensor
     edge_strength: Tensor
+    near: Tensor
 
     def __init__(
         self, config: LCRConfig, weights: folding.Weights, tokens: int, max_chunk: int

@@ -2,81 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from videorwkv.models.registry import PUBLISHED
 from videorwkv.study.design import Study, Variant
+from videorwkv.study.studies.order import FOR_TWO, TWO_MOVEMENTS
 
 
 def _published() -> tuple[str, ...]:
     return tuple(f"model.{name}={value}" for name, value in PUBLISHED.items())
 
 
+PARTS = (
+    Variant("default"),
+    Variant(
+        "softmax attention",
+        changes=("model.mixer=softmax",),
+        about="Softmax attention within a frame in place of the CrossRWKV scan.",
+    ),
+    Variant(
+        "no edges",
+        changes=("model.edges=none", "model.key_value_source=frame"),
+        about="K and V of the frame alone; the forget rate is learned and constant.",
+    ),
+    Variant(
+        "edges as forget signal only",
+        changes=("model.key_value_source=frame",),
+        about="K and V of the frame alone, the forget signal still of the edges.",
+    ),
+    Variant(
+        "edges as K and V only",
+        changes=("model.key_value_source=edges", "model.forget_source=rate"),
+        about="The frame asks, its edges alone answer; the forget rate is a learned constant.",
+    ),
+    Variant(
+        "K and V of edges alone",
+        changes=("model.key_value_source=edges",),
+        about="As published: the frame asks, its edges alone answer and drive the forgetting.",
+    ),
+    Variant(
+        "no memory",
+        changes=("model.cell=none",),
+        about="Gate only, logits averaged over frames; the stem and the time shift still see "
+        "the frame before.",
+    ),
+    Variant(
+        "plain LSTM",
+        changes=("model.cell=lstm",),
+        about="An LSTM over each token's features, whose gates ask no edges; it brings more "
+        "parameters than the channel mixing can give up.",
+    ),
+    Variant(
+        "ConvLSTM",
+        changes=("model.cell=convlstm",),
+        about="The same, where a token's gates see the past of its 3 x 3 neighbours: a "
+        "convolution of each channel, then a product over the channels.",
+    ),
+    Variant(
+        "no look back",
+        changes=("model.stem_frames=1", "model.time_shift=false"),
+        about="Memory alone has to find motion: stem and K, V see one frame.",
+    ),
+    Variant(
+        "tube masking",
+        changes=("model.tube_mask_ratio=0.4",),
+        about="40 % of the patches are left out in training; the default leaves out none.",
+    ),
+    Variant("forward scan", changes=("model.scan=forward",)),
+    Variant("[CLS] read-out", changes=("model.readout=cls",)),
+    Variant("no residual", changes=("model.residual=false",)),
+    Variant("published", changes=_published(), about="Every option as the paper publishes it."),
+)
+# Those that a memory, and what drives it, should matter to where the order is the class.
+IN_ORDER = ("softmax attention", "no edges", "no memory", "plain LSTM", "published")
+
+
+def _in_order() -> Iterator[Variant]:
+    """The same on clips of two movements whose order is the class."""
+    default = "order of two: default"
+    yield Variant(
+        default, data=TWO_MOVEMENTS, changes=FOR_TWO, against=default, full_only=True,
+        about="Clips of two movements, whose order is the class.",
+    )  # fmt: skip
+    for part in PARTS:
+        if part.name in IN_ORDER:
+            yield replace(
+                part,
+                name=f"order of two: {part.name}",
+                data=TWO_MOVEMENTS,
+                changes=(*FOR_TWO, *part.changes),
+                against=default,
+                full_only=True,
+                about="",
+            )
+
+
 STUDY = Study(
     "ablation",
     question="Which part of the model earns its place?",
-    variants=(
-        Variant("default"),
-        Variant(
-            "softmax attention",
-            changes=("model.mixer=softmax",),
-            about="Softmax attention within a frame in place of the CrossRWKV scan.",
-        ),
-        Variant(
-            "no edges",
-            changes=("model.edges=none", "model.key_value_source=frame"),
-            about="K and V of the frame alone; the forget rate is learned and constant.",
-        ),
-        Variant(
-            "edges as forget signal only",
-            changes=("model.key_value_source=frame",),
-            about="K and V of the frame alone, the forget signal still of the edges.",
-        ),
-        Variant(
-            "edges as K and V only",
-            changes=("model.key_value_source=edges", "model.forget_source=rate"),
-            about="The frame asks, its edges alone answer; the forget rate is a learned constant.",
-        ),
-        Variant(
-            "K and V of edges alone",
-            changes=("model.key_value_source=edges",),
-            about="As published: the frame asks, its edges alone answer and drive the forgetting.",
-        ),
-        Variant(
-            "no memory",
-            changes=("model.cell=none",),
-            about="Gate only, logits averaged over frames; the stem and the time shift still see "
-            "the frame before.",
-        ),
-        Variant(
-            "plain LSTM",
-            changes=("model.cell=lstm",),
-            about="An LSTM over each token's features, whose gates ask no edges; it brings more "
-            "parameters than the channel mixing can give up.",
-        ),
-        Variant(
-            "ConvLSTM",
-            changes=("model.cell=convlstm",),
-            about="The same, where a token's gates see the past of its 3 x 3 neighbours: a "
-            "convolution of each channel, then a product over the channels.",
-        ),
-        Variant(
-            "no look back",
-            changes=("model.stem_frames=1", "model.time_shift=false"),
-            about="Memory alone has to find motion: stem and K, V see one frame.",
-        ),
-        Variant(
-            "tube masking",
-            changes=("model.tube_mask_ratio=0.4",),
-            about="40 % of the patches are left out in training; the default leaves out none.",
-        ),
-        Variant("forward scan", changes=("model.scan=forward",)),
-        Variant("[CLS] read-out", changes=("model.readout=cls",)),
-        Variant("no residual", changes=("model.residual=false",)),
-        Variant("published", changes=_published(), about="Every option as the paper publishes it."),
-    ),
+    variants=(*PARTS, *_in_order()),
     reading=(
         "A part that is left out or replaced and makes the model worse earns its place. One whose "
         "absence shows no difference is not proven useless: the interval says how large an effect "
-        "could have been missed. What the channel mixing lost or gained in width keeps the "
+        "could have been missed. A clip of one movement asks for little memory: its last frames "
+        "tell it, and so does a mean over all. Where the order of two movements is the class, what "
+        "came first must be kept. What the channel mixing lost or gained in width keeps the "
         "parameters of all variants within 3 % of the default's."
     ),
 )
