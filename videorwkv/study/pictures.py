@@ -102,7 +102,9 @@ def curves(
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
-    if len(lines) > 1 or level is not None:
+    if len(lines) > 3:
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    elif len(lines) > 1 or level is not None:
         axes.legend(fontsize=9)
     return to_png(made)
 
@@ -137,7 +139,8 @@ def bars(
     axes.set_ylabel(y)
     axes.set_ylim(0.0, None)
     axes.grid(alpha=0.3, axis="y")
-    axes.legend(fontsize=9)
+    # Above: inside it would hide a bar.
+    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=4, frameon=False)
     return to_png(made)
 
 
