@@ -63,6 +63,15 @@ def test_html_is_whole_and_needs_nothing_beside_it() -> None:
     assert "<td>1.0</td>" in text
 
 
+def test_a_narrow_column_breaks_between_figures_only() -> None:
+    cell = "82.4 ± 1.1 % (-5.2 [-8.6, -1.8])"
+    page = replace(PAGE, sections=[Section("Table", [Table(["a", "b"], [["a, b", cell]])])])
+    breaks = r"<td>a, b</td><td>82\.4.±.1\.1.% \(-5\.2 \[-8\.6,.-1\.8\]\)</td>"
+    found = re.search(breaks, html(page))
+    assert found
+    assert found.group().count("\u00a0") == 4
+
+
 def test_large_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(html_module, "LIMIT", 100)
     with pytest.raises(UsageError, match="smaller pictures"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -23,8 +24,7 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #
 table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right;
          font-variant-numeric: tabular-nums; vertical-align: top; }
-td { white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
+th:first-child, td:first-child { text-align: left; }
 th { background: #f2f5f9; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption, .caption { color: #555;
   font-size: 0.9rem; }
@@ -97,10 +97,16 @@ def _block(block: Block) -> str:
     return _table(block)
 
 
+def _whole(cell: str) -> str:
+    """A narrow column breaks lines between figures, not inside "87.6 ± 0.4 %" or "[-1.0, +2.0]"."""
+    return re.sub(r" (?=[±%])|(?<=±) |(?<=,) (?=[-+\d.∞]+\])", "\u00a0", cell)
+
+
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     rows = (
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+        "<tr>" + "".join(f"<td>{escape(_whole(cell))}</td>" for cell in row) + "</tr>"
+        for row in table.rows
     )
     caption = f'<p class="caption">{escape(table.caption)}</p>' if table.caption else ""
     inner = "\n".join(rows)
