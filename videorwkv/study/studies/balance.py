@@ -82,10 +82,10 @@ def _best(results: Results, names: Sequence[str]) -> str:
 def _chosen(results: Results, chosen: Sequence[float]) -> str:
     estimate = mean_interval(chosen)
     figures = f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-    moved = "not shown to leave" if estimate.low <= 1 <= estimate.high else "left"
+    moved = "is not shown to leave" if estimate.low <= 1 <= estimate.high else "has left"
     return (
         f"Learned, the strength was {figures} in the mean over layers ({len(chosen)} seeds): it "
-        f"has {moved} its start at 1."
+        f"{moved} its start at 1."
     )
 
 
