@@ -18,6 +18,9 @@ from videorwkv.study.statistics import Estimate, mean_and_deviation, mean_interv
 TWO_MOVEMENTS = "order=2,frames=16"
 FOR_TWO = ("steps=800", "lr=1e-3")
 
+# An interval that stays so near says more than that no difference was found.
+NEAR = 0.05
+
 FORWARDS = Accuracy(label="forwards")
 CHANGED = tuple(Accuracy(label=how, change=Order(how)) for how in ("backwards", "shuffled",
                 "frozen"))  # fmt: skip
@@ -56,7 +59,9 @@ def present(results: Results) -> Sequence[Section]:
 
 def _beside_chance(name: str, shuffled: Estimate, chance: float) -> str:
     figures = f"{100 * shuffled.value:.1f} % [{100 * shuffled.low:.1f}, {100 * shuffled.high:.1f}]"
-    if shuffled.low <= chance <= shuffled.high:
+    if chance - NEAR <= shuffled.low and shuffled.high <= chance + NEAR:
+        verdict = f"at chance, to within {100 * NEAR:g} points."
+    elif shuffled.low <= chance <= shuffled.high:
         verdict = f"{sentences.NO_DIFFERENCE} from chance."
     elif shuffled.high < chance:
         verdict = "below chance."
