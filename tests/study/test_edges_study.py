@@ -89,7 +89,7 @@ def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "One seed: " in text
     assert len(re.findall(r"^- (?:noise|blur|light|JPEG) [\d.]+: the accuracy", text, re.M)) == 8
     for picture in ("difference", "noise", "blur", "darkness", "JPEG", "maps"):
-        assert f"(edges/{picture}.png)" in text
+        assert f"(edges-part/{picture}.png)" in text
     # What was not trained has a cost, but no map and no accuracy.
     assert len(re.findall(r"^\| Sobel \|", text, re.M)) == 1
     assert len(re.findall(r"^\| Canny, high threshold \|", text, re.M)) == 4

@@ -101,7 +101,7 @@ def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "| 0.75, motion |" in text
     assert "A training step with a tube mask of 0.75 takes " in text
     for picture in ("clips", "order-of-2-in-16-frames", "cost"):
-        assert f"(masking/{picture}.png)" in text
+        assert f"(masking-part/{picture}.png)" in text
 
 
 def test_own_clips_have_the_first_task_alone(tmp_path: Path) -> None:

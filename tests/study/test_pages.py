@@ -108,7 +108,9 @@ def test_a_sentence_says_what_the_interval_says(estimate: Estimate, words: str) 
 @pytest.mark.parametrize(
     ("estimate", "words"),
     [
-        (Estimate(1.0, 0.98, 1.02, 5), "no departure from linear"),
+        (Estimate(1.0, 0.98, 1.02, 5), "linear, to within 0.05"),
+        (Estimate(1.02, 1.01, 1.03, 5), "linear, to within 0.05"),
+        (Estimate(1.0, 0.9, 1.1, 5), "no departure from linear"),
         (Estimate(1.9, 1.8, 2.0, 5), "faster than linear"),
         (Estimate(0.8, 0.7, 0.9, 5), "slower than linear"),
         (Estimate(0.0, -0.1, 0.1, 5), "no growth shown"),

@@ -17,6 +17,7 @@ from videorwkv.masks import Masks
 from videorwkv.models import LCR, Inputs, LCRConfig, build_model, model_config
 from videorwkv.models.masking import COUNT_DECAY, tube_mask
 from videorwkv.models.state import LCRState
+from videorwkv.study import timing
 from videorwkv.study.design import Trained
 from videorwkv.study.measures import Accuracy
 
@@ -153,7 +154,6 @@ class MaskCost:
         or a kind of mask, with its ratio."""
         from videorwkv.complexity import cost
         from videorwkv.scoring import pick_device
-        from videorwkv.study.timing import interleaved, peak_memory
 
         where = pick_device(device)
         clock = "least" if where.type == "cuda" else "cpu"
@@ -166,7 +166,7 @@ class MaskCost:
         rows: list[dict[str, Any]] = []
         for part in (training, clips):
             cases = {f"{case} {ratio}": make() for (case, ratio), make in part.items()}
-            times = interleaved(cases, seconds=1.0 if quick else 10.0, least=3)
+            times = timing.interleaved(cases, seconds=1.0 if quick else 10.0, least=3)
             for (case, ratio), make in part.items():
                 counted = Masks(**{_COUNTED_AS.get(case, "tube_mask_ratio"): ratio})
                 rows.append(
@@ -174,7 +174,7 @@ class MaskCost:
                         "case": case,
                         "ratio": ratio,
                         "ms": times[f"{case} {ratio}"][clock],
-                        "mib": peak_memory(make, where),
+                        "mib": timing.peak_memory(make, where),
                         "macs": cost(config, counted).macs_per_clip,
                     }
                 )
@@ -191,7 +191,7 @@ class MaskCost:
     def _step(self, config: LCRConfig, ratio: float, device: torch.device) -> Make:
         def make() -> Callable[[], object]:
             model = build_model(replace(config, tube_mask_ratio=ratio)).to(device).train()
-            inputs = self._inputs(config, self.batch_size).to(device)
+            inputs = timing.random_inputs(config, self.batch_size, self.frames).to(device)
 
             def call() -> None:
                 model.zero_grad(set_to_none=True)
@@ -205,7 +205,7 @@ class MaskCost:
     def _clip(self, config: LCRConfig, kind: Kind, ratio: float, device: torch.device) -> Make:
         def make() -> Callable[[], object]:
             model = build_model(config).to(device).eval()
-            inputs = self._inputs(config, 1).to(device)
+            inputs = timing.random_inputs(config, 1, self.frames).to(device)
             generator = torch.Generator().manual_seed(0)
 
             def call() -> None:
@@ -221,14 +221,6 @@ class MaskCost:
             return call
 
         return make
-
-    def _inputs(self, config: LCRConfig, batch: int) -> Inputs:
-        shape = (batch, self.frames, config.image_size, config.image_size)
-        generator = torch.Generator().manual_seed(0)
-        return Inputs(
-            torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
-            torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
-        )
 
 
 def _wait(device: torch.device) -> None:

@@ -96,9 +96,13 @@ def curves(
     if level is not None:
         axes.axhline(level[0], color="black", linewidth=0.8, linestyle="--", label=level[1])
     if logarithmic:
+        from matplotlib.ticker import LogFormatter
+
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(LogFormatter())  # 200, not 2 x 10^2
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)

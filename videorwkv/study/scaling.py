@@ -13,10 +13,10 @@ from torch import nn
 
 from videorwkv.complexity import count_macs
 from videorwkv.errors import NonFiniteError
-from videorwkv.models import Inputs, LCRConfig, build_model, model_config
+from videorwkv.models import LCRConfig, build_model, model_config
 from videorwkv.study.formula import frame_macs, joint_macs
 from videorwkv.study.joint import JointAttention
-from videorwkv.study.timing import interleaved, peak_memory
+from videorwkv.study.timing import interleaved, peak_memory, random_inputs
 
 LCR_NAME, JOINT_NAME = "LCR", "joint attention"
 # A curve ends where one call would take longer than this, in seconds.
@@ -126,7 +126,7 @@ def _makers(
 
 
 def _call(model: nn.Module, config: LCRConfig, device: torch.device) -> Callable[[], object]:
-    inputs = _inputs(config).to(device)
+    inputs = random_inputs(config, 1, config.num_frames).to(device)
 
     def call() -> torch.Tensor:
         with torch.inference_mode():
@@ -140,17 +140,8 @@ def _call(model: nn.Module, config: LCRConfig, device: torch.device) -> Callable
     return call
 
 
-def _inputs(config: LCRConfig) -> Inputs:
-    shape = (1, config.num_frames, config.image_size, config.image_size)
-    generator = torch.Generator().manual_seed(0)
-    return Inputs(
-        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
-        torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
-    )
-
-
 def _count(model: nn.Module, config: LCRConfig) -> int:
-    return count_macs(partial(model, _inputs(config)))
+    return count_macs(partial(model, random_inputs(config, 1, config.num_frames)))
 
 
 def _seconds(case: Callable[[], object]) -> float:

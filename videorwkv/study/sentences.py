@@ -8,6 +8,8 @@ from videorwkv.study.design import Measure
 from videorwkv.study.statistics import Estimate
 
 NO_DIFFERENCE = "no difference shown"
+# An exponent whose whole interval is so near 1 is called linear, and not "shown to depart".
+LINEAR = 0.05
 
 
 def number(value: float, unit: str) -> str:
@@ -71,6 +73,8 @@ def exponent(name: str, estimate: Estimate, of: str) -> str:
         growth = "the interval does not decide between no growth and linear growth"
     elif estimate.low <= 0:
         growth = "no growth shown" if estimate.high > 0 else "it shrinks"
+    elif estimate.low >= 1 - LINEAR and estimate.high <= 1 + LINEAR:
+        growth = f"linear, to within {LINEAR:g}"
     elif estimate.low <= 1 <= estimate.high:
         growth = "no departure from linear growth shown"
     elif estimate.high < 1:
@@ -82,7 +86,7 @@ def exponent(name: str, estimate: Estimate, of: str) -> str:
 
 def count(value: float) -> str:
     """`1234567` -> `1.23 M`."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g} {letter}"
     return f"{value:g}"

@@ -42,13 +42,19 @@ def frame_times(
     return interleaved(cases, seconds=seconds)
 
 
+def random_inputs(config: LCRConfig, batch: int, frames: int) -> Inputs:
+    """Noise of the model's size, the same at every call."""
+    shape = (batch, frames, config.image_size, config.image_size)
+    generator = torch.Generator().manual_seed(0)
+    return Inputs(
+        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+    )
+
+
 def _step(config: LCRConfig, device: torch.device) -> Case:
-    size = config.image_size
     model = build_model(config).to(device).eval()
-    inputs = Inputs(
-        torch.randint(0, 255, (1, 1, size, size, 3), dtype=torch.uint8),
-        torch.randint(0, 255, (1, 1, size, size), dtype=torch.uint8),
-    ).to(device)
+    inputs = random_inputs(config, 1, 1).to(device)
     state = model.init_state()
 
     def call() -> None:
