@@ -246,6 +246,13 @@ STUDY = Study(
             about="Clips twice as long at the same pace and for as many steps: twice the cost.",
         ),
         Variant(
+            "trained at 32 frames",
+            changes=("sampling.num_frames=32",),
+            data="frames=64",
+            full_only=True,
+            about="Four times as long, at the same pace.",
+        ),
+        Variant(
             "trained with still frames",
             changes=("sampling.num_frames=12",),
             data="frames=24,event=16,at=0",
