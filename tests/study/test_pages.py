@@ -13,6 +13,7 @@ from videorwkv.errors import UsageError
 from videorwkv.study import Accuracy, pictures, sentences
 from videorwkv.study import html as html_module
 from videorwkv.study.book import book
+from videorwkv.study.book import study as write_study
 from videorwkv.study.html import html, write_html
 from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
 from videorwkv.study.report import markdown
@@ -159,6 +160,10 @@ def test_page_has_all_that_it_must(tmp_path: Path) -> None:
     assert 'href="small.html"' in index.read_text()
     assert "Does it run?" in index.read_text()
     assert "(small.md)" in (out / "index.md").read_text()
+    # A study of its own joins the folder's first page; what comes with the package stands first.
+    write_study("balance", small.settings(tmp_path, seeds=1, only=("strength 0",)), out=out)
+    headings = re.findall(r"^## .*", (out / "index.md").read_text(), re.M)
+    assert headings == ["## [balance, in part](balance-part.md)", "## [small](small.md)"]
     # The finding of the page is that of the book.
     finding = next(line for line in text.splitlines() if line.startswith("- no edges"))
     assert finding in (out / "index.md").read_text()
@@ -186,10 +191,8 @@ def test_order_page_tells_motion_from_looks(tmp_path: Path) -> None:
 
 
 def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
-    from videorwkv.study.book import study
-
     settings = small.settings(tmp_path, seeds=2, only=("strength 0", "learned per layer"))
-    text = study("balance", settings, out=tmp_path / "pages").markdown.read_text()
+    text = write_study("balance", settings, out=tmp_path / "pages").markdown.read_text()
     assert "The best fixed one was strength" in text
     assert "Learned, the strength was 1.0" in text
     assert "| layer 1 | 1 ± " in text

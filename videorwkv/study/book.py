@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from videorwkv.files import write_atomic
-from videorwkv.study import load_study
+from videorwkv.study import STUDIES, load_study
 from videorwkv.study.compare import make_page
 from videorwkv.study.html import document, findings_list, write_html
 from videorwkv.study.page import Page
@@ -34,12 +34,12 @@ def study(
     out: str | Path = "runs/study",
     say: Say = lambda text: None,
 ) -> Written:
-    """Run a study and write its page.
+    """Run a study, write its page, and name it on the folder's first page.
 
     Args:
         reference: a study's name (`videorwkv study --list`), or a Python file that defines `STUDY`.
         settings: budget, data, device and what else is the same for all studies.
-        out: folder for NAME.md, NAME.html and the plots.
+        out: folder for NAME.md, NAME.html, the plots, and index.md and index.html.
         say: takes a line of progress.
 
     Raises:
@@ -52,6 +52,7 @@ def study(
     # For the book: a page may be written long before it.
     summary = {"title": page.title, "question": page.question, "findings": page.findings}
     write_atomic(folder / f"{page.name}.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_index(folder)
     return written
 
 
@@ -62,21 +63,27 @@ def book(
     out: str | Path = "runs/study",
     say: Say = lambda text: None,
 ) -> Path:
-    """Run studies one after the other and write index.md and index.html; returns the latter."""
+    """Run studies one after the other; returns the first page of them, index.html."""
     start = time.perf_counter()
-    written: list[str] = []
+    written = 0
     for reference in references:
         if runs_on(load_study(reference), settings or Settings()):
             study(reference, settings, out=out, say=say)
-            written.append(Path(reference).stem)
+            written += 1
         else:
             say(f"{reference} is left out: it needs the generated data")
-    say(f"{len(written)} studies in {(time.perf_counter() - start) / 60:.1f} min")
-    return write_index(written, Path(out))
+    say(f"{written} studies in {(time.perf_counter() - start) / 60:.1f} min")
+    return write_index(Path(out))
 
 
-def write_index(names: Sequence[str], folder: Path) -> Path:
-    """The first page: each question with its findings, and where to read on."""
+def write_index(folder: Path) -> Path:
+    """The first page of a folder of studies: each question with its findings, and where to read on.
+
+    Those that come with the package are first, in their order.
+    """
+    order = list(STUDIES)
+    names = [path.stem for path in folder.glob("*.json") if path.with_suffix(".md").exists()]
+    names.sort(key=lambda name: (_place(order, name.removesuffix("-part")), name))
     summaries = [
         (name, json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))) for name in names
     ]
@@ -85,10 +92,11 @@ def write_index(names: Sequence[str], folder: Path) -> Path:
     body = [f"<h1>{title}</h1>"]
     for name, summary in summaries:
         found = summary["findings"]
-        lines += [f"## [{name}]({name}.md)", f"*{summary['question']}*"]
+        heading = summary["title"].removeprefix("Study: ")
+        lines += [f"## [{heading}]({name}.md)", f"*{summary['question']}*"]
         lines.append("\n".join(f"- {sentence}" for sentence in found))
         body += [
-            f'<h2><a href="{escape(name)}.html">{escape(name)}</a></h2>',
+            f'<h2><a href="{escape(name)}.html">{escape(heading)}</a></h2>',
             f'<p class="question">{escape(summary["question"])}</p>',
             findings_list(found),
         ]
@@ -96,3 +104,7 @@ def write_index(names: Sequence[str], folder: Path) -> Path:
     path = folder / "index.html"
     write_atomic(path, document(title, "\n".join(body)).encode())
     return path
+
+
+def _place(order: Sequence[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)

@@ -197,7 +197,12 @@ def how_it_was_done(results: Results) -> Section:
         blocks.append(Code([shlex.join(command) for command in commands.values()]))
     machines = {tuple(sorted(d.record["machine"].items())) for d in results.done}
     machines.add(tuple(sorted(results.machine.items())))
-    rows = [[name, value] for m in sorted(machines) for name, value in m]
+    rows = [
+        # The system's name and no more: a kernel's build says nothing here.
+        [name, value.partition("-")[0] if name == "platform" else value]
+        for m in sorted(machines)
+        for name, value in m
+    ]
     blocks.append(Table(["machine", ""], [list(row) for row in dict.fromkeys(map(tuple, rows))]))
     return Section("How it was done", blocks)
 
