@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The pages of docs/study/. Usage: runs/study.sh [quick | full | handwash]
-# quick: within an hour of two cores, into runs/study/quick. full: a night of two cores, or a GPU.
-# What is done is not done again: a run that was stopped goes on.
+# quick: 40 minutes on two cores, into runs/study/quick. full: a night of two cores (about five hours), or a GPU.
+# handwash: `ablation` and `edges` on real clips, two hours; smaller and shorter than runs/handwash.sh (a minute and a
+# half a training), so its accuracies are lower. What is done is not done again: a run that was stopped goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
@@ -11,7 +12,7 @@ case ${1:-quick} in
   handwash)
     data=${DATA:-../shared/data/handwash}
     for name in ablation edges; do
-      videorwkv study "$name" "$data" --recipe handwash --flips runs/handwash_flips.csv \
+      videorwkv study "$name" "$data" --recipe handwash --set model.image_size=80 --set steps=200 --flips runs/handwash_flips.csv \
         --fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008 \
         --cache runs/handwash/cache --seeds "${SEEDS:-1}" --out docs/study/handwash
     done ;;
