@@ -144,7 +144,7 @@ def bars(
     axes.set_ylim(0.0, None)
     axes.grid(alpha=0.3, axis="y")
     # Above: inside it would hide a bar.
-    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=4, frameon=False)
+    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5, frameon=False)
     return to_png(made)
 
 
