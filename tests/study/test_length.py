@@ -181,7 +181,7 @@ def test_page(tmp_path: Path) -> None:
     assert "| still frames after | 0 | 4 |" in text
     assert "| movement | early | middle | late |" in text
     for name in ("lengths", "held"):
-        assert (tmp_path / "pages" / "length" / f"{name}.png").is_file()
+        assert (tmp_path / "pages" / "length-part" / f"{name}.png").is_file()
 
 
 def test_own_clips_get_the_usual_page(tmp_path: Path) -> None:

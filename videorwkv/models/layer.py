@@ -300,7 +300,8 @@ class CrossRWKVLayer(nn.Module):
             return hidden_BLC
         side = math.isqrt(hidden_BLC.shape[1])
         grid_BCHW = hidden_BLC.transpose(1, 2).unflatten(2, (side, side))
-        return self.cell_near(grid_BCHW).flatten(2).transpose(1, 2)
+        near_BCHW: Tensor = self.cell_near(grid_BCHW.to(self.cell_near.weight.dtype))
+        return near_BCHW.flatten(2).transpose(1, 2)
 
     def _forget(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
         """The forget signal of all frames, float32, broadcastable to [T, B, L, C]."""
