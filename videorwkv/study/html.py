@@ -24,7 +24,7 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #
 table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right;
          font-variant-numeric: tabular-nums; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; min-width: 8rem; }
 th { background: #f2f5f9; }
 img { max-width: 100%; } figure { margin: 1rem 0; } figcaption, .caption { color: #555;
   font-size: 0.9rem; }
