@@ -65,6 +65,12 @@ def test_html_is_whole_and_needs_nothing_beside_it() -> None:
     assert "<td>1.0</td>" in text
 
 
+def test_a_share_stays_between_0_and_100_per_cent() -> None:
+    curve = pictures.Curve.of([1, 2], [Estimate(0.9, 0.7, 1.1, 3), Estimate(0.1, -0.1, 0.3, 3)],
+                              share=True)  # fmt: skip
+    assert (curve.low, curve.high) == ([70.0, 0.0], [100.0, 30.0])
+
+
 def test_a_narrow_column_breaks_between_figures_only() -> None:
     cell = "82.4 ± 1.1 % (-5.2 [-8.6, -1.8])"
     page = replace(PAGE, sections=[Section("Table", [Table(["a", "b"], [["a, b", cell]])])])

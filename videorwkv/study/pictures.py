@@ -27,8 +27,9 @@ class Curve(NamedTuple):
     high: Sequence[float] | None = None
 
     @classmethod
-    def of(cls, x: Sequence[float], estimates: Sequence[Estimate], scale: float = 1.0) -> Curve:
-        """The estimates at the places `x`."""
+    def of(cls, x: Sequence[float], estimates: Sequence[Estimate], *, share: bool = False) -> Curve:
+        """The estimates at the places `x`; shares in per cent, between 0 and 100."""
+        scale, least, most = (100.0, 0.0, 1.0) if share else (1.0, -math.inf, math.inf)
         finite = [
             (e.value if math.isinf(e.low) else e.low, e.value if math.isinf(e.high) else e.high)
             for e in estimates
@@ -36,8 +37,9 @@ class Curve(NamedTuple):
         return cls(
             x,
             [scale * e.value for e in estimates],
-            [scale * low for low, _ in finite],
-            [scale * high for _, high in finite],
+            # An interval of few seeds reaches beyond what an accuracy can be; a plot need not.
+            [scale * max(least, low) for low, _ in finite],
+            [scale * min(most, high) for _, high in finite],
         )
 
 

@@ -46,12 +46,12 @@ def present(results: Results) -> Sequence[Section]:
     names = sorted(fixed, key=lambda name: fixed[name])
     strengths = [fixed[name] for name in names]
     estimates = [results.estimate(name, ACCURACY.name) for name in names]
-    lines = {"fixed": pictures.Curve.of(strengths, estimates, scale=100)}
+    lines = {"fixed": pictures.Curve.of(strengths, estimates, share=True)}
     found, blocks = [_best(results, names)], []
     if LEARNED in {v.name for v in results.variants}:
         chosen = results.values(LEARNED, STRENGTH.name)
         learned = results.estimate(LEARNED, ACCURACY.name)
-        lines["learned"] = pictures.Curve.of([sum(chosen) / len(chosen)], [learned], scale=100)
+        lines["learned"] = pictures.Curve.of([sum(chosen) / len(chosen)], [learned], share=True)
         found.append(_chosen(results, chosen))
         rows = [
             [layer, sentences.spread(*mean_and_deviation(values), "")]

@@ -188,7 +188,7 @@ def _plot(measure: LeavingOut, outcomes: dict[str, Outcomes], variant: str) -> P
     for order in ORDERS:
         names = [NOTHING, *(condition(order, share) for share in measure.shares)]
         estimates = [clips_interval(outcomes[name]) for name in names]
-        lines[order] = pictures.Curve.of(shares, estimates, scale=100)
+        lines[order] = pictures.Curve.of(shares, estimates, share=True)
     png = pictures.curves(lines, x="tokens left out of every frame, %", y="accuracy, %")
     name = "".join(c if c.isalnum() else "-" for c in variant)
     caption = "Accuracy without the tokens that matter most, least, or any; 95 % intervals."
