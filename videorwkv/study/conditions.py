@@ -60,6 +60,5 @@ def difference(a_SM: Outcomes, b_SM: Outcomes) -> Estimate:
 
 def cell(values_SM: Outcomes) -> str:
     """`90.3 [79.3, 100.0]`: an accuracy in per cent; its interval ends where accuracies do."""
-    estimate = clips_interval(values_SM)
-    low, high = (min(100.0, max(0.0, 100 * end)) for end in (estimate.low, estimate.high))
-    return f"{100 * estimate.value:.1f} [{low:.1f}, {high:.1f}]"
+    estimate = clips_interval(values_SM).possible()
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"

@@ -29,17 +29,17 @@ class Curve(NamedTuple):
     @classmethod
     def of(cls, x: Sequence[float], estimates: Sequence[Estimate], *, share: bool = False) -> Curve:
         """The estimates at the places `x`; shares in per cent, between 0 and 100."""
-        scale, least, most = (100.0, 0.0, 1.0) if share else (1.0, -math.inf, math.inf)
+        scale = 100.0 if share else 1.0
+        ends = [e.possible() if share else e for e in estimates]
         finite = [
-            (e.value if math.isinf(e.low) else e.low, e.value if math.isinf(e.high) else e.high)
-            for e in estimates
+            (e.value if math.isinf(e.low) else end.low, e.value if math.isinf(e.high) else end.high)
+            for e, end in zip(estimates, ends, strict=True)
         ]
         return cls(
             x,
             [scale * e.value for e in estimates],
-            # An interval of few seeds reaches beyond what an accuracy can be; a plot need not.
-            [scale * max(least, low) for low, _ in finite],
-            [scale * min(most, high) for _, high in finite],
+            [scale * low for low, _ in finite],
+            [scale * high for _, high in finite],
         )
 
 

@@ -48,6 +48,10 @@ class Estimate(NamedTuple):
         """Whether the interval leaves out zero."""
         return self.low > 0 or self.high < 0
 
+    def possible(self) -> Estimate:
+        """That of a share: an interval of few seeds reaches beyond what a share can be."""
+        return self._replace(low=max(0.0, self.low), high=min(1.0, self.high))
+
     def __neg__(self) -> Estimate:
         return Estimate(-self.value, -self.high, -self.low, self.seeds)
 

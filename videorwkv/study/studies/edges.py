@@ -21,7 +21,7 @@ from videorwkv.study.extraction import (
 from videorwkv.study.measures import Accuracy
 from videorwkv.study.page import Findings, Plot, Section, Table, Text
 from videorwkv.study.results import Results
-from videorwkv.study.statistics import Estimate, mean_and_deviation
+from videorwkv.study.statistics import mean_and_deviation
 from videorwkv.train import recipes
 
 DEFAULT, SCATTERED, NONE = "Canny, Otsu", "scattered pixels", "no edges"
@@ -176,17 +176,12 @@ def _robust_blocks(results: Results) -> list[Text | Table | Plot]:
 def _kind_plot(results: Results, kind: str, strengths: Sequence[Change]) -> Plot:
     names = [ACCURACY.name, *(ROBUST[change].name for change in strengths)]
     series = {
-        label: [_possible(results.estimate(v.name, name)) for v in results.variants]
+        label: [results.estimate(v.name, name).possible() for v in results.variants]
         for label, name in zip(("as it is", *names[1:]), names, strict=True)
     }
     level = (chance(results, DEFAULT), "chance")
     png = pictures.bars([v.name for v in results.variants], series, y="accuracy", level=level)
     return Plot(kind, png, f"Accuracy under {kind}, with 95 % intervals.")
-
-
-def _possible(estimate: Estimate) -> Estimate:
-    """An interval of few seeds reaches beyond what an accuracy can be; a plot need not."""
-    return estimate._replace(low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
 def _maps(results: Results, extractors: Sequence[Extractor]) -> list[Table | Plot]:
