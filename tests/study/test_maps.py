@@ -19,6 +19,7 @@ from videorwkv.models import Inputs, build_model
 from videorwkv.study.book import study
 from videorwkv.study.looking import look
 from videorwkv.study.map_pictures import make_clip, write_film, write_strip
+from videorwkv.study.occlusion import occlude
 from videorwkv.study.studies import maps
 from videorwkv.study.studies.maps import Maps
 from videorwkv.train.recipes import apply_overrides, motion_demo
@@ -48,18 +49,22 @@ def test_strip_and_film(tmp_path: Path) -> None:
     with test.open(test.rows[0]) as video:
         inputs = model.preprocess(video.sample(3))
     looked = look(model, Inputs(*inputs))
+    occlusion_BTL = occlude(model, Inputs(*inputs), looked.said())
     frames_THWC, edges_THW = (x[0].numpy() for x in inputs)
-    clip = make_clip(looked, 0, frames_THWC, edges_THW, 8, test.labels, "left", "my clip")
+    clip = make_clip(
+        looked, occlusion_BTL, 0, frames_THWC, edges_THW, 8, test.labels, "left", "my clip"
+    )
     titles = list(clip.maps)
     assert [t.partition("\n")[0] for t in titles] == [
-        "gate", "forget signal", "change of memory", "evidence for",
+        "gate", "forget signal", "change of memory", "evidence for", "occlusion of",
     ]  # fmt: skip
-    evidence = clip.maps[titles[-1]]
+    evidence, occlusion = (clip.maps[title] for title in titles[-2:])
     assert evidence.low == -evidence.high
     assert evidence.values_TRC.shape == (3, 4, 4)
     said = int(clip.scores_TK[-1].argmax())
     assert np.allclose(evidence.values_TRC.reshape(3, 16), looked.evidence_BTLK[0, :, :, said])
-    assert titles[-1].endswith(test.labels[said])
+    assert np.allclose(occlusion.values_TRC.reshape(3, 16), occlusion_BTL[0])
+    assert titles[-2].endswith(test.labels[said])
     assert "true class: left" in clip.title
     write_strip(tmp_path / "a.png", clip)
     write_film(tmp_path / "a.gif", clip)
@@ -78,9 +83,11 @@ def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = study("maps", settings, out=tmp_path / "pages")
     text = written.markdown.read_text()
     for share in ("12.5", "25", "50"):
-        assert f"Leaving out the {share} % most important tokens" in text
-    assert "Leaving out the 50 % least important tokens" in text
-    assert "| left out | most important | random | least important |" in text
+        assert f"Leaving out the {share} % of the tokens that matter most" in text
+    for those in ("matter least", "have most evidence", "have least evidence"):
+        assert f"Leaving out the 50 % of the tokens that {those}" in text
+    head = "| left out | most important | random | least important | most evidence |"
+    assert head in text
     assert text.count(".gif)") == 3
     names = {path.name for path in (tmp_path / "pages" / "maps").iterdir()}
     assert {"default-1.png", "default-1.gif", "left-out-default.png"} <= names
@@ -108,7 +115,7 @@ def test_own_clips(tmp_path: Path) -> None:
     written = study("maps", settings, out=tmp_path / "pages")
     text = written.markdown.read_text()
     assert text.count(".gif)") == 2
-    assert f"{chosen[0].label}/{Path(chosen[0].path).name}: the last layer" not in text
+    assert f"{chosen[0].label}/{Path(chosen[0].path).name}, frame by frame" not in text
 
 
 def test_draw_for_a_run_that_exists(tmp_path: Path) -> None:

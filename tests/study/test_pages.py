@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import small
 
-from videorwkv.errors import UsageError
+from videorwkv.errors import ConfigError, UsageError
 from videorwkv.study import Accuracy, pictures, sentences
 from videorwkv.study import html as html_module
 from videorwkv.study.book import book
@@ -85,6 +85,11 @@ def test_large_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UsageError, match="smaller pictures"):
         write_html(PAGE, tmp_path)
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_a_row_has_as_many_cells_as_the_header() -> None:
+    with pytest.raises(ConfigError, match=r"\['c'\] has 1 cells, the header 2: \['a', 'b'\]"):
+        Table(["a", "b"], [["c"]])
 
 
 def test_markdown() -> None:

@@ -26,7 +26,7 @@ from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.inputs import Inputs, fit, make_inputs
 from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
-from videorwkv.models.masking import Watch, tube_mask
+from videorwkv.models.masking import Watch, check_kept, tube_mask
 from videorwkv.models.rotary import Turn, angles
 from videorwkv.models.state import LCRState, state_tokens
 from videorwkv.models.stems import ConvStem, PatchStem
@@ -152,6 +152,7 @@ class LCR(nn.Module):
         image_size: int | tuple[int, int] | None = None,
         tube_mask_ratio: float = 0.0,
         motion_mask_ratio: float = 0.0,
+        keep_BK: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> LCRState:
         """The state before the first frame.
@@ -163,21 +164,28 @@ class LCR(nn.Module):
             tube_mask_ratio: share of the patches to leave out of every frame (saves their cost).
             motion_mask_ratio: share of the patches whose memory a frame leaves as it is: those that
                 have changed least of late (saves their cost).
+            keep_BK: a tube mask of your own: numbers of the patches that stay, rising, row by row.
             generator: source of the mask's randomness.
+
+        Raises:
+            UsageError: more than one mask, or one that the model can't be used with.
         """
         size = self.config.image_size if image_size is None else image_size
         height, width = (size, size) if isinstance(size, int) else size
         p, device = self.config.patch_size, self.head.weight.device
         count = (height // p) * (width // p)
-        if tube_mask_ratio and motion_mask_ratio:
+        if bool(tube_mask_ratio) + bool(motion_mask_ratio) + (keep_BK is not None) > 1:
             raise UsageError(
-                f"LCR.init_state: tube_mask_ratio ({tube_mask_ratio}) and motion_mask_ratio "
-                f"({motion_mask_ratio}) exclude each other; give one of them."
+                f"LCR.init_state: tube_mask_ratio ({tube_mask_ratio}), motion_mask_ratio "
+                f"({motion_mask_ratio}) and keep_BK exclude each other; give one of them."
             )
         keep = watch = None
         if tube_mask_ratio:
             keep = tube_mask(count, tube_mask_ratio, batch_size, generator=generator, device=device)
-        if motion_mask_ratio:
+        elif keep_BK is not None:
+            check_kept(keep_BK, count, batch_size)
+            keep = keep_BK.to(device)
+        elif motion_mask_ratio:
             watch = Watch.start(batch_size, count, p, motion_mask_ratio, device=device)
         return self._start(batch_size, height, width, keep, watch)
 

@@ -52,6 +52,22 @@ def tube_mask(
     return _one_of_each_run(num_patches, place_BK).to(device)
 
 
+def check_kept(keep_BK: Tensor, num_patches: int, batch_size: int) -> None:
+    """`UsageError` unless these are the patches that stay, as `tube_mask` would give them."""
+    fits = keep_BK.dtype == torch.int64 and keep_BK.ndim == 2 and len(keep_BK) == batch_size
+    if not fits or not keep_BK.shape[1]:
+        raise UsageError(
+            f"keep_BK: got {keep_BK.dtype} {list(keep_BK.shape)}; int64 [{batch_size}, kept] is "
+            "wanted, numbers of one patch or more for each clip."
+        )
+    low, high = int(keep_BK.min()), int(keep_BK.max())
+    if low < 0 or high >= num_patches or not bool((keep_BK.diff(dim=1) > 0).all()):
+        raise UsageError(
+            f"keep_BK: numbers {low} to {high}; they must rise from patch to patch and lie in 0 to "
+            f"{num_patches - 1}: keep_BK.sort(1).values, each of them once."
+        )
+
+
 def take(x_FLC: Tensor, index_FJ: Tensor) -> Tensor:
     """Gather tokens, [F, L, C] -> [F, J, C]; one list of B serves F = T * B frames alike."""
     num, length = x_FLC.shape[:2]

@@ -1,4 +1,4 @@
-"""Does the class hang on the tokens that the evidence names? Leave them out and see.
+"""Does the class hang on the tokens that the maps name? Leave them out and see.
 
 B batch, L tokens of a frame, J those that stay, K classes.
 """
@@ -16,18 +16,22 @@ from videorwkv.models import LCR, Inputs
 from videorwkv.study.conditions import pack
 from videorwkv.study.design import Measured, Trained
 from videorwkv.study.looking import look
+from videorwkv.study.occlusion import occlude, scan_some
 
-ORDERS = ("most important", "random", "least important")
+MOST, RANDOM, LEAST = "most important", "random", "least important"
+ORDERS = (MOST, RANDOM, LEAST, "most evidence", "least evidence")
 NOTHING = "nothing"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeavingOut:
     """Accuracy with some tokens left out of every frame: the most important ones first, the least
-    important ones first, or random ones.
+    important ones first, those with most or least evidence, or random ones.
 
-    Importance is the evidence for the class that the model names when it sees everything, so the
-    true class is not looked at. A clip that can't be read counts as wrong throughout.
+    Important is what the class that the model names loses most by, if that token alone is left out
+    (`occlude`); evidence is what the token itself adds to that class (`Looked`). Both are of the
+    class that is named when everything is seen, so the true class is not looked at. A clip that
+    can't be read counts as wrong throughout.
 
     Args:
         shares: of the tokens, each in (0, 1).
@@ -62,40 +66,46 @@ class LeavingOut:
         )
         names = [NOTHING, *(condition(o, s) for s in self.shares for o in ORDERS)]
         found = {name: np.zeros(len(dataset)) for name in names}
-        with torch.inference_mode(), autocast(device, run.recipe.precision):
-            for batch in make_loader(dataset, batch_size=run.recipe.batch_size):
-                if batch.inputs is None:
-                    continue
-                inputs = batch.inputs.to(device)
+        for batch in make_loader(dataset, batch_size=run.recipe.batch_size):
+            if batch.inputs is None:
+                continue
+            inputs, rows = batch.inputs.to(device), batch.indices.numpy()
+            with torch.inference_mode():
+                # Not in the training's precision, which a single token hardly moves.
                 looked = look(model, inputs)
-                rows = batch.indices.numpy()
-                right_B = looked.logits_BTK[:, -1].argmax(-1) == batch.labels
+                important_BL = occlude(model, inputs, looked.said())[:, -1]
+                orders = self._orders(important_BL, looked.evidence_of_said(), rows.tolist())
+                right_B = looked.said() == batch.labels
                 found[NOTHING][rows] = right_B.double().numpy()
-                falling_BL = looked.importance().argsort(dim=1, descending=True, stable=True)
                 for share in self.shares:
-                    for order in ORDERS:
-                        orders = self._orders(order, falling_BL, rows.tolist())
-                        for order_BL in orders:
-                            said_B = classify(model, inputs, order_BL, share).argmax(-1)
+                    for order, draws in orders.items():
+                        for order_BL in draws:
+                            with autocast(device, run.recipe.precision):
+                                said_B = classify(model, inputs, order_BL, share).argmax(-1)
                             found[condition(order, share)][rows] += (
                                 said_B == batch.labels
-                            ).double().numpy() / len(orders)
+                            ).double().numpy() / len(draws)
         return pack({name: values.tolist() for name, values in found.items()})
 
-    def _orders(self, order: str, falling_BL: Tensor, rows: list[int]) -> list[Tensor]:
+    def _orders(
+        self, important_BL: Tensor, evidence_BL: Tensor, rows: list[int]
+    ) -> dict[str, list[Tensor]]:
         """Tokens in the order in which they are left out, one [B, L] for each draw."""
-        if order == "most important":
-            return [falling_BL]
-        if order == "least important":
-            return [falling_BL.flip(1)]
-        tokens = falling_BL.shape[1]
-        return [
+        tokens = important_BL.shape[1]
+        important_BL, evidence_BL = (
+            x.argsort(dim=1, descending=True, stable=True) for x in (important_BL, evidence_BL)
+        )
+        random = [
             torch.from_numpy(
                 # By clip and draw: the same tokens in every variant and at every share.
                 np.stack([np.random.default_rng([row, draw]).permutation(tokens) for row in rows])
             )
             for draw in range(self.draws)
         ]
+        ordered = (
+            [important_BL], random, [important_BL.flip(1)], [evidence_BL], [evidence_BL.flip(1)]
+        )  # fmt: skip
+        return dict(zip(ORDERS, ordered, strict=True))
 
 
 def condition(order: str, share: float) -> str:
@@ -105,10 +115,8 @@ def condition(order: str, share: float) -> str:
 
 def classify(model: LCR, inputs: Inputs, order_BL: Tensor, share: float) -> Tensor:
     """Logits [B, K], on the CPU, without the first `share` of the tokens in each frame."""
-    batch, _, height, width = inputs.edges_BTHW.shape
-    state = model.init_state(batch, image_size=(height, width), tube_mask_ratio=share)
-    assert state.keep_BK is not None
-    kept = state.keep_BK.shape[1]
-    keep_BJ = order_BL[:, order_BL.shape[1] - kept :].sort(1).values
-    state = state._replace(keep_BK=keep_BJ.to(state.keep_BK.device))
-    return model.scan(inputs, state)[0][:, -1].float().cpu()
+    tokens = order_BL.shape[1]
+    kept = max(1, round(tokens * (1 - share)))
+    return (
+        scan_some(model, inputs, order_BL[:, tokens - kept :].sort(1).values)[:, -1].float().cpu()
+    )

@@ -42,10 +42,13 @@ class Looked:
     logits_BTK: Tensor
     remembers: bool
 
-    def importance(self) -> Tensor:
-        """What each token adds to the class that the model names, in the whole clip: [B, L]."""
-        said_B = self.logits_BTK[:, -1].argmax(-1)
-        evidence_BTL = self.of_class(said_B)
+    def said(self) -> Tensor:
+        """The class that the model names after the last frame: [B]."""
+        return self.logits_BTK[:, -1].argmax(-1)
+
+    def evidence_of_said(self) -> Tensor:
+        """What each token adds to that class in the whole clip: [B, L]."""
+        evidence_BTL = self.of_class(self.said())
         return evidence_BTL[:, -1] if self.remembers else evidence_BTL.mean(1)
 
     def of_class(self, class_B: Tensor) -> Tensor:

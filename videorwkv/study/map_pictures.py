@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from videorwkv.files import write_atomic
 from videorwkv.plots import blank, to_png
@@ -70,6 +71,7 @@ class Map(NamedTuple):
 
 def make_clip(
     looked: Looked,
+    occlusion_BTL: Tensor,
     index: int,
     frames_THWC: Image,
     edges_THW: Image,
@@ -78,10 +80,11 @@ def make_clip(
     truth: str | None,
     name: str,
 ) -> Clip:
-    """A clip of a batch that was looked at, with the evidence for the class that was named."""
+    """A clip of a batch that was looked at, with the evidence for the class that was named and
+    what that class loses by occlusion."""
     rows = frames_THWC.shape[1] // patch_size
     scores_TK = looked.logits_BTK[index].softmax(-1).numpy()
-    said_B = looked.logits_BTK[:, -1].argmax(-1)
+    said = labels[int(looked.said()[index])]
     maps = {}
 
     def add(title: str, values_BTL: Any, colours: str, *, signed: bool = False) -> None:
@@ -99,12 +102,9 @@ def make_clip(
         add("forget signal", looked.forget_BTL, "cividis")
     if looked.change_BTL is not None:
         add("change of memory", looked.change_BTL, "magma")
-    add(
-        f"evidence for\n{labels[int(said_B[index])]}",
-        looked.of_class(said_B),
-        "RdBu_r",
-        signed=True,
-    )
+    evidence_BTL = looked.of_class(looked.said())
+    add(f"evidence for\n{said}", evidence_BTL, "RdBu_r", signed=True)
+    add(f"occlusion of\n{said}", occlusion_BTL, "RdBu_r", signed=True)
     return Clip(frames_THWC, edges_THW, maps, scores_TK, labels, truth, name)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from videorwkv.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Text:
@@ -20,6 +22,14 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ConfigError(
+                    f"Table: row {list(row)} has {len(row)} cells, the header {len(self.header)}: "
+                    f"{list(self.header)}."
+                )
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,19 @@ from videorwkv.study import pictures, sentences
 from videorwkv.study.compare import table
 from videorwkv.study.conditions import Outcomes, cell, difference, unpack
 from videorwkv.study.design import Measured, Study, Trained, Variant
-from videorwkv.study.leaving_out import NOTHING, ORDERS, LeavingOut, condition
+from videorwkv.study.leaving_out import (
+    LEAST,
+    MOST,
+    NOTHING,
+    ORDERS,
+    RANDOM,
+    LeavingOut,
+    condition,
+)
 from videorwkv.study.looking import look
 from videorwkv.study.map_pictures import make_clip, write_film, write_strip
 from videorwkv.study.measures import Accuracy
+from videorwkv.study.occlusion import occlude
 from videorwkv.study.page import Findings, Plot, Section, Table, Text
 from videorwkv.study.results import Done, Results
 from videorwkv.study.statistics import clips_interval
@@ -99,11 +108,15 @@ class Maps:
             if batch.inputs is None:
                 continue
             with torch.inference_mode():
-                looked = look(model, batch.inputs.to(where))
+                inputs = batch.inputs.to(where)
+                looked = look(model, inputs)
+                occlusion_BTL = occlude(model, inputs, looked.said())
             row, stem = known.rows[index], f"clip-{len(files) // 2 + 1}"
             frames_THWC, edges_THW = (x[0].numpy() for x in batch.inputs)
             patch, name = model.config.patch_size, known.relative_path(row)
-            clip = make_clip(looked, 0, frames_THWC, edges_THW, patch, run.labels, row.label, name)
+            clip = make_clip(
+                looked, occlusion_BTL, 0, frames_THWC, edges_THW, patch, run.labels, row.label, name
+            )
             files |= {f"{name} {kind}": folder / f"{stem}.{kind}" for kind in ("png", "gif")}
             write_strip(folder / f"{stem}.png", clip)
             write_film(folder / f"{stem}.gif", clip)
@@ -129,6 +142,12 @@ class Maps:
 
 
 MAPS, LEFT_OUT = Maps(), LeavingOut()
+_THOSE = {
+    MOST: "matter most",
+    LEAST: "matter least",
+    "most evidence": "have most evidence",
+    "least evidence": "have least evidence",
+}
 
 
 def present(results: Results) -> Sequence[Section]:
@@ -157,29 +176,23 @@ def present(results: Results) -> Sequence[Section]:
 
 
 def _findings(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> list[str]:
-    """Important tokens against random ones at each share, and the others at the largest."""
-    most, random, least = ORDERS
-    found = [
-        sentences.difference(
-            f"Leaving out the {100 * share:g} % most important tokens",
+    """Important tokens against random ones at each share, the other orders at the largest."""
+
+    def against_random(order: str, share: float) -> str:
+        tokens = f"the {100 * share:g} % of the tokens that {_THOSE[order]}"
+        return sentences.difference(
+            f"Leaving out {tokens}",
             "leaving out as many random ones",
-            difference(outcomes[condition(most, share)], outcomes[condition(random, share)]),
+            difference(outcomes[condition(order, share)], outcomes[condition(RANDOM, share)]),
             measure,
             "accuracy",
         )
-        for share in measure.shares
+
+    last = measure.shares[-1]
+    return [
+        *(against_random(MOST, share) for share in measure.shares),
+        *(against_random(order, last) for order in ORDERS if order not in (MOST, RANDOM)),
     ]
-    share = measure.shares[-1]
-    found.append(
-        sentences.difference(
-            f"Leaving out the {100 * share:g} % least important tokens",
-            "leaving out as many random ones",
-            difference(outcomes[condition(least, share)], outcomes[condition(random, share)]),
-            measure,
-            "accuracy",
-        )
-    )
-    return found
 
 
 def _plot(measure: LeavingOut, outcomes: dict[str, Outcomes], variant: str) -> Plot:
@@ -187,22 +200,23 @@ def _plot(measure: LeavingOut, outcomes: dict[str, Outcomes], variant: str) -> P
     lines = {}
     for order in ORDERS:
         names = [NOTHING, *(condition(order, share) for share in measure.shares)]
-        estimates = [clips_interval(outcomes[name]) for name in names]
-        lines[order] = pictures.Curve.of(shares, estimates, share=True)
+        # Five bands would hide one another.
+        values = [100 * clips_interval(outcomes[name]).value for name in names]
+        lines[order] = pictures.Curve(shares, values)
     png = pictures.curves(lines, x="tokens left out of every frame, %", y="accuracy, %")
     name = "".join(c if c.isalnum() else "-" for c in variant)
-    caption = "Accuracy without the tokens that matter most, least, or any; 95 % intervals."
+    caption = "Accuracy without some of the tokens, mean over seeds; for intervals see the table."
     return Plot(f"left-out-{name}", png, caption)
 
 
 def _table(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> Table:
-    rows = [["nothing", cell(outcomes[NOTHING]), "", ""]]
+    rows = [["nothing", *[cell(outcomes[NOTHING])] * len(ORDERS)]]
     for share in measure.shares:
         row = [f"{100 * share:g} %"]
         for order in ORDERS:
             text = cell(outcomes[condition(order, share)])
-            if order != "random":
-                random = outcomes[condition("random", share)]
+            if order != RANDOM:
+                random = outcomes[condition(RANDOM, share)]
                 against = difference(outcomes[condition(order, share)], random)
                 text += f" ({sentences.signed(against, 'share')})"
             row.append(text)
@@ -233,7 +247,7 @@ def _pictures(results: Results, measure: Maps) -> list[Plot | Text]:
                 )
                 return blocks
             plot = f"{''.join(c if c.isalnum() else '-' for c in done.training.variant)}-{number}"
-            caption = f"{name}: the last layer, frame by frame."
+            caption = f"{name}, frame by frame."
             blocks += [Plot(plot, strip, caption), Plot(plot, film, f"{name}, as a film.")]
     return blocks
 
@@ -249,19 +263,21 @@ STUDY = Study(
     variants=(Variant("default"),),
     measures=(Accuracy(), MAPS, LEFT_OUT),
     reading=(
-        "Everything is of the last layer, a value for each token. Gate: the size of what the "
-        "CrossRWKV gate adds. Forget signal: the share of its memory that the token keeps, the "
-        "mean over channels. Change of memory: the size of c(t) - c(t-1). Evidence: what the token "
-        "adds to the logit of the named class beyond what it adds to the mean of all classes; red "
-        "speaks for the class, blue against it. The classifier is linear in the mean of the "
-        "tokens, so evidence is exact: it adds up to the logit but for a constant of the class. "
-        "Each row has one scale for the whole clip, the bar at its end. If the evidence says where "
-        "the answer comes from, accuracy must fall faster when the tokens with most of it are left "
-        "out than when as many random ones are, and more slowly without those that have least of "
-        "it. Where leaving out the least hurts too, tokens matter beyond what they say themselves: "
-        "the scan hands what one token saw to the others of its frame, and the evidence stands "
-        "where it was written down, not where it was seen. Importance is evidence for the class "
-        "that the model names, right or wrong; the true class chooses nothing."
+        "Gate, forget signal, change of memory and evidence are of the last layer, a value for "
+        "each token. Gate: the size of what the CrossRWKV gate adds. Forget signal: the share of "
+        "its memory that the token keeps, the mean over channels. Change of memory: the size of "
+        "c(t) - c(t-1). Evidence: what the token adds to the logit of the named class beyond what "
+        "it adds to the mean of all classes; red speaks for the class, blue against it. The "
+        "classifier is linear in the mean of the tokens, so evidence is exact: it adds up to the "
+        "logit but for a constant of the class. Occlusion: what that logit, less the mean of all, "
+        "loses after each frame when the token is left out of all frames; red: it loses. Each row "
+        "has one scale for the whole clip, the bar at its end. The tokens that matter most are "
+        "those whose occlusion costs most after the last frame. If the maps say where the answer "
+        "comes from, accuracy must fall faster when these are left out together than when as many "
+        "random ones are, and more slowly without those that matter least. Evidence need not do "
+        "that: the scan hands what one token saw to the others of its frame, and the evidence "
+        "stands where it was written down, not where it was seen. Both are of the class that the "
+        "model names, right or wrong; the true class chooses nothing."
     ),
     present=present,
     times=False,

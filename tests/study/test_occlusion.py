@@ -1,0 +1,75 @@
+"""What a class loses without a token is what it loses, for every read-out and cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from videorwkv.models import Inputs, LCRConfig, build_model
+from videorwkv.models.lcr import LCR
+from videorwkv.study.occlusion import occlude, scan_some
+
+SMALL = LCRConfig(
+    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4
+)
+VARIANTS = {
+    "default": SMALL,
+    "[CLS]": replace(SMALL, readout="cls"),
+    "no memory": replace(SMALL, cell="none"),
+    "rotary": replace(SMALL, position="rope"),
+}
+
+
+def make_model(config: LCRConfig) -> LCR:
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def make_inputs(batch: int = 2, height: int = 24, width: int = 24) -> Inputs:
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, 4, height, width)
+    return Inputs(
+        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
+    )
+
+
+def margins(logits_BTK: Tensor, class_B: list[int]) -> Tensor:
+    centred_BTK = logits_BTK - logits_BTK.mean(-1, keepdim=True)
+    return torch.stack([x_TK[:, k] for x_TK, k in zip(centred_BTK, class_B, strict=True)])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_token_is_left_out_by_itself(name: str) -> None:
+    model, inputs, classes = make_model(VARIANTS[name]), make_inputs(), [3, 1]
+    with torch.inference_mode():
+        fallen_BTL = occlude(model, inputs, torch.tensor(classes))
+        assert fallen_BTL.shape == (2, 4, 9)
+        whole_BT = margins(model.scan(inputs)[0], classes)
+        for token in (0, 5):
+            rest = torch.tensor([[t for t in range(9) if t != token]] * 2)
+            without_BT = margins(scan_some(model, inputs, rest), classes)
+            assert torch.allclose(fallen_BTL[..., token], whole_BT - without_BT, atol=1e-6)
+    assert float(fallen_BTL.abs().min(1).values.max()) > 1e-4
+
+
+def test_a_token_that_says_nothing_costs_nothing() -> None:
+    """The class hangs on what is seen: a model that is deaf to its tokens loses nothing."""
+    model = make_model(SMALL)
+    with torch.no_grad():
+        model.head.weight.zero_()
+    assert float(occlude(model, make_inputs(), torch.tensor([0, 1])).abs().max()) == 0
+
+
+def test_frames_of_another_size_and_of_one_token() -> None:
+    model = make_model(SMALL)
+    assert occlude(model, make_inputs(1, 16, 32), torch.tensor([0])).shape == (1, 4, 8)
+    alone_BTL = occlude(model, make_inputs(1, 8, 8), torch.tensor([0]))
+    assert alone_BTL.tolist() == [[[0.0]] * 4]
