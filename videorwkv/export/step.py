@@ -283,7 +283,7 @@ class StepLayer(nn.Module):
                 self.register_buffer(
                     "forget_C", torch.sigmoid(weights["forget_rate"]), persistent=False
                 )
-        if config.cell in ("lstm", "convlstm"):
+        if config.is_lstm:
             self.cell_new = folding.linear(weights["cell_new.weight"], weights["cell_new.bias"])
             self.cell_past = folding.linear(weights["cell_past.weight"])
         if config.cell == "convlstm":
@@ -317,7 +317,7 @@ class StepLayer(nn.Module):
         after = {"input": normed_BLC} if "input" in state else {}
         if config.cell == "none":
             return (z_BLC + branch_BLC if config.residual else branch_BLC), after
-        if config.cell in ("lstm", "convlstm"):
+        if config.is_lstm:
             hidden_BLC, memory_BLC = self._lstm(branch_BLC, state)
         else:
             hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC)

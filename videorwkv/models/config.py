@@ -172,6 +172,11 @@ class LCRConfig:
         """Hidden width of the channel mixing, rounded to a multiple of 8 for aligned products."""
         return max(8, round(self.channel_mix_ratio * self.width / 8) * 8)
 
+    @property
+    def is_lstm(self) -> bool:
+        """Whether the cell has the four gates of an LSTM, which ask no edges."""
+        return self.cell in ("lstm", "convlstm")
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

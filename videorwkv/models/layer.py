@@ -81,7 +81,7 @@ class CrossRWKVLayer(nn.Module):
             self.forget_rate = nn.Parameter(rate_C)
             if config.edges != "none" and config.forget_source == "edges":
                 self.forget = nn.Linear(width, width, bias=False)
-        if config.cell in ("lstm", "convlstm"):
+        if config.is_lstm:
             self.cell_new = nn.Linear(width, 4 * width)
             self.cell_past = nn.Linear(width, 4 * width, bias=False)
             with torch.no_grad():
@@ -203,7 +203,7 @@ class CrossRWKVLayer(nn.Module):
         # The cell, in float32.
         if config.cell == "none":
             out_BLC = branch_BLC
-        elif config.cell in ("lstm", "convlstm"):
+        elif config.is_lstm:
             gates_BLX = wide(self.cell_new(branch_BLC) + self.cell_past(self._near(hidden_BLC)))
             in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
             kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC

@@ -6,8 +6,8 @@
                                        h, c of the last frame
 
 B batch, T frames, L tokens of a frame, C channels, H heads, D head width, N layers, K classes,
-F = T * B frames of a batch, I image channels, P patch size, M hidden width of the channel mixing,
-J tokens of a frame that are computed (all, or those that a mask keeps; K in `keep_BK`).
+F = T * B frames of a batch, I image channels, J tokens of a frame that are computed (all, or those
+that a mask keeps; K in `keep_BK`).
 Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contiguous slice.
 """
 
@@ -29,7 +29,7 @@ from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
 from videorwkv.models.masking import Watch, check_kept, tube_mask
 from videorwkv.models.rotary import Turn, angles
 from videorwkv.models.state import LCRState, state_tokens
-from videorwkv.models.stems import ConvStem, PatchStem
+from videorwkv.models.stems import ConvStem, PatchStem, pixels_and_change
 from videorwkv.video.clip import Clip, Frame
 
 # ImageNet's statistics, as Vision-RWKV's weights expect them.
@@ -350,8 +350,10 @@ class LCR(nn.Module):
         keep_FJ = None if keep_TBJ is None else keep_TBJ.flatten(0, 1)
         frames_TBHWC, edges_TBHW = (x.transpose(0, 1) for x in inputs)
         shape = frames_TBHWC.shape[:2]
+        before = (state.pixels_BHWC, state.seen_B) if config.stem_frames == 2 else None
+        seen_FHWI = pixels_and_change(frames_TBHWC, before, self.pixel_scale, self.pixel_shift)
         # What the layers add to is float32 from the first on, whatever the products' type.
-        x_TBLC = wide(self.stem(self._pixels(frames_TBHWC, state), keep_FJ)).unflatten(0, shape)
+        x_TBLC = wide(self.stem(seen_FHWI, keep_FJ)).unflatten(0, shape)
         if config.position == "learned":
             table_1CHW: Tensor = self.position
             grid = [x // config.patch_size for x in frames_TBHWC.shape[2:4]]
@@ -372,40 +374,15 @@ class LCR(nn.Module):
                 edge_TBLC = _prepend(self.cls_edge * self.edge_strength, edge_TBLC)
         return x_TBLC, edge_TBLC
 
-    def _pixels(self, frames_TBHWC: Tensor, state: LCRState) -> list[Tensor]:
-        """Normalised pixels [T * B, H, W, 3]; for a stem of two frames also their change."""
-        dtype, width = self.pixel_scale.dtype, frames_TBHWC.shape[3]
-        # Rows of W * 3 numbers with tables as long: three at a time would be slow.
-        scale, shift = (x.expand(width, 3).flatten() for x in (self.pixel_scale, self.pixel_shift))
-        raw_TBHX = frames_TBHWC.flatten(3).to(dtype)
-        parts = [torch.addcmul(shift, raw_TBHX, scale)]
-        if self.config.stem_frames == 2:
-            before_TBHWC = state.pixels_BHWC[None]
-            if len(frames_TBHWC) > 1:
-                before_TBHWC = torch.cat([before_TBHWC, frames_TBHWC[:-1]])
-            # Nothing has changed yet at a stream's first frame.
-            time_T1 = torch.arange(len(frames_TBHWC), device=scale.device)[:, None]
-            started_TB11 = (time_T1 + state.seen_B > 0)[..., None, None]
-            change_TBHX = raw_TBHX.sub_(before_TBHWC.flatten(3).to(dtype))
-            parts.append(change_TBHX.mul_(scale * started_TB11))
-        return [x.flatten(0, 1).unflatten(2, (width, 3)) for x in parts]
-
     def _turn(self, height: int, width: int, keep_TBJ: Tensor | None) -> Turn | None:
-        """Rotary encoding (arXiv 2104.09864); `[CLS]` stands at no place and does not turn."""
         if self.config.position != "rope":
             return None
         size, p = self.config.image_size, self.config.patch_size
-        cos_LQ, sin_LQ = self.turn_cos, self.turn_sin
+        tables = self.turn_cos, self.turn_sin
         if (height, width) != (size, size):
-            cos_LQ, sin_LQ = angles(self.config.head_width, height // p, width // p, cos_LQ.device)
-        if keep_TBJ is None:
-            cos, sin = cos_LQ[None, :, None], sin_LQ[None, :, None]
-        else:
-            keep = keep_TBJ[0] if len(keep_TBJ) == 1 else keep_TBJ
-            cos, sin = cos_LQ[keep][..., None, :], sin_LQ[keep][..., None, :]
-        if self.config.readout == "cls":
-            cos, sin = F.pad(cos, (0, 0, 0, 0, 1, 0), value=1.0), F.pad(sin, (0, 0, 0, 0, 1, 0))
-        return Turn(cos, sin, torch.complex(cos, sin) if self.pairs else None)
+            tables = angles(self.config.head_width, height // p, width // p, self.turn_cos.device)
+        has_cls = self.config.readout == "cls"
+        return Turn.of(*tables, keep_TBJ, has_cls=has_cls, pairs=self.pairs)
 
     def _classify(self, features_TBF: Tensor) -> Tensor:
         """logits = W_class LN(concat(O, C)) at every frame, float32 [T, B, K]."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,6 +25,34 @@ class Turn(NamedTuple):
     cos: Tensor
     sin: Tensor
     both: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        cos_LQ: Tensor,
+        sin_LQ: Tensor,
+        keep_TBJ: Tensor | None,
+        *,
+        has_cls: bool,
+        pairs: bool,
+    ) -> Turn:
+        """The turn of a clip's tokens.
+
+        Args:
+            cos_LQ: of all patches, as `angles` gives it.
+            sin_LQ: likewise.
+            keep_TBJ: patches that are computed, T = 1 if the same in all frames; None: all.
+            has_cls: `[CLS]` comes first; it stands at no place and does not turn.
+            pairs: the channels of a pair lie side by side.
+        """
+        if keep_TBJ is None:
+            cos, sin = cos_LQ[None, :, None], sin_LQ[None, :, None]
+        else:
+            keep = keep_TBJ[0] if len(keep_TBJ) == 1 else keep_TBJ
+            cos, sin = cos_LQ[keep][..., None, :], sin_LQ[keep][..., None, :]
+        if has_cls:
+            cos, sin = F.pad(cos, (0, 0, 0, 0, 1, 0), value=1.0), F.pad(sin, (0, 0, 0, 0, 1, 0))
+        return cls(cos, sin, torch.complex(cos, sin) if pairs else None)
 
     def __call__(self, x_BLHD: Tensor) -> Tensor:
         """Turn the channels (d, d + D/2) of each head by their token's angle: [..., L, H, D]."""

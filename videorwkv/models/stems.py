@@ -1,7 +1,7 @@
-"""Pixels -> tokens: the two stems that an LCR may have.
+"""Pixels -> tokens: what a stem sees, and the two stems that an LCR may have.
 
-F frames of a batch, I image channels, P patch size, L patches, J those that are computed,
-C channels of a token.
+T frames of a clip, B batch, F = T * B, I image channels, P patch size, L patches, J those that are
+computed, C channels of a token.
 """
 
 from __future__ import annotations
@@ -14,6 +14,37 @@ from torch import Tensor, nn
 
 from videorwkv.errors import ConfigError
 from videorwkv.models.masking import patches, take
+
+
+def pixels_and_change(
+    frames_TBHWC: Tensor, before: tuple[Tensor, Tensor] | None, scale_C: Tensor, shift_C: Tensor
+) -> list[Tensor]:
+    """The images that a stem sees, [T * B, H, W, 3] each: normalised pixels, and their change
+    since the frame before.
+
+    Args:
+        frames_TBHWC: uint8, C = 3 colours.
+        before: frame before the first, uint8 [B, H, W, 3], and frames seen so far, [B]; None for
+            a stem of one frame.
+        scale_C: factor of each colour, in the type to compute in.
+        shift_C: what is added then.
+    """
+    width = frames_TBHWC.shape[3]
+    # Rows of W * 3 numbers with tables as long: three at a time would be slow.
+    scale_X, shift_X = (x_C.expand(width, 3).flatten() for x_C in (scale_C, shift_C))
+    raw_TBHX = frames_TBHWC.flatten(3).to(scale_C.dtype)
+    parts = [torch.addcmul(shift_X, raw_TBHX, scale_X)]
+    if before is not None:
+        pixels_BHWC, seen_B = before
+        before_TBHWC = pixels_BHWC[None]
+        if len(frames_TBHWC) > 1:
+            before_TBHWC = torch.cat([before_TBHWC, frames_TBHWC[:-1]])
+        # Nothing has changed yet at a stream's first frame.
+        time_T1 = torch.arange(len(frames_TBHWC), device=scale_C.device)[:, None]
+        started_TB11 = (time_T1 + seen_B > 0)[..., None, None]
+        change_TBHX = raw_TBHX.sub_(before_TBHWC.flatten(3).to(scale_C.dtype))
+        parts.append(change_TBHX.mul_(scale_X * started_TB11))
+    return [x.flatten(0, 1).unflatten(2, (width, 3)) for x in parts]
 
 
 class PatchStem(nn.Module):

@@ -52,7 +52,7 @@ def frame_macs(config: LCRConfig) -> int:
     layer += width + mix + mix  # the mixing's receptance and key, then its value
     if config.cell == "gated" and has_edges and config.forget_source == "edges":
         layer += width
-    if config.cell in ("lstm", "convlstm"):
+    if config.is_lstm:
         layer += 8 * width  # four gates, each of A and h
     if config.cell == "convlstm":
         layer += 9  # h of 3 x 3 neighbours, channel by channel
