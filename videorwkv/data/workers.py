@@ -23,6 +23,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from videorwkv.errors import ConfigError, DataError
+from videorwkv.processes import end_with_parent
 
 # Tasks and answers that wait in a pipe must fit into its buffer, or both ends would block.
 MOST_AHEAD = 64
@@ -343,7 +344,7 @@ def _run(
         inherited.close()
     # What was inherited is not ours to collect, and looking through it would copy its pages.
     gc.freeze()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with contextlib.suppress(EOFError, OSError):
         # The first message says that it is ready, or why not.
         connection.send_bytes(_answer(lambda _: initializer() if initializer else None, None))
@@ -370,11 +371,3 @@ def _checked(raised: _Raised) -> bytes:
     content = pickle.dumps(raised)
     pickle.loads(content)
     return content
-
-
-def _end_with_parent() -> None:
-    """Also in the middle of a task; a pipe that is closed is only seen between two."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

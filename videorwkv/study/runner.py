@@ -110,6 +110,9 @@ def _start_worker() -> None:
     import cv2
     import torch
 
+    from videorwkv.processes import end_with_parent
+
+    end_with_parent()
     # Several processes with several threads each are slower than with one: they wait spinning.
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
