@@ -197,14 +197,13 @@ def _curves(values: dict[str, dict[int, Outcomes]], label: str, level: tuple[flo
     places = list(next(iter(values.values())))
     for number, (name, by) in enumerate(values.items()):
         colour = COLOURS[number % len(COLOURS)]
-        estimates = [clips_interval(by[place]) for place in places]
+        estimates = [clips_interval(by[place]).possible() for place in places]
         # Beside each other: bands of six variants would hide one another.
         x = [i + 0.09 * (number - (len(values) - 1) / 2) for i in range(len(places))]
         y = [100 * e.value for e in estimates]
-        ends = [[min(100.0, max(0.0, 100 * end)) for end in (e.low, e.high)] for e in estimates]
         bars = [
-            [max(0.0, a - low) for a, (low, _) in zip(y, ends, strict=True)],
-            [max(0.0, high - a) for a, (_, high) in zip(y, ends, strict=True)],
+            [100 * (e.value - e.low) for e in estimates],
+            [100 * (e.high - e.value) for e in estimates],
         ]
         axes.plot(x, y, "o-", color=colour, label=name, markersize=4)
         axes.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=1, alpha=0.5)
