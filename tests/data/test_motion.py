@@ -165,11 +165,13 @@ def test_ground_moves_by_itself_only(label: str, monkeypatch: pytest.MonkeyPatch
 
 def test_every_option_changes_the_digest() -> None:
     options = MotionOptions(train=16, validation=8, test=8, size=32, frames=12, event=4, at=2)
-    still = {"rotation": 1, "order": 2, "event": 5, "at": 3}
+    still = {"rotation": 1, "order": 2, "pause": 1, "event": 5, "at": 3}
     changed = []
     for field in fields(options):
         value = still.get(field.name, getattr(options, field.name) + 8)
-        other = replace(options, event=0, at=0) if field.name == "order" else options
+        other = options
+        if field.name in ("order", "pause"):
+            other = replace(options, event=0, at=0, order=2)
         changed.append(replace(other, **{field.name: value}))
     digests = {motion_manifest(o).digest for o in (options, *changed)}
     assert len(digests) == 1 + len(fields(options))

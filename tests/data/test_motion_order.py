@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from math import factorial
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from videorwkv.data.manifest import load_manifest
 from videorwkv.data.motion import mirrored, render
 from videorwkv.data.motion_order import backwards, lengths, orders
+from videorwkv.errors import ConfigError
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
@@ -64,6 +66,34 @@ def _way(frames_THWC: NDArray[np.uint8]) -> float:
         np.abs(np.roll(grey_THW[:-1], shift, axis=2) - grey_THW[1:]).mean() for shift in (-1, 1)
     )
     return float(left - right)
+
+
+def test_pauses_stand_around_every_movement() -> None:
+    """No clean frame changes but while something moves, and at the cut between two movements."""
+    spec = "motion:order=2,frames=32,pause=4,train=8,validation=0,test=0,size=32"
+    manifest = load_manifest(spec)
+    for row in manifest.rows:
+        frames_THWC = manifest.open(row).read_all().frames_THWC.astype(float)
+        change_T = np.abs(np.diff(frames_THWC, axis=0)).mean(axis=(1, 2, 3))
+        quiet = change_T < 1.2 * change_T.min()  # noise alone
+        runs = "".join("-" if q else "x" for q in quiet)
+        # The first still frame after a movement is where it has arrived; a cut is between parts.
+        assert re.fullmatch(r"-{4}x{4,}-{3}x-{4}x{4,}-{3}", runs), runs
+    assert "-pause4/" in manifest.rows[0].path
+
+
+def test_a_pause_leaves_other_clips_as_they_were() -> None:
+    spec = "motion:order=2,frames=16,train=2,validation=0,test=0,size=16"
+    assert load_manifest(spec).digest == load_manifest(spec + ",pause=0").digest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [("pause=4", "goes with order"), ("order=2,pause=4,frames=23", "must be at least 24")],
+)
+def test_impossible_pauses(options: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_manifest(f"motion:{options}")
 
 
 def test_the_set_of_frames_is_the_same_in_every_class() -> None:

@@ -80,6 +80,7 @@ class MotionOptions:
         frames: frames of a clip; speeds are per frame, so a longer clip moves further.
         rotation: 1 adds the classes clockwise and counterclockwise.
         order: 2 to 4 movements one after the other, whose order is the class; 0: one movement.
+        pause: still frames before and after each movement of an order.
         event: frames in which something moves, the others being still; 0: all.
         at: the first of them.
     """
@@ -92,6 +93,7 @@ class MotionOptions:
     frames: int = 16
     rotation: int = 0
     order: int = 0
+    pause: int = 0
     event: int = 0
     at: int = 0
 
@@ -109,14 +111,16 @@ class MotionOptions:
             raise ConfigError(f"motion: order ({self.order}) must be 0, 2, 3 or 4.")
         if self.order and (self.rotation or self.event):
             raise ConfigError("motion: order goes with neither rotation nor event.")
+        if self.pause and not self.order:
+            raise ConfigError(f"motion: pause ({self.pause}) goes with order; give order=2, say.")
         if self.at + self.event > self.frames or (self.at and not self.event):
             raise ConfigError(
                 f"motion: event ({self.event}) frames from at ({self.at}) on must lie within "
                 f"frames ({self.frames})."
             )
-        least_frames = 4 * self.order if self.order else 1
-        numbers = (("size", 16), ("frames", least_frames), ("seed", 0), ("event", 0), ("at", 0))
-        for name, least in (*numbers, *((s, 0) for s in SPLITS)):
+        least_frames = (4 + 2 * self.pause) * self.order if self.order else 1
+        numbers = (("size", 16), ("frames", least_frames))
+        for name, least in (*numbers, *((n, 0) for n in ("seed", "pause", "event", "at", *SPLITS))):
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"motion: {name} ({getattr(self, name)}) must be at least {least}."
@@ -171,6 +175,7 @@ def motion_manifest(options: MotionOptions) -> Manifest:
         f"motion-{options.seed}-{options.size}px-{options.frames}f"
         + "-rotation" * options.rotation
         + f"-order{options.order}" * bool(options.order)
+        + f"-pause{options.pause}" * bool(options.pause)
         + f"-event{options.event}at{options.at}" * bool(options.event)
     )
     classes = options.classes
@@ -199,7 +204,14 @@ class MotionOpener:
         rng = _generator(options.seed, row.split, row.line, stream=0)
         assert row.label is not None
         event = (options.at, options.event) if options.event else (0, options.frames)
-        frames_THWC = render(row.label, rng, size=options.size, frames=options.frames, event=event)
+        frames_THWC = render(
+            row.label,
+            rng,
+            size=options.size,
+            frames=options.frames,
+            event=event,
+            pause=options.pause,
+        )
         return MotionVideo(row.path, frames_THWC)
 
 
@@ -255,11 +267,12 @@ def render(
     size: int,
     frames: int,
     event: tuple[int, int] | None = None,
+    pause: int = 0,
 ) -> NDArray[np.uint8]:
     """One clip of a class: [T, size, size, 3]. What is drawn from `rng` is the same for all."""
     attributes = _draw_attributes(rng)
     if SEPARATOR in label:
-        motion = _move_in_turn(label.split(SEPARATOR), attributes, frames, rng)
+        motion = _move_in_turn(label.split(SEPARATOR), attributes, frames, pause, rng)
     else:
         motion = move(label, attributes, frames, event)
     light = rng.uniform(95, 160)
@@ -285,15 +298,15 @@ def render(
 
 
 def _move_in_turn(
-    actions: list[str], first: Attributes, frames: int, rng: np.random.Generator
+    actions: list[str], first: Attributes, frames: int, pause: int, rng: np.random.Generator
 ) -> Motion:
-    """One movement after the other, each from a place, an angle, a size and a ground of its own."""
+    """One movement after the other, each from a place, an angle, a size and a ground of its own,
+    and between as many still frames."""
     starts = [first, *(_draw_attributes(rng) for _ in actions[1:])]
+    moving = lengths(len(actions), frames - 2 * pause * len(actions), rng)
     parts = [
-        move(action, start, length)
-        for action, start, length in zip(
-            actions, starts, lengths(len(actions), frames, rng), strict=True
-        )
+        move(action, start, length + 2 * pause, (pause, length))
+        for action, start, length in zip(actions, starts, moving, strict=True)
     ]
     return Motion(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 

@@ -9,6 +9,12 @@ class holds one part of each movement. The parts are drawn independently and ali
 place in the order, their lengths too, so the *set* of the frames has the same distribution in every
 class; a model that reads shuffled frames is at chance, whatever it has learned. Without the cuts it
 would not be so: left-then-up and up-then-left pass through different places.
+
+A model that sees a few frames at a time can still tell the order without remembering anything: it
+sees one movement turn into the next. `pause=4` stands still for four frames before and four after
+each movement, the first and the last like all others: then no stretch of frames shorter than that
+tells which comes first, since nothing before or after a movement says that it is one of those. Only
+the first frame of a clip, with none before it, can be told from the others.
 """
 
 from __future__ import annotations
