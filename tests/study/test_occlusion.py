@@ -10,6 +10,7 @@ from torch import Tensor
 
 from videorwkv.models import Inputs, LCRConfig, build_model
 from videorwkv.models.lcr import LCR
+from videorwkv.study import occlusion
 from videorwkv.study.occlusion import occlude, scan_some
 
 SMALL = LCRConfig(
@@ -73,3 +74,20 @@ def test_frames_of_another_size_and_of_one_token() -> None:
     assert occlude(model, make_inputs(1, 16, 32), torch.tensor([0])).shape == (1, 4, 8)
     alone_BTL = occlude(model, make_inputs(1, 8, 8), torch.tensor([0]))
     assert alone_BTL.tolist() == [[[0.0]] * 4]
+
+
+@pytest.mark.parametrize(("rows", "columns", "count"), [(14, 14, 49), (8, 8, 64), (3, 200, 50)])
+def test_large_grids_go_in_squares(rows: int, columns: int, count: int) -> None:
+    squares = occlusion._squares(rows, columns)
+    assert len(squares) == count
+    assert sorted(t for square in squares for t in square) == list(range(rows * columns))
+
+
+def test_the_tokens_of_a_square_share_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(occlusion, "MOST_PASSES", 4)
+    model, inputs = make_model(SMALL), make_inputs()
+    fallen_BTL = occlude(model, inputs, torch.tensor([3, 1]))
+    whole_BT = margins(model.scan(inputs)[0], [3, 1])
+    rest = torch.tensor([[2, 5, 6, 7, 8]] * 2)  # without the first 2 x 2
+    loss_BT = whole_BT - margins(scan_some(model, inputs, rest), [3, 1])
+    assert torch.allclose(fallen_BTL[..., [0, 1, 3, 4]], loss_BT[..., None] / 4, atol=1e-6)

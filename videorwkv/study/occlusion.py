@@ -10,12 +10,16 @@ from torch import Tensor
 
 from videorwkv.models import LCR, Inputs
 
+# Larger grids are left out in squares of tokens, so that a pass a square stays affordable.
+MOST_PASSES = 64
+
 
 @torch.no_grad()
 def occlude(model: LCR, inputs: Inputs, class_B: Tensor) -> Tensor:
     """What the logit of a class loses when a token is left out of every frame, less what the mean
     of all classes loses: occlusion (Zeiler & Fergus 2014, section 4.2) by the model's own masks,
-    so that nothing stands in the token's place. It costs as many passes as a frame has tokens.
+    so that nothing stands in the token's place. It costs a pass a token; of more than `MOST_PASSES`
+    tokens squares are left out, and their tokens share the loss.
 
     Args:
         model: in evaluation mode.
@@ -27,16 +31,35 @@ def occlude(model: LCR, inputs: Inputs, class_B: Tensor) -> Tensor:
         class gains. A model that sees one token a frame gives zeros.
     """
     height, width = inputs.edges_BTHW.shape[2:]
-    tokens = (height // model.config.patch_size) * (width // model.config.patch_size)
+    size = model.config.patch_size
+    squares = _squares(height // size, width // size)
     whole_BT = _margin(model.scan(inputs)[0], class_B)
+    tokens = sum(map(len, squares))
+    fallen_BTL = torch.zeros(*whole_BT.shape, tokens)
     if tokens == 1:
-        return torch.zeros(*whole_BT.shape, 1)
-    fallen = []
-    for left_out in range(tokens):
-        rest_J = torch.tensor([token for token in range(tokens) if token != left_out])
+        return fallen_BTL
+    for square in squares:
+        rest_J = torch.tensor([token for token in range(tokens) if token not in square])
         without_BTK = scan_some(model, inputs, rest_J.expand(len(class_B), -1))
-        fallen.append(whole_BT - _margin(without_BTK, class_B))
-    return torch.stack(fallen, -1)
+        loss_BT = whole_BT - _margin(without_BTK, class_B)
+        fallen_BTL[..., square] = loss_BT[..., None] / len(square)
+    return fallen_BTL
+
+
+def _squares(rows: int, columns: int) -> list[list[int]]:
+    """The grid's tokens in squares as small as `MOST_PASSES` allows; cut off at the borders."""
+    side = 1
+    while -(-rows // side) * -(-columns // side) > MOST_PASSES:
+        side += 1
+    return [
+        [
+            row * columns + column
+            for row in range(top, min(top + side, rows))
+            for column in range(left, min(left + side, columns))
+        ]
+        for top in range(0, rows, side)
+        for left in range(0, columns, side)
+    ]
 
 
 def scan_some(model: LCR, inputs: Inputs, keep_BJ: Tensor) -> Tensor:

@@ -270,14 +270,15 @@ STUDY = Study(
         "it adds to the mean of all classes; red speaks for the class, blue against it. The "
         "classifier is linear in the mean of the tokens, so evidence is exact: it adds up to the "
         "logit but for a constant of the class. Occlusion: what that logit, less the mean of all, "
-        "loses after each frame when the token is left out of all frames; red: it loses. Each row "
-        "has one scale for the whole clip, the bar at its end. The tokens that matter most are "
-        "those whose occlusion costs most after the last frame. If the maps say where the answer "
-        "comes from, accuracy must fall faster when these are left out together than when as many "
-        "random ones are, and more slowly without those that matter least. Evidence need not do "
-        "that: the scan hands what one token saw to the others of its frame, and the evidence "
-        "stands where it was written down, not where it was seen. Both are of the class that the "
-        "model names, right or wrong; the true class chooses nothing."
+        "loses after each frame when the token is left out of all frames (its square of tokens, "
+        "where a frame has more than 64); red: it loses. Each row has one scale for the whole "
+        "clip, the bar at its end. The tokens that matter most are those whose occlusion costs "
+        "most after the last frame. If the maps say where the answer comes from, accuracy must "
+        "fall faster when these are left out together than when as many random ones are, and more "
+        "slowly without those that matter least. Evidence need not do that: the scan hands what "
+        "one token saw to the others of its frame, and the evidence stands where it was written "
+        "down, not where it was seen. Both are of the class that the model names, right or wrong; "
+        "the true class chooses nothing."
     ),
     present=present,
     times=False,
