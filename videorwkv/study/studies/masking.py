@@ -69,7 +69,7 @@ TASKS = (
     Task(name="order of 3 in 48 frames", data="order=3,frames=48",
          changes=("steps=800", "lr=1e-3", "sampling.num_frames=16"),
          full=(0.5, 0.9), base_is_full=True),
-    Task(name="order of 3 in 128 frames", data="order=3,frames=128",
+    Task(name="order of 2 in 128 frames", data="order=2,frames=128",
          changes=("steps=800", "lr=1e-3", "sampling.num_frames=32"),
          full=(0.75,), base_is_full=True),
 )  # fmt: skip
