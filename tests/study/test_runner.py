@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from dataclasses import replace
@@ -130,18 +131,22 @@ def test_ctrl_c_stops_and_the_same_call_goes_on(
     assert len(run_study(small.study_file(tmp_path), settings).done) == 2
 
 
-def test_a_run_that_another_process_works_in_is_waited_for(
+def test_a_run_that_another_process_works_in_comes_last_and_is_waited_for(
     tmp_path: Path, trained: list[tuple[str, bool]]
 ) -> None:
     reference, settings = small.study_file(tmp_path), small.settings(tmp_path, seeds=1)
-    key = make_plan(load_study(reference), settings).trainings[0].key
+    first, second = (t.key for t in make_plan(load_study(reference), settings).trainings)
     settings.runs.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:
-        with FileLock(settings.runs / f"{key}.lock"):
+        with FileLock(settings.runs / f"{first}.lock"):
             waiting = pool.submit(run_study, reference, settings)
+            end = time.monotonic() + 60
+            while not (settings.runs / second / "study.json").exists():
+                assert time.monotonic() < end
+                time.sleep(0.05)
             with pytest.raises(Late):
                 waiting.result(timeout=0.5)
-            assert not trained
+            assert len(trained) == 1
         assert len(waiting.result().done) == 2
     assert len(trained) == 2
 

@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videorwkv.errors import NonFiniteError
 from videorwkv.files import write_atomic
@@ -28,6 +28,9 @@ from videorwkv.study.data import test_clips, training_clips
 from videorwkv.study.design import Measure, Measured, Trained
 from videorwkv.study.plan import Plan, Settings, Training, machine, make_plan, object_key
 from videorwkv.study.results import Done, Results
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 Say = Callable[[str], None]
 
@@ -80,13 +83,14 @@ def _run_all(reference: str, settings: Settings, tasks: Mapping[str, Training], 
             + f": {seconds:.0f} s"
         )
 
+    waiting = list(tasks)
     if min(settings.jobs, len(tasks)) <= 1:
-        for training in tasks.values():
-            told(training, run_task(reference, settings, training.key))
+        while waiting:
+            key = _take_next(waiting, settings.runs)
+            told(tasks[key], run_task(reference, settings, key))
         return
     import multiprocessing
 
-    waiting = list(tasks)[::-1]
     running: dict[Future[float], Training] = {}
     with ProcessPoolExecutor(
         min(settings.jobs, len(tasks)),
@@ -97,11 +101,20 @@ def _run_all(reference: str, settings: Settings, tasks: Mapping[str, Training], 
         # No more than run at once: on Ctrl-C these save themselves, and none is begun after them.
         while waiting or running:
             while waiting and len(running) < settings.jobs:
-                key = waiting.pop()
+                key = _take_next(waiting, settings.runs)
                 running[pool.submit(run_task, reference, settings, key)] = tasks[key]
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 told(running.pop(future), future.result())
+
+
+def _take_next(waiting: list[str], runs: Path) -> str:
+    """The first run that no other command works in, or the first of all, if there is none: two
+    commands that share their runs would else go in step, one waiting for what the other does."""
+    free = (key for key in waiting if not _is_busy(runs / key))
+    key = next(free, waiting[0])
+    waiting.remove(key)
+    return key
 
 
 def _start_worker() -> None:
@@ -146,12 +159,11 @@ def run_task(reference: str, settings: Settings, key: str) -> float:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time works in a run: two studies that are running may share it."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     from videorwkv.train.interrupt import Interrupts
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    lock = _lock(folder)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -161,6 +173,23 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _is_busy(folder: Path) -> bool:
+    from filelock import Timeout
+
+    try:
+        with _lock(folder).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock(folder: Path) -> FileLock:
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(folder.name + ".lock"))
 
 
 def _train(plan: Plan, training: Training, folder: Path) -> dict[str, Any]:
