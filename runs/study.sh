@@ -14,7 +14,7 @@ case ${1:-quick} in
     for name in ablation edges; do
       videorwkv study "$name" "$data" --recipe handwash --set model.image_size=80 --set steps=200 --flips runs/handwash_flips.csv \
         --fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008 \
-        --cache runs/handwash/cache --seeds "${SEEDS:-1}" --out docs/study/handwash
+        --cache runs/handwash/cache --seeds "${SEEDS:-1}" --no-frames --out docs/study/handwash
     done ;;
   *) echo "Unknown: $1 (quick, full, handwash)" >&2; exit 2 ;;
 esac

@@ -56,6 +56,11 @@ def add_study(commands: Commands) -> None:
         help="train this variant (and the default) alone; repeatable",
     )
     parser.add_argument(
+        "--no-frames",
+        action="store_true",
+        help="no picture of a clip on the pages: for clips that may not be shown to others",
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",

@@ -38,6 +38,7 @@ def study(options: argparse.Namespace) -> int:
         runs=Path(options.runs),
         device=options.device,
         jobs=_jobs(options),
+        show_frames=not options.no_frames,
         cache=options.cache,
         only=tuple(options.only),
     )

@@ -94,6 +94,11 @@ def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert written.html.stat().st_size < 5_000_000
     # Drawn for one seed alone.
     assert len(list(settings.runs.glob("*/clips-drawn-*/"))) == 1
+    # Of clips that may not be shown.
+    hidden = study("maps", replace(settings, show_frames=False), out=tmp_path / "hidden")
+    assert ".gif" not in hidden.markdown.read_text()
+    assert "videorwkv study maps" in hidden.markdown.read_text()
+    assert "--no-frames" in hidden.markdown.read_text()
     # More pictures than a page bears.
     monkeypatch.setattr(maps, "ROOM", 1000)
     text = study("maps", settings, out=tmp_path / "full").markdown.read_text()

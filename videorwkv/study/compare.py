@@ -174,6 +174,7 @@ def how_it_was_done(results: Results) -> Section:
     again += [word for change in settings.changes for word in ("--set", change)]
     again += ["--seeds", str(settings.seeds)] if settings.seeds else []
     again += [word for name in settings.only for word in ("--only", name)]
+    again += [] if settings.show_frames else ["--no-frames"]
     blocks.append(Code([shlex.join(again)]))
     if plan.trainings:
         seeds = sorted({t.seed for t in plan.trainings})

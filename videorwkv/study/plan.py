@@ -45,6 +45,7 @@ class Settings:
         jobs: trainings side by side.
         cache: folder of decoded frames.
         only: names of the variants to train beside the default; empty: all.
+        show_frames: whether pages may hold pictures of the clips.
     """
 
     quick: bool = False
@@ -57,6 +58,7 @@ class Settings:
     jobs: int = 1
     cache: str | None = None
     only: tuple[str, ...] = ()
+    show_frames: bool = True
 
     def __post_init__(self) -> None:
         for name in ("seeds", "jobs"):

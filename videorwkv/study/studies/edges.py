@@ -197,6 +197,8 @@ def _maps(results: Results, extractors: Sequence[Extractor]) -> list[Table | Plo
         "changed one lies within a pixel of the other's (F1, mean over frames). Maps that are "
         f"dense agree by chance: {SCATTERED} says how much at the default's density.",
     )
+    if not results.plan.settings.show_frames:
+        return [table]
     strongest = [strengths[-1] for strengths in KINDS.values()]
     png = sheet(frames_NHWC[0], extractors, strongest)
     return [Plot("maps", png, "Edge maps of one frame, as it is and under each change."), table]

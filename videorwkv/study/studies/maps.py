@@ -165,7 +165,9 @@ def present(results: Results) -> Sequence[Section]:
                 [_plot(measure, outcomes, variant.name), _table(measure, outcomes)],
             )
         )
-    blocks = [] if drawn is None else _pictures(results, drawn)
+    blocks: list[Plot | Text] = []
+    if drawn is not None and results.plan.settings.show_frames:
+        blocks = _pictures(results, drawn)
     pages = [Section("What it looks at", blocks)] if blocks else []
     return [
         Section("Answer", [Findings(found)]),
