@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what they are called."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from videorwkv.errors import CheckpointError
@@ -30,6 +31,11 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def slug(name: str) -> str:
+    """`[CLS] read-out` -> `cls-read-out`: a name for a file, of 60 characters at most."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
 
 
 def decimal(num_bytes: int) -> str:

@@ -13,7 +13,6 @@ what is measured is not measured again.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videorwkv.errors import NonFiniteError
-from videorwkv.files import write_atomic
+from videorwkv.files import slug, write_atomic
 from videorwkv.study.data import test_clips, training_clips
 from videorwkv.study.design import Measure, Measured, Trained
 from videorwkv.study.plan import Plan, Settings, Training, machine, make_plan, object_key
@@ -60,7 +59,7 @@ def run_study(reference: str, settings: Settings, *, say: Say = lambda text: Non
     times = _times(plan, say)
     probes = {
         probe.name: _kept(
-            settings.runs / "probes" / f"{_slug(probe.name)}-{object_key(probe, _place(settings))}",
+            settings.runs / "probes" / f"{slug(probe.name)}-{object_key(probe, _place(settings))}",
             lambda probe=probe: dict(  # type: ignore[misc]
                 probe.probe(quick=settings.quick, device=settings.device)
             ),
@@ -253,7 +252,7 @@ def _measure(plan: Plan, training: Training, folder: Path, measure: Measure) -> 
 def _measure_file(folder: Path, measure: Measure, plan: Plan, training: Training) -> Path:
     """By what is measured, and on which clips."""
     clips = test_clips(plan.manifest(training)).digest
-    return folder / f"{_slug(measure.name)}-{object_key(measure, training.data, clips)}.json"
+    return folder / f"{slug(measure.name)}-{object_key(measure, training.data, clips)}.json"
 
 
 def _is_done(plan: Plan, training: Training) -> bool:
@@ -307,7 +306,3 @@ def _write(path: Path, values: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]

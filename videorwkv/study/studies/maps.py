@@ -8,6 +8,7 @@ from pathlib import Path
 
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import ConfigError, UsageError
+from videorwkv.files import slug
 from videorwkv.study import pictures, sentences
 from videorwkv.study.compare import table
 from videorwkv.study.conditions import Outcomes, cell, difference, unpack
@@ -206,9 +207,8 @@ def _plot(measure: LeavingOut, outcomes: dict[str, Outcomes], variant: str) -> P
         values = [100 * clips_interval(outcomes[name]).value for name in names]
         lines[order] = pictures.Curve(shares, values)
     png = pictures.curves(lines, x="tokens left out of every frame, %", y="accuracy, %")
-    name = "".join(c if c.isalnum() else "-" for c in variant)
     caption = "Accuracy without some of the tokens, mean over seeds; for intervals see the table."
-    return Plot(f"left-out-{name}", png, caption)
+    return Plot(f"left-out-{slug(variant)}", png, caption)
 
 
 def _table(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> Table:
@@ -248,7 +248,7 @@ def _pictures(results: Results, measure: Maps) -> list[Plot | Text]:
                     Text(f"More do not fit on a page; they lie in {done.folder.name} of the runs.")
                 )
                 return blocks
-            plot = f"{''.join(c if c.isalnum() else '-' for c in done.training.variant)}-{number}"
+            plot = f"{slug(done.training.variant)}-{number}"
             caption = f"{name}, frame by frame."
             blocks += [Plot(plot, strip, caption), Plot(plot, film, f"{name}, as a film.")]
     return blocks

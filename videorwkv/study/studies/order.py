@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from videorwkv.data.motion_order import backwards
+from videorwkv.files import slug
 from videorwkv.study import pictures, sentences
 from videorwkv.study.changes import Order
 from videorwkv.study.design import Study, Variant
@@ -97,8 +98,7 @@ def _per_class(results: Results, variant: str) -> Section:
         png = pictures.bars(
             classes, flat, y="accuracy", level=(1 / _classes(results, variant), "chance")
         )
-        name = "".join(c if c.isalnum() else "-" for c in variant)
-        blocks.append(Plot(f"classes-{name}", png, f"{variant}: accuracy per class."))
+        blocks.append(Plot(f"classes-{slug(variant)}", png, f"{variant}: accuracy per class."))
     return Section(f"Per class: {variant}", blocks)
 
 
