@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from videorwkv.models.registry import PUBLISHED
 from videorwkv.study.design import Study, Variant
@@ -14,8 +14,9 @@ def _published() -> tuple[str, ...]:
     return tuple(f"model.{name}={value}" for name, value in PUBLISHED.items())
 
 
+DEFAULT = "default"
 PARTS = (
-    Variant("default"),
+    Variant(DEFAULT),
     Variant(
         "softmax attention",
         changes=("model.mixer=softmax",),
@@ -74,40 +75,70 @@ PARTS = (
     Variant("no residual", changes=("model.residual=false",)),
     Variant("published", changes=_published(), about="Every option as the paper publishes it."),
 )
-# Those that a memory, and what drives it, should matter to where the order is the class.
-IN_ORDER = ("softmax attention", "no edges", "no memory", "plain LSTM", "published")
 
 
-def _in_order() -> Iterator[Variant]:
-    """The same on clips of two movements whose order is the class."""
-    default = "order of two: default"
-    yield Variant(
-        default, data=TWO_MOVEMENTS, changes=FOR_TWO, against=default, full_only=True,
+@dataclass(frozen=True)
+class Order:
+    """Clips whose class is the order of their movements, and the parts that matter there.
+
+    Args:
+        name: before the names of its variants.
+        data: options of the generated data.
+        changes: of the recipe, for all its variants.
+        parts: names of the parts that a full study asks about.
+        about: what its default is there for.
+    """
+
+    name: str
+    data: str
+    changes: tuple[str, ...]
+    parts: tuple[str, ...]
+    about: str
+
+    def variants(self) -> Iterator[Variant]:
+        for part in PARTS:
+            if part.name == DEFAULT or part.name in self.parts:
+                yield replace(
+                    part,
+                    name=f"{self.name}: {part.name}",
+                    data=self.data,
+                    changes=(*self.changes, *part.changes),
+                    against=f"{self.name}: {DEFAULT}",
+                    full_only=True,
+                    about=self.about if part.name == DEFAULT else "",
+                )
+
+
+ORDERS = (
+    Order(
+        "order of two",
+        data=TWO_MOVEMENTS,
+        changes=FOR_TWO,
+        parts=("softmax attention", "no edges", "no memory", "plain LSTM", "published"),
         about="Clips of two movements, whose order is the class.",
-    )  # fmt: skip
-    for part in PARTS:
-        if part.name in IN_ORDER:
-            yield replace(
-                part,
-                name=f"order of two: {part.name}",
-                data=TWO_MOVEMENTS,
-                changes=(*FOR_TWO, *part.changes),
-                against=default,
-                full_only=True,
-                about="",
-            )
+    ),
+    Order(
+        "order with pauses",
+        data="order=2,pause=4,frames=32",
+        changes=(*FOR_TWO, "sampling.num_frames=16"),
+        parts=("no edges", "edges as forget signal only", "no memory", "plain LSTM"),
+        about="The same with eight still frames between, of which the model sees every other: "
+        "stem and time shift never see both movements at once.",
+    ),
+)
 
 
 STUDY = Study(
     "ablation",
     question="Which part of the model earns its place?",
-    variants=(*PARTS, *_in_order()),
+    variants=(*PARTS, *(variant for order in ORDERS for variant in order.variants())),
     reading=(
         "A part that is left out or replaced and makes the model worse earns its place. One whose "
         "absence shows no difference is not proven useless: the interval says how large an effect "
         "could have been missed. A clip of one movement asks for little memory: its last frames "
-        "tell it, and so does a mean over all. Where the order of two movements is the class, what "
-        "came first must be kept. What the channel mixing lost or gained in width keeps the "
-        "parameters of all variants within 3 % of the default's."
+        "tell it, and so does a mean over all. Where the order of two movements is the class, the "
+        "turn from one to the other tells it, which stem and time shift see; with pauses between "
+        "them nothing but a memory can know what came first. What the channel mixing lost or "
+        "gained in width keeps the parameters of all variants within 3 % of the default's."
     ),
 )
