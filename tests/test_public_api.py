@@ -57,7 +57,7 @@ import av, cv2, torch
 before = dict(os.environ), torch.get_num_threads()
 import videorwkv
 
-HEAVY = ("matplotlib", "tensorboard", "rich", "torch.utils.tensorboard")
+HEAVY = ("matplotlib", "tensorboard", "rich", "torch.utils.tensorboard", "torch._dynamo")
 loaded = [name for name in HEAVY if name in sys.modules]
 assert not loaded, f"import videorwkv loads {loaded}"
 print(len(list(filter(callable, (videorwkv.train, videorwkv.evaluate, videorwkv.predict)))))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 
 from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.ops.wkv import native, triton_scan
+
+Function = TypeVar("Function", bound=Callable[..., object])
 
 BACKENDS = ("auto", "native", "triton", "chunked", "reference")
 
@@ -31,8 +34,15 @@ def scan_backend(name: str) -> Iterator[None]:
         _named.reset(token)
 
 
+def _constant_in_graphs(function: Function) -> Function:
+    """`torch.compiler.assume_constant_result`, which would import the compiler: half of the time
+    that a command takes to start."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 # While torch.compile traces, this runs as it is, and what it returns is part of the program.
-@torch.compiler.assume_constant_result
+@_constant_in_graphs
 def resolve(backend: str, device_type: str, dtype: torch.dtype) -> str:
     """`backend`, which must be able to run, or what `auto` takes.
 
