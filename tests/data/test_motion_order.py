@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from videorwkv.data.manifest import load_manifest
 from videorwkv.data.motion import mirrored, render
-from videorwkv.data.motion_order import backwards, lengths, orders
+from videorwkv.data.motion_order import backwards, lengths, orders, scenes
 from videorwkv.errors import ConfigError
 
 
@@ -70,16 +70,37 @@ def _way(frames_THWC: NDArray[np.uint8]) -> float:
 
 def test_pauses_stand_around_every_movement() -> None:
     """No clean frame changes but while something moves, and at the cut between two movements."""
-    spec = "motion:order=2,frames=32,pause=4,train=8,validation=0,test=0,size=32"
+    spec = "motion:order=2,frames=40,pause=4,train=8,validation=0,test=0,size=32"
     manifest = load_manifest(spec)
     for row in manifest.rows:
         frames_THWC = manifest.open(row).read_all().frames_THWC.astype(float)
         change_T = np.abs(np.diff(frames_THWC, axis=0)).mean(axis=(1, 2, 3))
         quiet = change_T < 1.2 * change_T.min()  # noise alone
         runs = "".join("-" if q else "x" for q in quiet)
-        # The first still frame after a movement is where it has arrived; a cut is between parts.
-        assert re.fullmatch(r"-{4}x{4,}-{3}x-{4}x{4,}-{3}", runs), runs
+        # The first still frame after a movement is where it has arrived; a cut is between scenes.
+        assert re.fullmatch(r"-{3,6}x-{4}x{3,}-{3}x-{4}x{3,}-{3}x-{3,6}", runs), runs
     assert "-pause4/" in manifest.rows[0].path
+
+
+def test_with_pauses_a_movement_does_not_know_its_place() -> None:
+    """Where it begins is as random in the first as in the last, at every step of a sampling, and
+    more still frames lie before it and after it than a pause has."""
+    rng, pause = np.random.default_rng(0), 4
+    begins = []
+    for _ in range(4000):
+        shown = scenes(["left", "right", "up"], 64, pause, rng)
+        assert sum(scene.frames for scene in shown) == 64
+        assert [scene.label for scene in shown] == ["", "left", "right", "up", ""]
+        cuts = np.cumsum([0, *(scene.frames for scene in shown)])
+        first = [cut + scene.still for cut, scene in zip(cuts, shown, strict=False)][1:-1]
+        last = [begin + scene.moving for begin, scene in zip(first, shown[1:], strict=False)]
+        assert first[0] >= 2 * pause
+        assert 64 - last[-1] >= 2 * pause
+        assert all(b - a == 2 * pause for a, b in zip(last, first[1:], strict=False))
+        begins.append(first)
+    for step in (2, 4):
+        counts = np.stack([np.bincount(place % step) for place in np.array(begins).T])
+        assert np.abs(counts - 4000 / step).max() < 5 * np.sqrt(4000 / step)
 
 
 def test_a_pause_leaves_other_clips_as_they_were() -> None:
@@ -89,7 +110,7 @@ def test_a_pause_leaves_other_clips_as_they_were() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [("pause=4", "goes with order"), ("order=2,pause=4,frames=23", "must be at least 24")],
+    [("pause=4", "goes with order"), ("order=2,pause=4,frames=34", "must be at least 35")],
 )
 def test_impossible_pauses(options: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -39,7 +39,7 @@ from videorwkv.data.motion_drawing import (
     subject,
     texture,
 )
-from videorwkv.data.motion_order import SEPARATOR, lengths, orders
+from videorwkv.data.motion_order import SEPARATOR, least_frames, orders, scenes
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 
 CLASSES = ("approach", "bounce", "down", "left", "recede", "right", "shake", "up")
@@ -80,7 +80,8 @@ class MotionOptions:
         frames: frames of a clip; speeds are per frame, so a longer clip moves further.
         rotation: 1 adds the classes clockwise and counterclockwise.
         order: 2 to 4 movements one after the other, whose order is the class; 0: one movement.
-        pause: still frames before and after each movement of an order.
+        pause: still frames before and after each movement of an order, and a still scene around
+            all of them; 0: none.
         event: frames in which something moves, the others being still; 0: all.
         at: the first of them.
     """
@@ -118,8 +119,8 @@ class MotionOptions:
                 f"motion: event ({self.event}) frames from at ({self.at}) on must lie within "
                 f"frames ({self.frames})."
             )
-        least_frames = (4 + 2 * self.pause) * self.order if self.order else 1
-        numbers = (("size", 16), ("frames", least_frames))
+        frames = least_frames(self.order, self.pause) if self.order else 1
+        numbers = (("size", 16), ("frames", frames))
         for name, least in (*numbers, *((n, 0) for n in ("seed", "pause", "event", "at", *SPLITS))):
             if getattr(self, name) < least:
                 raise ConfigError(
@@ -239,7 +240,7 @@ def move(
     """What the class adds to the uniform phases of place, angle and size, frame after frame.
 
     Args:
-        label: a class.
+        label: a class; empty: nothing but the ground moves.
         start: what was drawn for the clip.
         frames: T.
         event: first frame and number of those in which something moves; None: all.
@@ -300,13 +301,13 @@ def render(
 def _move_in_turn(
     actions: list[str], first: Attributes, frames: int, pause: int, rng: np.random.Generator
 ) -> Motion:
-    """One movement after the other, each from a place, an angle, a size and a ground of its own,
-    and between as many still frames."""
+    """One movement after the other, each from a place, an angle, a size and a ground of its own."""
     starts = [first, *(_draw_attributes(rng) for _ in actions[1:])]
-    moving = lengths(len(actions), frames - 2 * pause * len(actions), rng)
+    shown = scenes(actions, frames, pause, rng)
+    starts += [_draw_attributes(rng) for _ in shown[len(starts) :]]
     parts = [
-        move(action, start, length + 2 * pause, (pause, length))
-        for action, start, length in zip(actions, starts, moving, strict=True)
+        move(scene.label, start, scene.frames, (scene.still, scene.moving))
+        for scene, start in zip(shown, starts, strict=True)
     ]
     return Motion(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 

@@ -119,11 +119,11 @@ ORDERS = (
     ),
     Order(
         "order with pauses",
-        data="order=2,pause=4,frames=32",
-        changes=(*FOR_TWO, "sampling.num_frames=16"),
+        data="order=2,pause=4,frames=40",
+        changes=(*FOR_TWO, "sampling.num_frames=20"),
         parts=("no edges", "edges as forget signal only", "no memory", "plain LSTM"),
-        about="The same with eight still frames between, of which the model sees every other: "
-        "stem and time shift never see both movements at once.",
+        about="The same with eight still frames between and around, of which the model sees every "
+        "other: stem and time shift, which reach back three, never see both movements at once.",
     ),
 )
 
