@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
@@ -40,9 +42,34 @@ def test_every_study_can_be_planned(name: str, quick: bool) -> None:
         varied = {"sampling"} if name == "length" else set()
         for field in {"steps", "batch_size", "augmentation", "lr", "sampling"} - varied:
             assert len({repr(getattr(recipe, field)) for recipe in compared}) == 1, field
+        counts = Counter(t.variant for t in plan.trainings if variants[t.variant] == reference)
+        assert len(set(counts.values())) == 1
+        assert min(counts.values()) >= (2 if quick else 3)
     train = plan.manifest(plan.trainings[0]).split("train")
     assert quick or len(train) >= 2000
     assert not [n for n in plan.notes if ": parameters" in n and "LSTM" not in n]
+
+
+def test_a_variant_may_have_seeds_of_its_own() -> None:
+    variants = (
+        Variant("a"),
+        Variant("long", changes=("lr=1e-4",), against="long", seeds=1),
+        Variant(
+            "long, forward", changes=("lr=1e-4", "model.scan=forward"), against="long", seeds=1
+        ),
+    )
+
+    def seeds(**changes: Any) -> list[int]:
+        trained = Counter(t.variant for t in plan_of(*variants, **changes).trainings)
+        return [trained[variant.name] for variant in variants]
+
+    assert seeds(seeds=None) == [3, 1, 1]
+    assert seeds(seeds=None, quick=True) == [2, 2, 2]
+    assert seeds(seeds=4) == [4, 4, 4]
+    with pytest.raises(ConfigError, match=r"'b' has seeds=2, 'a', .* seeds=None"):
+        plan_of(Variant("a"), Variant("b", seeds=2))
+    with pytest.raises(ConfigError, match=r"seeds \(0\) must be at least 1"):
+        Variant("a", seeds=0)
 
 
 def test_parameters_of_the_ablation_are_matched() -> None:

@@ -181,10 +181,12 @@ def how_it_was_done(results: Results) -> Section:
         first = plan.trainings[0]
         train, test = (plan.manifest(first).split(s) for s in ("train", _test_name(results)))
         folds = len({t.fold for t in plan.trainings})
+        all_have_all = len(plan.trainings) == len(seeds) * folds * len(plan.variants)
+        fewer = "" if all_have_all else " (some variants have the first of them alone)"
         blocks.append(
             Text(
                 f"Every variant had the same steps, order of clips and augmentation in a seed. "
-                f"Seeds: {', '.join(map(str, seeds))}. "
+                f"Seeds: {', '.join(map(str, seeds))}{fewer}. "
                 + (f"Folds: {folds}, pooled. " if folds > 1 else "")
                 + f"Clips: {len(train)} to train, {len(test)} to test"
                 + (" (first fold)." if folds > 1 else ".")

@@ -36,6 +36,8 @@ class Variant:
             so that a part taken out is not missed for its size alone; no effect where the variant
             sets a size itself.
         full_only: left out of a quick study, unless it is named.
+        seeds: trainings in a full study, if not the budget's; like those of what it is compared
+            with.
         about: a few words for the reader.
     """
 
@@ -46,6 +48,7 @@ class Variant:
     against: str | None = None
     match: bool = True
     full_only: bool = False
+    seeds: int | None = None
     about: str = ""
 
     def __post_init__(self) -> None:
@@ -54,6 +57,8 @@ class Variant:
                 f"Variant {self.name!r}: changes is text ({self.changes!r}); a tuple of key=value "
                 f"is wanted: changes=({self.changes!r},)."
             )
+        if self.seeds is not None and self.seeds < 1:
+            raise ConfigError(f"Variant {self.name!r}: seeds ({self.seeds}) must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,13 @@ class Study:
                 raise ConfigError(
                     f"Study {self.name!r}: {variant.name!r} is compared with an unknown variant "
                     f"{variant.against!r}. {did_you_mean(variant.against, names)}"
+                )
+            reference = self.variants[names.index(self.reference(variant))]
+            if variant.seeds != reference.seeds:
+                raise ConfigError(
+                    f"Study {self.name!r}: {variant.name!r} has seeds={variant.seeds}, "
+                    f"{reference.name!r}, which it is compared with, seeds={reference.seeds}. Give "
+                    "both the same: differences are paired by seed."
                 )
         if self.variants and not self.measures:
             from videorwkv.study.measures import Accuracy

@@ -148,7 +148,7 @@ def make_plan(study: Study, settings: Settings) -> Plan:
             recipe, words, note = _recipe(study, settings, budget, variant, manifest)
             if note and note not in notes:
                 notes.append(note)
-            for seed in range(settings.seeds or budget.seeds):
+            for seed in range(_seeds(settings, budget, variant)):
                 seeded = replace(recipe, seed=seed)
                 trainings.append(
                     Training(
@@ -162,6 +162,11 @@ def make_plan(study: Study, settings: Settings) -> Plan:
                     )
                 )
     return Plan(study, settings, tuple(variants), tuple(measures), tuple(trainings), tuple(notes))
+
+
+def _seeds(settings: Settings, budget: Budget, variant: Variant) -> int:
+    own = None if settings.quick else variant.seeds
+    return settings.seeds or own or budget.seeds
 
 
 def runs_on(study: Study, settings: Settings) -> bool:
