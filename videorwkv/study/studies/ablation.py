@@ -120,10 +120,10 @@ ORDERS = (
     ),
     Order(
         "order with pauses",
-        data="order=2,pause=4,frames=40",
+        data="order=2,pause=3,frames=40",
         changes=(*FOR_TWO, "sampling.num_frames=20"),
-        parts=("no edges", "edges as forget signal only", "no memory", "plain LSTM"),
-        about="The same with eight still frames between and around, of which the model sees every "
+        parts=("no edges", "no memory", "plain LSTM"),
+        about="The same with six still frames between and around, of which the model sees every "
         "other: stem and time shift, which reach back three, never see both movements at once.",
     ),
 )
