@@ -7,7 +7,7 @@ import functools
 
 import pytest
 import torch
-from test_lcr import SMALL, VARIANTS, make_inputs, make_model
+from tiny_models import SMALL, VARIANTS, make_inputs, make_model
 
 from videorwkv.errors import UsageError
 from videorwkv.models import LCR, LCRConfig, layer

@@ -5,42 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tiny_models
 import torch
+from tiny_models import make_inputs, make_model
 
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models import Inputs, LCRConfig, build_model, lcr
+from videorwkv.models import build_model, lcr
 from videorwkv.models.baselines.joint import JointLCR
-from videorwkv.models.lcr import LCR
 from videorwkv.train.signs import examine
 
-SMALL = LCRConfig(
-    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4,
-    mixer="joint", cell="none",
-)  # fmt: skip
+SMALL = replace(tiny_models.SMALL, mixer="joint", cell="none")
 VARIANTS = {
     "default": SMALL,
     "cls": replace(SMALL, readout="cls"),
     "no edges": replace(SMALL, edges="none", key_value_source="frame"),
     "learned edge strength": replace(SMALL, learn_edge_strength=True),
 }
-
-
-def make_model(config: LCRConfig, noise: float = 0.05) -> LCR:
-    torch.manual_seed(0)
-    model = build_model(config).eval()
-    with torch.no_grad():  # away from the zero-initialised edges
-        for parameter in model.parameters():
-            parameter.add_(noise * torch.randn_like(parameter))
-    return model
-
-
-def make_inputs(batch: int, frames: int) -> Inputs:
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch, frames, 24, 24)
-    return Inputs(
-        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
-        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
-    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tiny_models import SMALL, VARIANTS, make_inputs, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from videorwkv.errors import ConfigError, UsageError
@@ -22,51 +23,10 @@ from videorwkv.models import (
     model_config,
     tube_mask,
 )
-from videorwkv.models.registry import published
 from videorwkv.video.clip import Clip, Frame
-
-SMALL = LCRConfig(
-    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4
-)
-VARIANTS = {
-    "default": SMALL,
-    "published": published(SMALL),
-    "softmax": replace(SMALL, mixer="softmax"),
-    "no mixer": replace(SMALL, mixer="none"),
-    "forward scan": replace(SMALL, scan="forward"),
-    "no memory": replace(SMALL, cell="none"),
-    "no edges": replace(SMALL, edges="none", key_value_source="frame"),
-    "frame K, V": replace(SMALL, key_value_source="frame"),
-    "learned position": replace(SMALL, position="learned", stem="patch"),
-    "cls": replace(SMALL, readout="cls"),
-    "lstm": replace(SMALL, cell="lstm"),
-    "convlstm": replace(SMALL, cell="convlstm"),
-    "edges as K, V only": replace(SMALL, forget_source="rate"),
-    "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),
-    "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),
-    "no position": replace(SMALL, position="none", residual=False),
-}
 
 # In the published form no pixel reaches `[CLS]`: see the test on that.
 PIXELS_ONLY = ("stem.embed.weight", "stem.embed.bias")
-
-
-def make_inputs(batch: int, frames: int, size: int = 24, seed: int = 0) -> Inputs:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, frames, size, size)
-    return Inputs(
-        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
-        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
-    )
-
-
-def make_model(config: LCRConfig, seed: int = 0) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    model = build_model(config).eval()
-    with torch.no_grad():  # away from the zero-initialised edges, so that all parts take part
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_lcr import SMALL, VARIANTS, make_inputs, make_model
+from tiny_models import SMALL, VARIANTS, make_inputs, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from videorwkv.errors import UsageError

@@ -6,18 +6,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import tiny_models
 import torch
+from tiny_models import SMALL, make_inputs
 from torch import Tensor
 
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models import Inputs, LCRConfig, build_model, lcr
+from videorwkv.models import Inputs, LCRConfig, lcr
 from videorwkv.models.lcr import LCR
 from videorwkv.study.leaving_out import LEAST, MOST, ORDERS, RANDOM, LeavingOut, classify
 from videorwkv.study.looking import look
 
-SMALL = LCRConfig(
-    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4
-)
 VARIANTS = {
     "default": SMALL,
     "layer norm": replace(SMALL, head_norm="layer"),
@@ -29,24 +28,12 @@ VARIANTS = {
 
 
 def make_model(config: LCRConfig) -> LCR:
-    torch.manual_seed(0)
-    model = build_model(config).eval()
+    model = tiny_models.make_model(config, noise=0.1)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
         for name, buffer in model.named_buffers():
             if name == "norm_head.running_mean":
                 buffer.add_(0.1 * torch.randn_like(buffer))
     return model
-
-
-def make_inputs(batch: int = 2, frames: int = 4) -> Inputs:
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch, frames, 24, 24)
-    return Inputs(
-        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
-        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
-    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -6,40 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_models import SMALL, make_inputs, make_model
 from torch import Tensor
 
-from videorwkv.models import Inputs, LCRConfig, build_model
-from videorwkv.models.lcr import LCR
 from videorwkv.study import occlusion
 from videorwkv.study.occlusion import occlude, scan_some
 
-SMALL = LCRConfig(
-    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4
-)
 VARIANTS = {
     "default": SMALL,
     "[CLS]": replace(SMALL, readout="cls"),
     "no memory": replace(SMALL, cell="none"),
     "rotary": replace(SMALL, position="rope"),
 }
-
-
-def make_model(config: LCRConfig) -> LCR:
-    torch.manual_seed(0)
-    model = build_model(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-def make_inputs(batch: int = 2, height: int = 24, width: int = 24) -> Inputs:
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch, 4, height, width)
-    return Inputs(
-        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
-        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
-    )
 
 
 def margins(logits_BTK: Tensor, class_B: list[int]) -> Tensor:
@@ -71,8 +49,8 @@ def test_a_token_that_says_nothing_costs_nothing() -> None:
 
 def test_frames_of_another_size_and_of_one_token() -> None:
     model = make_model(SMALL)
-    assert occlude(model, make_inputs(1, 16, 32), torch.tensor([0])).shape == (1, 4, 8)
-    alone_BTL = occlude(model, make_inputs(1, 8, 8), torch.tensor([0]))
+    assert occlude(model, make_inputs(1, size=(16, 32)), torch.tensor([0])).shape == (1, 4, 8)
+    alone_BTL = occlude(model, make_inputs(1, size=8), torch.tensor([0]))
     assert alone_BTL.tolist() == [[[0.0]] * 4]
 
 

@@ -1,0 +1,55 @@
+"""Small models with every part awake, and clips for them: shared by the tests of models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from videorwkv.models import LCR, Inputs, LCRConfig, build_model
+from videorwkv.models.registry import published
+
+# Nine patches a frame.
+SMALL = LCRConfig(
+    image_size=24, patch_size=8, width=16, depth=2, head_width=8, num_classes=5, num_frames=4
+)
+VARIANTS = {
+    "default": SMALL,
+    "published": published(SMALL),
+    "softmax": replace(SMALL, mixer="softmax"),
+    "no mixer": replace(SMALL, mixer="none"),
+    "forward scan": replace(SMALL, scan="forward"),
+    "no memory": replace(SMALL, cell="none"),
+    "no edges": replace(SMALL, edges="none", key_value_source="frame"),
+    "frame K, V": replace(SMALL, key_value_source="frame"),
+    "learned position": replace(SMALL, position="learned", stem="patch"),
+    "cls": replace(SMALL, readout="cls"),
+    "lstm": replace(SMALL, cell="lstm"),
+    "convlstm": replace(SMALL, cell="convlstm"),
+    "edges as K, V only": replace(SMALL, forget_source="rate"),
+    "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),
+    "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),
+    "no position": replace(SMALL, position="none", residual=False),
+}
+
+
+def make_inputs(
+    batch: int = 2, frames: int = 4, size: int | tuple[int, int] = 24, seed: int = 0
+) -> Inputs:
+    """Noise, and edges on half of the pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, frames, *((size, size) if isinstance(size, int) else size))
+    return Inputs(
+        torch.randint(0, 256, (*shape, 3), dtype=torch.uint8, generator=generator),
+        torch.randint(0, 2, shape, dtype=torch.uint8, generator=generator) * 255,
+    )
+
+
+def make_model(config: LCRConfig = SMALL, seed: int = 0, noise: float = 0.05) -> LCR:
+    """Away from what starts at zero (the edges' weights, say), so that all parts take part."""
+    torch.manual_seed(seed)
+    model = build_model(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+    return model
