@@ -36,7 +36,12 @@ def add_study(commands: Commands) -> None:
     parser.add_argument(
         "--quick", action="store_true", help="few steps and seeds: minutes, wide intervals"
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="trainings of each variant")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="trainings of each variant (default: 3 or 5, the study says which; --quick: 2)",
+    )
     parser.add_argument(
         "--recipe", metavar="NAME", help="the recipe that is varied (own data: default, lcr_nano)"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from videorwkv.study import pictures, sentences
 from videorwkv.study.compare import compare
-from videorwkv.study.design import Measured, Study, Trained, Variant
+from videorwkv.study.design import FULL_FIVE_SEEDS, Measured, Study, Trained, Variant
 from videorwkv.study.measures import Accuracy
 from videorwkv.study.page import Findings, Plot, Section, Table
 from videorwkv.study.results import Results
@@ -104,4 +104,5 @@ STUDY = Study(
         "strength beyond 1 says that training wants more of the edges than the start gives."
     ),
     present=present,
+    full=FULL_FIVE_SEEDS,
 )

@@ -8,7 +8,7 @@ from videorwkv.study import pictures, sentences
 from videorwkv.study.chance import cautions, chance
 from videorwkv.study.changes import Blur, Change, Dark, Frames, Jpeg, Noise
 from videorwkv.study.compare import compare
-from videorwkv.study.design import Study, Variant
+from videorwkv.study.design import FULL_FIVE_SEEDS, Study, Variant
 from videorwkv.study.extraction import (
     ExtractionCost,
     Extractor,
@@ -261,5 +261,6 @@ STUDY = Study(
         "standard deviation in pixels; light: share of it that is left; JPEG: quality."
     ),
     present=present,
+    full=FULL_FIVE_SEEDS,
     times=False,
 )
