@@ -84,7 +84,8 @@ def table(results: Results, measure: Measure) -> Table:
     caption = (
         f"Mean ± standard deviation over seeds. Difference: to {default}"
         + (" or to what is named below" if any(v.against for v in results.variants) else "")
-        + f", in {unit}, paired by seed and clip."
+        + f", in {unit}, paired by seed and clip. One interval in twenty misses the truth by "
+        "chance: where it just leaves out zero, it is a hint."
     )
     return Table(header, rows, caption)
 
