@@ -34,7 +34,9 @@ def add_study(commands: Commands) -> None:
     )
     parser.add_argument("--list", action="store_true", help="name the studies and their questions")
     parser.add_argument(
-        "--quick", action="store_true", help="few steps and seeds: minutes, wide intervals"
+        "--quick",
+        action="store_true",
+        help="few steps and seeds: minutes, wide intervals (own data: a quarter of the recipe)",
     )
     parser.add_argument(
         "--seeds",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from videorwkv.study.data import DataOptions, merge_options
 from videorwkv.study.plan import (
     Plan,
     Settings,
+    content_key,
     count_parameters,
     make_plan,
     match_parameters,
+    object_key,
     runs_on,
 )
 
@@ -81,7 +84,7 @@ def test_parameters_of_the_ablation_are_matched() -> None:
         larger = counts.pop(name)
         assert larger > 1.03 * counts["default"]
         share = f"{larger / counts['default'] - 1:+.1%}"
-        assert note == f"{name}: parameters differ from the default's by {share}."
+        assert note == f"{name}: parameters differ by {share} from those of default."
     for name, count in counts.items():
         assert count == pytest.approx(counts["default"], rel=0.03), name
 
@@ -104,6 +107,12 @@ def test_key_is_what_decides_the_weights() -> None:
     ]
     keys = {p.trainings[0].key for p in (base, *other)}
     assert len(keys) == 4
+    manifest = base.manifest(base.trainings[0])
+    keys = {
+        content_key(base.trainings[0].recipe, replace(manifest, flips=flips))
+        for flips in (None, {label: label for label in manifest.labels})
+    }
+    assert len(keys) == 2
     test = plan_of(Variant("a"), data=DataOptions(spec=small.DATA.replace("test=8", "test=16")))
     assert test.trainings[0].key == base.trainings[0].key
 
@@ -125,6 +134,37 @@ def test_sizes_are_left_alone() -> None:
     assert plan_of(
         Variant("a"), Variant("b", changes=("model.cell=none",))
     ).trainings[2].recipe.model.channel_mix_ratio > 2.0  # fmt: skip
+
+
+def test_what_is_matched_is_what_it_is_compared_with() -> None:
+    lstm = Variant("lstm", changes=("model.cell=lstm",), match=False)
+    plan = plan_of(lstm, Variant("none", changes=("model.cell=none",)), seeds=1)
+    counts = [count_parameters(t.recipe.model) for t in plan.trainings]
+    assert counts[1] == pytest.approx(counts[0], rel=0.03) or plan.notes
+
+
+def test_own_measures_are_known_by_their_text(tmp_path: Path) -> None:
+    text = """
+from dataclasses import dataclass
+from videorwkv.study import Measured, Study, Variant
+
+@dataclass(frozen=True)
+class Mine:
+    name = "mine"
+    unit = "ms"
+    lower_is_better = True
+    needs_generated = False
+
+    def measure(self, trained):
+        return Measured(1.0)
+
+STUDY = Study("small", question="?", variants=(Variant("default"),), measures=(Mine(),))
+"""
+    keys = [
+        object_key(load_study(small.study_file(tmp_path, t, name)).measures[0])
+        for t, name in ((text, "one.py"), (text, "same.py"), (text.replace("1.0", "2.0"), "two.py"))
+    ]
+    assert keys[0] == keys[1] != keys[2]
 
 
 def test_what_cannot_be_matched_is_said() -> None:
@@ -164,6 +204,16 @@ def test_generated_data_alone(tmp_path: Path) -> None:
     assert [v.name for v in plan.variants] == ["x"]
     assert [m.name for m in plan.measures] == ["accuracy"]
     assert len(plan.notes) == 2
+    needy = replace(study, variants=(*variants, Variant("z", against="y")))
+    assert [v.name for v in make_plan(needy, own).variants] == ["x"]
+    assert "z is left out: so is y" in "".join(make_plan(needy, own).notes)
+    quick = make_plan(study, replace(own, quick=True)).trainings[0]
+    assert (quick.recipe.steps, plan.trainings[0].recipe.steps) == (2, 2)  # --set steps stands
+    quick = make_plan(study, replace(own, quick=True, changes=())).trainings[0]
+    assert (
+        4 * quick.recipe.steps
+        == make_plan(study, replace(own, changes=())).trainings[0].recipe.steps
+    )
     assert plan.trainings[0].recipe.model.num_classes == 2
     alone = Study("t", question="?", variants=(Variant("x", data="order=2,frames=16"),))
     assert not runs_on(alone, own)
@@ -178,13 +228,22 @@ def test_nothing_to_measure_on(tmp_path: Path) -> None:
     from videorwkv.study.data import test_clips
 
     manifest = DataOptions(spec="m").load("motion:train=8,validation=0,test=0")[0]
-    with pytest.raises(DataError, match="neither a test nor a validation"):
+    with pytest.raises(DataError, match="no labelled clip in a test or a validation"):
         test_clips(manifest)
+    # Said before anything is trained.
+    with pytest.raises(DataError, match="no labelled clip"):
+        plan_of(Variant("a"), data=DataOptions(spec=small.DATA.replace("test=8", "test=0")))
+    # As Jester and Something-Something V2 come: a test split without labels.
+    manifest = DataOptions(spec="m").load("motion:train=8,validation=2,test=4")[0]
+    rows = tuple(r._replace(label=None) if r.split == "test" else r for r in manifest.rows)
+    assert {row.split for row in test_clips(replace(manifest, rows=rows)).rows} == {"validation"}
 
 
 def test_only() -> None:
     plan = plan_of(Variant("a"), Variant("b"), Variant("c", against="b"), only=("c",))
     assert [v.name for v in plan.variants] == ["a", "b", "c"]
+    chain = (Variant("d"), Variant("c"), Variant("b", against="c"), Variant("a", against="b"))
+    assert [v.name for v in plan_of(*chain, only=("a",)).variants] == ["d", "c", "b", "a"]
     with pytest.raises(UsageError, match="no such variant"):
         plan_of(Variant("a"), only=("z",))
 

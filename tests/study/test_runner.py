@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
@@ -114,6 +115,40 @@ def test_a_killed_study_goes_on(
         assert results.clips(name, "accuracy").tolist() == whole.clips(name, "accuracy").tolist()  # type: ignore[union-attr]
 
 
+def test_weights_without_their_checkpoint_are_begun_anew(tmp_path: Path) -> None:
+    """Killed between the two files of the first checkpoint."""
+    reference, settings = small.study_file(tmp_path), small.settings(tmp_path, seeds=1)
+    whole = run_study(reference, settings)
+    folder = whole.done[0].folder
+    for path in folder.glob("*.json"):
+        if path.name != "config.json":
+            path.unlink()
+    (folder / "state.pt").unlink()
+    assert (folder / "last.safetensors").exists()
+    again = run_study(reference, settings)
+    assert again.values("default", "accuracy") == whole.values("default", "accuracy")
+
+
+def test_time_of_a_run_that_was_resumed_at_its_end_is_unknown(tmp_path: Path) -> None:
+    reference, settings = small.study_file(tmp_path), small.settings(tmp_path, seeds=1)
+    (run_study(reference, settings).done[0].folder / "study.json").unlink()
+    results = run_study(reference, settings)
+    assert math.isnan(results.training_time("default"))
+    assert results.training_time("no edges") > 0
+
+
+def test_views_are_asked_of_the_same_weights(
+    tmp_path: Path, trained: list[tuple[str, bool]]
+) -> None:
+    text = small.FILE.replace(
+        'changes=("model.edges=none", "model.key_value_source=frame")', 'changes=("views=3x1",)'
+    )
+    results = run_study(small.study_file(tmp_path, text), small.settings(tmp_path, seeds=1))
+    assert len(trained) == 1
+    paths = list(results.done[0].folder.glob("accuracy-*.json"))
+    assert len(paths) == 2
+
+
 def test_ctrl_c_stops_and_the_same_call_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +203,48 @@ def test_a_training_that_diverges_is_a_result(
     text = written.markdown.read_text()
     assert "no edges: a training ended in NaN or infinity" in text
     assert "| no edges | 0.0 %" in text
+
+
+def test_nothing_but_a_share_of_hits_is_known_of_a_training_that_ended_in_nan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+from dataclasses import dataclass
+from videorwkv.study import Accuracy, Measured, Study, Variant
+
+@dataclass(frozen=True)
+class Error:
+    name = "error"
+    unit = "share"
+    lower_is_better = True
+    needs_generated = False
+
+    def measure(self, trained):
+        return Measured(0.25)
+
+STUDY = Study(
+    "small",
+    question="?",
+    variants=(Variant("default"), Variant("forward", changes=("model.scan=forward",))),
+    measures=(Error(), Accuracy(), Accuracy(data="test=4")),
+)
+"""
+    train = loop.train
+
+    def diverging(recipe: Any, *arguments: Any, **options: Any) -> Any:
+        if recipe.model.scan == "forward" and recipe.seed == 1:
+            raise NonFiniteError("Step 1: the loss is nan")
+        return train(recipe, *arguments, **options)
+
+    monkeypatch.setattr(loop, "train", diverging)
+    results = run_study(small.study_file(tmp_path, text), small.settings(tmp_path))
+    assert results.failures == ["forward"]
+    assert results.known("forward", "error") == [0.25]
+    assert results.difference("forward", "default", "error").value == 0
+    assert results.values("forward", "accuracy")[1] == 0
+    small_SM = results.clips("forward", "accuracy, test=4")
+    assert small_SM is not None
+    assert small_SM.shape == (2, 4)
 
 
 def test_folds_are_pooled(tmp_path: Path) -> None:

@@ -61,7 +61,17 @@ def test_clips_alone_and_seeds_alone() -> None:
     # No clip differs from another: what is left is the interval over seeds.
     seeds = np.repeat([[0.1], [0.2], [0.4]], 50, axis=1)
     assert clips_interval(seeds)[:3] == pytest.approx(mean_interval([0.1, 0.2, 0.4])[:3])
-    assert clips_interval(np.zeros((3, 10))) == Estimate(0.0, 0.0, 0.0, 3)
+    # One clip alone tells nothing of others.
+    assert clips_interval(np.array([[1.0], [0.0]])).high == math.inf
+
+
+@pytest.mark.parametrize("outcome", [0, 1, -1])
+def test_ten_clips_without_an_exception_leave_room_for_one(outcome: int) -> None:
+    found = clips_interval(np.full((3, 10), float(outcome)))
+    assert found.value == outcome
+    # With this chance of another outcome, ten clips without one are one in forty.
+    assert (1 - (found.high - outcome)) ** 10 == pytest.approx(0.025)
+    assert found.high - outcome == pytest.approx(outcome - found.low)
 
 
 def coverage(seed_deviation: float, tries: int = 200) -> dict[str, float]:

@@ -56,6 +56,9 @@ class DataOptions:
             "--flips": self.flips,
             "--layout": self.layout,
             "--label-names": self.label_names,
+            "--validation-share": None
+            if self.validation_share == DataOptions.validation_share
+            else str(self.validation_share),
         }
         return [word for name, value in pairs.items() if value for word in (name, value)]
 
@@ -84,12 +87,19 @@ def training_clips(manifest: Manifest) -> Manifest:
 
 
 def test_clips(manifest: Manifest) -> Manifest:
-    """The labelled clips of `test`, or of `validation` where there is none."""
+    """The labelled clips of `test`, or of `validation` where there are none.
+
+    Raises:
+        DataError: neither has a clip with a label.
+    """
     for name in ("test", "validation"):
         if name in manifest.splits:
             split = manifest.split(name)
-            return replace(split, rows=tuple(r for r in split.rows if r.label is not None))
+            labelled = tuple(row for row in split.rows if row.label is not None)
+            if labelled:
+                return replace(split, rows=labelled)
     raise DataError(
-        f"{manifest.name} has neither a test nor a validation split (it has: "
-        f"{', '.join(manifest.splits) or 'none'}), so nothing can be measured."
+        f"{manifest.name} has no labelled clip in a test or a validation split (splits: "
+        f"{', '.join(manifest.splits) or 'none'}), so nothing can be measured. Give it one, or "
+        "leave out the split column, so that a fifth is held out."
     )

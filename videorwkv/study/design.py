@@ -6,8 +6,10 @@ docs/study/README.md shows one of your own.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from videorwkv.errors import ConfigError, did_you_mean
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from videorwkv.data.manifest import Manifest
     from videorwkv.study.page import Section
+    from videorwkv.study.plan import Plan
     from videorwkv.study.results import Results
     from videorwkv.train.checkpoint import Run
 
@@ -32,9 +35,9 @@ class Variant:
         data: options of the generated data, such as `order=3,frames=48`; a study of your own clips
             leaves such a variant out and says so.
         against: the variant that it is compared with; the study's first if None.
-        match: let the channel mixing grow or shrink until the parameters are those of the default,
-            so that a part taken out is not missed for its size alone; no effect where the variant
-            sets a size itself.
+        match: let the channel mixing grow or shrink until the parameters are those of what it is
+            compared with, so that a part taken out is not missed for its size alone; no effect
+            where the variant sets a size itself.
         full_only: left out of a quick study, unless it is named.
         seeds: trainings in a full study, if not the budget's; like those of what it is compared
             with.
@@ -66,7 +69,8 @@ class Measured:
     """What one measure found out about one trained model.
 
     Args:
-        value: the number that tables and intervals are about.
+        value: the number that tables and intervals are about; NaN where it can't be known, which
+            leaves the training out of them.
         clips: outcome of every clip, in the manifest's order, if the value is their mean.
         parts: the value's parts, per class say.
         files: name -> path of a file that belongs to it, relative to the run's folder; see
@@ -77,6 +81,17 @@ class Measured:
     clips: tuple[float, ...] = ()
     parts: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # What NumPy and torch make of numbers is no JSON.
+        object.__setattr__(self, "value", float(self.value))
+        object.__setattr__(self, "clips", tuple(float(outcome) for outcome in self.clips))
+        object.__setattr__(self, "parts", {k: float(v) for k, v in self.parts.items()})
+        if not all(map(math.isfinite, self.clips)):
+            raise ConfigError(
+                "Measured: an outcome in `clips` is NaN or infinite. Give every clip a number, or "
+                "leave `clips` empty and give `value` alone."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -202,6 +217,8 @@ class Study:
         reading: how to read the result: what would speak for what.
         full, quick: budgets.
         present: results -> sections of the page; None compares all variants with the default.
+        check: raises `UsageError` where the question makes no sense of a recipe or its data, before
+            anything is trained.
         times: also measure how long each variant's frame takes.
     """
 
@@ -215,9 +232,15 @@ class Study:
     full: Budget = FULL
     quick: Budget = QUICK
     present: Callable[[Results], Sequence[Section]] | None = None
+    check: Callable[[Plan], None] | None = None
     times: bool = True
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", self.name) or self.name == "index":
+            raise ConfigError(
+                f"Study {self.name!r}: its page bears the name, so only letters, digits, _ and - "
+                "are allowed; `index` is taken."
+            )
         names = [variant.name for variant in self.variants]
         if not names and not self.probes:
             raise ConfigError(f"Study {self.name!r} has neither variants nor probes.")
@@ -237,6 +260,14 @@ class Study:
                     f"{reference.name!r}, which it is compared with, seeds={reference.seeds}. Give "
                     "both the same: differences are paired by seed."
                 )
+            if reference.full_only and not variant.full_only:
+                raise ConfigError(
+                    f"Study {self.name!r}: {variant.name!r} is in a quick study and "
+                    f"{reference.name!r}, which it is compared with, is not. Give both full_only."
+                )
+        if self.variants and self.variants[0].full_only:
+            raise ConfigError(f"Study {self.name!r}: the first variant can't be full_only.")
+        _check_measures(self.name, self.measures)
         if self.variants and not self.measures:
             from videorwkv.study.measures import Accuracy
 
@@ -248,3 +279,24 @@ class Study:
     def reference(self, variant: Variant) -> str:
         """Name of the variant that `variant` is compared with; its own for the default."""
         return variant.against or self.variants[0].name
+
+
+def _check_measures(study: str, measures: Sequence[Measure]) -> None:
+    names: list[str] = []
+    for measure in measures:
+        kind = type(measure).__name__
+        wanted = ("name", "unit", "lower_is_better", "needs_generated", "measure")
+        missing = [name for name in wanted if not hasattr(measure, name)]
+        if missing:
+            raise ConfigError(f"Study {study!r}: measure {kind} has no {', '.join(missing)}.")
+        if not is_dataclass(measure):
+            raise ConfigError(
+                f"Study {study!r}: measure {kind} is no dataclass, whose repr tells it from "
+                "another. Put @dataclass(frozen=True) above it."
+            )
+        if measure.name in names:
+            raise ConfigError(
+                f"Study {study!r}: two measures are called {measure.name!r}. Accuracy(label=...) "
+                "gives it another name."
+            )
+        names.append(measure.name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,25 @@ import videorwkv
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.models import LCRConfig
-from videorwkv.study.data import DataOptions, is_generated, merge_options, training_clips
+from videorwkv.study.data import (
+    DataOptions,
+    is_generated,
+    merge_options,
+    test_clips,
+    training_clips,
+)
 from videorwkv.study.design import Budget, Measure, Study, Variant
 from videorwkv.train import recipes
 from videorwkv.train.recipes import Recipe
 
-# They touch the speed or what is looked at, not the weights.
+# They touch the speed or what is looked at, not the weights. `views` is in a measure's key.
 _NO_CONTENT = ("workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views")
 # A variant that sets one of these is about size, so its size is left alone.
 _SIZES = frozenset(
     {"width", "depth", "head_width", "channel_mix_ratio", "image_size", "patch_size"}
 )
+# A quick study of the user's own data trains that many times shorter.
+_QUICK = 4
 # How far the parameters of a variant may be from the default's to be called equal.
 TOLERANCE = 0.03
 
@@ -35,7 +44,7 @@ class Settings:
     """What the user can set for any study.
 
     Args:
-        quick: the small budget.
+        quick: the small budget; for own data fewer seeds and a quarter of the recipe's length.
         data: the user's own data, or None for the study's generated data.
         recipe: name of a recipe instead of the budget's; for own data `default` with lcr_nano.
         changes: options of the recipe for all variants, as in `videorwkv train --set`.
@@ -119,18 +128,26 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     """What has to be trained.
 
     Raises:
-        UsageError, DataError: the data can't be read, or an option is unknown.
+        UsageError, DataError: the data can't be read or has nothing to measure on, or an option
+            is unknown.
     """
     budget = study.budget(quick=settings.quick)
     spec = settings.data.spec or budget.data
     notes = []
-    variants = []
+    variants: list[Variant] = []
     left = [v.name for v in study.variants if v.full_only]
     if left and settings.quick and not settings.only:
         notes.append(f"Left to the full size: {'; '.join(left)}.")
-    for variant in _chosen(study, settings):
-        if variant.data and not is_generated(spec):
+    chosen = _chosen(study, settings)
+    own = () if is_generated(spec) else tuple(v.name for v in chosen if v.data)
+    for variant in chosen:
+        if variant.name in own:
             notes.append(f"{variant.name} is left out: it needs the generated data.")
+        elif study.reference(variant) in own:
+            notes.append(
+                f"{variant.name} is left out: so is {study.reference(variant)}, which it is "
+                "compared with."
+            )
         else:
             variants.append(variant)
     if study.variants and not runs_on(study, settings):
@@ -145,6 +162,8 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     for variant in variants:
         data = merge_options(spec, variant.data) if variant.data else spec
         for fold, manifest in enumerate(_load(settings.data, data)):
+            if measures:
+                test_clips(manifest)  # whether there is one, before anything is trained
             recipe, words, note = _recipe(study, settings, budget, variant, manifest)
             if note and note not in notes:
                 notes.append(note)
@@ -161,7 +180,10 @@ def make_plan(study: Study, settings: Settings) -> Plan:
                         command=_command(settings, data, words, seed, fold),
                     )
                 )
-    return Plan(study, settings, tuple(variants), tuple(measures), tuple(trainings), tuple(notes))
+    plan = Plan(study, settings, tuple(variants), tuple(measures), tuple(trainings), tuple(notes))
+    if study.check is not None:
+        study.check(plan)
+    return plan
 
 
 def _seeds(settings: Settings, budget: Budget, variant: Variant) -> int:
@@ -176,20 +198,36 @@ def runs_on(study: Study, settings: Settings) -> bool:
 
 
 def content_key(recipe: Recipe, manifest: Manifest) -> str:
-    """16 hexadecimal digits over all that decides the weights: recipe, training clips, version.
+    """16 hexadecimal digits over all that decides the weights: recipe, training clips, what a
+    mirror makes of their labels, version.
 
     The test clips are no part of it: the same run may be measured on several.
     """
     values = {k: v for k, v in recipe.to_dict().items() if k not in _NO_CONTENT}
     train = training_clips(manifest)
-    whole = [values, train.name, train.digest, list(train.labels), videorwkv.__version__]
+    flips = None if train.flips is None else sorted(train.flips.items())
+    whole = [values, train.name, train.digest, list(train.labels), flips, videorwkv.__version__]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def object_key(thing: object, *more: str) -> str:
-    """8 hexadecimal digits over a measure, a probe or what else has a telling `repr`."""
-    text = "\n".join([repr(thing), *more])
+    """8 hexadecimal digits over a measure, a probe or what else has a telling `repr`.
+
+    A class of the user's own is known by its text as well: it changes while they work on it, and
+    two of their files may call two things the same. Ours change with the version.
+    """
+    text = "\n".join([repr(thing), *more, *_own_sources(thing)])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _own_sources(thing: object) -> Iterator[str]:
+    """The text of a dataclass and of those in its fields, where they are not the package's."""
+    if not is_dataclass(thing):
+        return
+    if type(thing).__module__.partition(".")[0] != "videorwkv":
+        yield inspect.getsource(type(thing))
+    for part in fields(thing):
+        yield from _own_sources(getattr(thing, part.name))
 
 
 @cache
@@ -235,7 +273,8 @@ def _chosen(study: Study, settings: Settings) -> Sequence[Variant]:
     if not settings.only:
         return [v for v in study.variants if not (settings.quick and v.full_only)]
     wanted = {*settings.only, *names[:1]}
-    wanted |= {v.against for v in study.variants if v.name in wanted and v.against}
+    for _ in names:  # what is compared with is compared itself
+        wanted |= {study.reference(v) for v in study.variants if v.name in wanted}
     return [variant for variant in study.variants if variant.name in wanted]
 
 
@@ -257,8 +296,9 @@ def _recipe(
     base, words = _base(settings, budget)
     own = settings.data.spec is not None and not is_generated(settings.data.spec)
     # A budget's changes are sizes for the generated clips; the user's own have the user's.
-    general = [*(() if own else budget.changes), *settings.changes]
-    default = _for_data(recipes.apply_overrides(base, general), manifest)
+    general = [*(_shorter(base, settings) if own else budget.changes), *settings.changes]
+    reference = study.variants[[v.name for v in study.variants].index(study.reference(variant))]
+    default = _for_data(recipes.apply_overrides(base, [*general, *reference.changes]), manifest)
     changes = [*general, *variant.changes]
     recipe = _for_data(recipes.apply_overrides(base, changes), manifest)
     note = ""
@@ -271,9 +311,21 @@ def _recipe(
             changes = [*changes, f"model.channel_mix_ratio={model.channel_mix_ratio!r}"]
         share = count_parameters(model) / wanted - 1
         if abs(share) > TOLERANCE:
-            note = f"{variant.name}: parameters differ from the default's by {share:+.1%}."
+            note = (
+                f"{variant.name}: parameters differ by {share:+.1%} from those of {reference.name}."
+            )
     words = [*words, *(word for change in changes for word in ("--set", change))]
     return recipe, words, note
+
+
+def _shorter(recipe: Recipe, settings: Settings) -> list[str]:
+    """The length of a quick training on the user's own data, unless they name one."""
+    named = {change.partition("=")[0].strip() for change in settings.changes}
+    if not settings.quick or named & {"steps", "epochs"}:
+        return []
+    if recipe.steps:
+        return [f"steps={math.ceil(recipe.steps / _QUICK)}"]
+    return [f"epochs={math.ceil((recipe.epochs or 1) / _QUICK)}"]
 
 
 def _for_data(recipe: Recipe, manifest: Manifest) -> Recipe:

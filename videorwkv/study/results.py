@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,11 @@ class Results:
     machine: Mapping[str, str]
 
     @property
+    def failures(self) -> list[str]:
+        """Names of the variants of which a training ended in NaN or infinity."""
+        return sorted({done.training.variant for done in self.done if done.record["failure"]})
+
+    @property
     def variants(self) -> tuple[Variant, ...]:
         """Those that were trained, in the study's order."""
         return self.plan.variants
@@ -71,17 +77,28 @@ class Results:
         return tuple(sorted(found, key=lambda done: (done.training.seed, done.training.fold)))
 
     def clips(self, variant: str, measure: str) -> NDArray[np.float64] | None:
-        """Outcomes [S, M], the folds' clips one after the other; None without clips."""
+        """Outcomes [S, M], the folds' clips one after the other; None without clips.
+
+        Of a training that ended in NaN no clip is right.
+        """
+        sizes = {
+            done.training.fold: len(done.measured[measure].clips)
+            for done in self.done
+            if done.measured[measure].clips
+        }
         by_seed: dict[int, list[float]] = {}
         for done in self.of(variant):
-            outcomes = done.measured[measure].clips
+            found = done.measured[measure]
+            outcomes = found.clips
+            if not outcomes and found.value == 0 and done.record["failure"]:
+                outcomes = (0.0,) * sizes.get(done.training.fold, 0)
             if not outcomes:
                 return None
             by_seed.setdefault(done.training.seed, []).extend(outcomes)
         return np.array(list(by_seed.values()))
 
     def values(self, variant: str, measure: str) -> list[float]:
-        """One value a seed: the mean over its folds' clips, or over its folds."""
+        """One value a seed: the mean over its folds' clips, or over its folds; NaN if unknown."""
         clips_SM = self.clips(variant, measure)
         if clips_SM is not None:
             return [float(value) for value in clips_SM.mean(1)]
@@ -90,12 +107,16 @@ class Results:
             by_seed.setdefault(done.training.seed, []).append(done.measured[measure].value)
         return [float(np.mean(values)) for values in by_seed.values()]
 
+    def known(self, variant: str, measure: str) -> list[float]:
+        """`values` without those that are unknown."""
+        return [value for value in self.values(variant, measure) if not math.isnan(value)]
+
     def estimate(self, variant: str, measure: str) -> Estimate:
         """Mean over seeds and clips with its interval."""
         clips_SM = self.clips(variant, measure)
         if clips_SM is not None:
             return clips_interval(clips_SM)
-        return mean_interval(self.values(variant, measure))
+        return mean_interval(self.known(variant, measure))
 
     def difference(
         self, variant: str, reference: str, measure: str, reference_measure: str | None = None
@@ -111,8 +132,15 @@ class Results:
         a_SM, b_SM = self.clips(variant, measure), self.clips(reference, other)
         if a_SM is not None and b_SM is not None and a_SM.shape == b_SM.shape:
             return clips_interval(a_SM - b_SM)
-        pairs = zip(self.values(variant, measure), self.values(reference, other), strict=True)
-        return mean_interval([a - b for a, b in pairs])
+        return mean_interval(self.differences(variant, reference, measure, other))
+
+    def differences(
+        self, variant: str, reference: str, measure: str, reference_measure: str | None = None
+    ) -> list[float]:
+        """`variant` minus `reference`, one value for each seed of which both are known."""
+        other = self.values(reference, reference_measure or measure)
+        pairs = zip(self.values(variant, measure), other, strict=True)
+        return [a - b for a, b in pairs if not math.isnan(a - b)]
 
     def parts(self, variant: str, measure: str) -> dict[str, list[float]]:
         """Part (a class, say) -> one value for each training."""
@@ -130,5 +158,7 @@ class Results:
         return int(self.of(variant)[0].record["macs_per_frame"])
 
     def training_time(self, variant: str) -> float:
-        """CPU seconds of a training, the mean."""
-        return float(np.mean([done.record["cpu_seconds"] for done in self.of(variant)]))
+        """CPU seconds of a training, the mean; NaN where all were resumed at their end."""
+        seconds = [done.record["cpu_seconds"] for done in self.of(variant)]
+        known = [value for value in seconds if value is not None]
+        return float(np.mean(known)) if known else math.nan

@@ -13,6 +13,8 @@ what is measured is not measured again.
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -196,6 +198,10 @@ def _train(plan: Plan, training: Training, folder: Path) -> dict[str, Any]:
     from videorwkv.train.loop import train
 
     manifest = training_clips(plan.manifest(training))
+    resumed = (folder / "state.pt").exists()
+    if not resumed:
+        # Weights whose checkpoint was not written any more: nothing that could be gone on from.
+        shutil.rmtree(folder, ignore_errors=True)
     first: list[int] = []
     wall, cpu = time.perf_counter(), time.process_time()
     failure = ""
@@ -205,7 +211,7 @@ def _train(plan: Plan, training: Training, folder: Path) -> dict[str, Any]:
             training.recipe,
             manifest,
             folder,
-            resume=(folder / "state.pt").exists(),
+            resume=resumed,
             device=plan.settings.device,
             cache=plan.settings.cache,
             quiet=True,
@@ -218,14 +224,16 @@ def _train(plan: Plan, training: Training, folder: Path) -> dict[str, Any]:
         failure = str(error)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     # A resumed run is timed from where it was resumed, and scaled to the whole.
-    share = steps / (steps - first[0] + 1) if steps and first else 1.0
+    share: float | None = 1.0
+    if resumed:
+        share = steps / (steps - first[0] + 1) if steps and first else None
     spent = cost(training.recipe.model)
     return {
         "variant": training.variant,
         "command": list(training.command),
         "steps": steps,
-        "wall_seconds": wall * share,
-        "cpu_seconds": cpu * share,
+        "wall_seconds": share and wall * share,
+        "cpu_seconds": share and cpu * share,
         "parameters": spent.parameters,
         "macs_per_frame": spent.macs_per_frame,
         "failure": failure,
@@ -239,20 +247,25 @@ def _measure(plan: Plan, training: Training, folder: Path, measure: Measure) -> 
     test = test_clips(plan.manifest(training))
     path = _measure_file(folder, measure, plan, training)
     if _read(folder / "study.json")["failure"]:
-        # Its weights are of no use: no clip is right. The page says so.
-        nothing = Measured(0.0, (0.0,) * len(test))
-        _write(path, nothing.to_dict())
+        # Its weights are of no use: no clip is right, and nothing else can be known. The page says
+        # so.
+        no_hit = measure.unit == "share" and not measure.lower_is_better
+        _write(path, Measured(0.0 if no_hit else math.nan).to_dict())
         return
-    run = replace(load_run(folder), which="last")
+    run = load_run(folder)
+    # The same weights may be asked with other views than those they were trained to be.
+    recipe = replace(run.recipe, views=training.recipe.views)
+    run = replace(run, which="last", recipe=recipe)
     files = path.with_suffix("")
     trained = Trained(run, test, training.data, plan.settings.device, files, plan.settings.cache)
     _write(path, measure.measure(trained).to_dict())
 
 
 def _measure_file(folder: Path, measure: Measure, plan: Plan, training: Training) -> Path:
-    """By what is measured, and on which clips."""
+    """By what is measured, on which clips and in how many views."""
     clips = test_clips(plan.manifest(training)).digest
-    return folder / f"{slug(measure.name)}-{object_key(measure, training.data, clips)}.json"
+    key = object_key(measure, training.data, clips, repr(training.recipe.views))
+    return folder / f"{slug(measure.name)}-{key}.json"
 
 
 def _is_done(plan: Plan, training: Training) -> bool:

@@ -57,8 +57,11 @@ class Estimate(NamedTuple):
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1); the deviation of a single value is NaN."""
+    """Mean and standard deviation (n - 1); the deviation of a single value is NaN, and so is the
+    mean of none."""
     array = np.asarray(values, np.float64)
+    if not len(array):
+        return math.nan, math.nan
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan
 
 
@@ -75,6 +78,10 @@ def mean_interval(values: Sequence[float]) -> Estimate:
 def clips_interval(values_SM: NDArray[np.float64]) -> Estimate:
     """Mean of outcomes, or of paired differences, of the same clips under several seeds.
 
+    Where all outcomes are the same hit, miss or difference of two, their variance says nothing: the
+    interval then ends where M clips without an exception would be a chance of one in forty (the
+    "rule of three" for a two-sided interval).
+
     Args:
         values_SM: one number for each seed and clip.
     """
@@ -85,11 +92,13 @@ def clips_interval(values_SM: NDArray[np.float64]) -> Estimate:
     if clips > 1:
         parts.append((float(values_SM.mean(0).var(ddof=1)) / clips, clips - 1))
     mean = float(values_SM.mean())
-    if not parts:
+    if not parts or clips == 1:
         return Estimate(mean, -math.inf, math.inf, seeds)
     variance = sum(part for part, _ in parts)
     if variance == 0:
-        return Estimate(mean, mean, mean, seeds)
+        hits = bool(np.isin(values_SM, (-1, 0, 1)).all())
+        margin = 1 - ((1 - LEVEL) / 2) ** (1 / clips) if hits else 0.0
+        return Estimate(mean, mean - margin, mean + margin, seeds)
     freedom = variance**2 / sum(part**2 / df for part, df in parts)
     margin = t_quantile(0.5 + LEVEL / 2, freedom) * math.sqrt(variance)
     return Estimate(mean, mean - margin, mean + margin, seeds)
