@@ -59,7 +59,7 @@ def present(results: Results) -> Sequence[Section]:
 
 
 def _beside_chance(name: str, shuffled: Estimate, chance: float) -> str:
-    figures = f"{100 * shuffled.value:.1f} % [{100 * shuffled.low:.1f}, {100 * shuffled.high:.1f}]"
+    figures = sentences.with_interval(shuffled, "share")
     if chance - NEAR <= shuffled.low and shuffled.high <= chance + NEAR:
         verdict = f"at chance, to within {100 * NEAR:g} points."
     elif shuffled.low <= chance <= shuffled.high:
