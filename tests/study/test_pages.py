@@ -18,6 +18,7 @@ from videorwkv.study.html import html, write_html
 from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
 from videorwkv.study.report import markdown
 from videorwkv.study.statistics import Estimate
+from videorwkv.study.studies import balance, order
 
 PAGE = Page(
     "mine",
@@ -133,6 +134,24 @@ def test_exponents_in_words(estimate: Estimate, words: str) -> None:
     assert words in sentences.exponent("LCR: time", estimate, "frames")
 
 
+def test_differences_have_the_digits_of_their_unit() -> None:
+    class Latency(Accuracy):
+        name, unit, lower_is_better = "latency", "s", True
+
+    small_one = Estimate(0.00123, -0.0004, 0.00286, 3)
+    text = sentences.difference("a", "b", small_one, Latency())
+    assert "(+0.00123 [-0.0004, +0.00286] s of latency, 3 seeds)" in text
+    assert "one of more than 0.00286 s is ruled out" in text
+
+    class Layers(Latency):
+        name, unit = "layers", ""
+
+    text = sentences.difference("a", "b", small_one, Layers())
+    assert "one of more than 0.00286 is ruled out" in text
+    assert sentences.signed(Estimate(0.00123, -math.inf, math.inf, 1), "s") == "+0.00123 [unknown]"
+    assert sentences.signed(Estimate(0.021, 0.012, 0.03, 3), "share") == "+2.1 [+1.2, +3.0]"
+
+
 def test_numbers() -> None:
     assert sentences.number(0.934, "share") == "93.4 %"
     assert sentences.spread(0.934, 0.006, "share") == "93.4 ± 0.6 %"
@@ -205,6 +224,21 @@ def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
     settings = small.settings(tmp_path, seeds=2, only=("strength 0", "learned per layer"))
     text = write_study("balance", settings, out=tmp_path / "pages").markdown.read_text()
     assert "The best fixed one was strength" in text
-    assert "Learned, the strength was 1.0" in text
+    assert re.search(r"Learned, the strength was (?:1|1\.0\d|0\.99\d?) \[", text)
     assert "| layer 1 | 1 ± " in text
     assert "(balance-part/strength.png)" in text
+
+
+def test_balance_needs_edges(tmp_path: Path) -> None:
+    changes = (*small.CHANGES, "model.edges=none", "model.key_value_source=frame")
+    settings = small.settings(tmp_path, seeds=1, changes=changes, only=("strength 0",))
+    with pytest.raises(UsageError, match=r"model\.edges=none .*--set model\.edges=canny"):
+        write_study("balance", settings, out=tmp_path / "pages")
+
+
+def test_one_seed_gives_no_interval() -> None:
+    text = balance._chosen([1.021])
+    assert "was 1.02 in the mean over layers (one seed, which gives no interval)" in text
+    assert "was 1 [0.873, 1.13] in the mean" in balance._chosen([1.01, 0.99])
+    unknown = Estimate(0.5, -math.inf, math.inf, 1)
+    assert "shuffled 50.0 %, chance" in order._beside_chance("a", unknown, 0.5)
