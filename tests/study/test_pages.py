@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -12,7 +13,7 @@ import small
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.study import Accuracy, pictures, sentences
 from videorwkv.study import html as html_module
-from videorwkv.study.book import book
+from videorwkv.study.book import book, write_index
 from videorwkv.study.book import study as write_study
 from videorwkv.study.html import html, write_html
 from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
@@ -218,6 +219,30 @@ def test_order_page_tells_motion_from_looks(tmp_path: Path) -> None:
     assert "| left-right |" in text
     assert "| left | " in text
     assert text.count("](order/classes-") == 2
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    """In headings, findings, cells and captions, on the page and on the folder's first one."""
+    name = "<b> *x* `y` \\z"
+    shown = r"&lt;b> \*x\* \`y\` \\z"
+    blocks = [Findings([name]), Text(name), Table([name], [[name]], name), Plot("p", b"", name)]
+    page = Page("mine", name, name, [Section(name, blocks)])
+    text = markdown(page)
+    assert text.count(shown) == 9
+    assert name not in text
+    summary = {"title": name, "question": name, "findings": [name]}
+    (tmp_path / "mine.json").write_text(json.dumps(summary))
+    (tmp_path / "mine.md").write_text(text)
+    index = write_index(tmp_path).with_suffix(".md").read_text()
+    assert index.count(shown) == 3
+    assert name not in index
+
+
+def test_files_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    for name, content in (("a", "{}"), ("b", "[1]"), ("c", "no JSON"), ("d", '{"title": "x"}')):
+        (tmp_path / f"{name}.json").write_text(content)
+        (tmp_path / f"{name}.md").write_text("mine")
+    assert write_index(tmp_path).with_suffix(".md").read_text() == "# The study\n"
 
 
 def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
