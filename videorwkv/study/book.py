@@ -46,7 +46,7 @@ def study(
         UsageError, DataError: the study, its options or its data can't be used.
         KeyboardInterrupt: stopped; the same call goes on.
     """
-    page = make_page(run_study(reference, settings or Settings(), say=say))
+    page = make_page(run_study(reference, settings or Settings(), say=say), reference)
     folder = Path(out)
     written = Written(page, write_markdown(page, folder), write_html(page, folder))
     # For the book: a page may be written long before it.
