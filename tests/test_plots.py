@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from videorwkv.plots import Curve, save_curves
+from videorwkv.plots import Curve, save_confusion, save_curves
+from videorwkv.study import pictures
+from videorwkv.study.statistics import Estimate
 from videorwkv.video import open_video
 
 
@@ -29,3 +32,14 @@ def test_curves_stand_side_by_side(tmp_path: Path) -> None:
     orange_HW = (two[..., 0] > 180) & (two[..., 1] < 120) & (two[..., 2] < 60)
     assert not orange_HW[:, : one.shape[1]].any()
     assert orange_HW[:, one.shape[1] :].any()
+
+
+@pytest.mark.parametrize("name", ["pay $5 or $6", "$\\frac$", "50 %$_$", r"a\$b$", "a_1^2"])
+def test_a_name_is_no_formula(name: str, tmp_path: Path) -> None:
+    """In ticks, titles, legends and plain text; `$\\frac$` would be an error."""
+    known = Estimate(0.5, 0.4, 0.6, 2)
+    pictures.forest([(name, known, [0.5])], name)
+    pictures.bars([name], {name: [known], "b": [known]}, y=name)
+    pictures.curves({name: pictures.Curve([1], [1]), "b": pictures.Curve([2], [2])}, x=name, y=name,
+                    logarithmic=True)  # fmt: skip
+    save_confusion(tmp_path / "a.png", np.eye(2, dtype=np.int64), [name, "b"])

@@ -144,7 +144,14 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _save(figure: Any, path: str | Path | io.BytesIO) -> None:
-    with warnings.catch_warnings():
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
+    # Names of classes and clips are the user's: a dollar in them begins no formula.
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    # Ticks that are made while drawing take theirs from the settings.
+    with warnings.catch_warnings(), rc_context({"text.parse_math": False}):
         # A label in a script that the font lacks is drawn as boxes; the CSV has it right.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, dpi=110)

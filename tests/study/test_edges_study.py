@@ -73,9 +73,41 @@ def test_variants_differ_in_the_edges_alone() -> None:
         else:
             assert len(changed) == (name != DEFAULT)
             assert changed <= {"edges", "edge_options"}
-    given = {(e.method, e.options) for e in edges.EXTRACTORS}
+    given = {(e.method, e.options) for e in edges.COST.extractors}
     used = {(t.recipe.model.edges, t.recipe.model.edge_options) for t in plan.trainings}
     assert given == {pair for pair in used if pair[0] != "none"}
+
+
+def test_a_variant_is_what_its_name_says_whatever_the_recipe(tmp_path: Path) -> None:
+    for own, blur in (
+        (("model.edges=sobel",), 5),
+        (("model.edges=none", "model.key_value_source=frame"), 5),
+        (("model.edge_options.high=90", "model.edge_options.blur_size=15"), 15),
+    ):
+        plan = make_plan(load_study("edges"), small.settings(tmp_path, changes=own))
+        made = {e.name: e for e in edges.extractors({t.variant: t.recipe.model
+                                                     for t in plan.trainings})}  # fmt: skip
+        canny = {name for name in made if "Canny" in name or "blur" in name}
+        assert len(canny) == 7
+        assert {made[name].method for name in canny} == {"canny"}
+        assert [made[name].options.high for name in (DEFAULT, "no pre-blur")] == [0, 0]
+        # What no variant names is the user's.
+        assert made[DEFAULT].options.blur_size == made["Sobel"].options.blur_size == blur
+
+
+def test_maps_are_those_that_the_models_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.hasty(monkeypatch)
+    rows = []
+    for blur in (5, 15):
+        changes = (*small.CHANGES, f"model.edge_options.blur_size={blur}")
+        settings = small.settings(tmp_path, quick=True, seeds=1, only=(DEFAULT,), changes=changes)
+        text = write_study("edges", settings, out=tmp_path / "pages").markdown.read_text()
+        maps = text.partition("## The maps")[2]
+        rows += re.findall(rf"^\| {DEFAULT} \| ([\d.]+) %", maps, re.M)
+    assert len(rows) == 2
+    assert float(rows[1]) < float(rows[0])  # a wide blur leaves fewer edges
 
 
 def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small
 
-from videorwkv.errors import ConfigError, UsageError
-from videorwkv.study import Accuracy, pictures, sentences
+from videorwkv.errors import ConfigError, NonFiniteError, UsageError
+from videorwkv.study import Accuracy, load_study, pictures, sentences
 from videorwkv.study import html as html_module
-from videorwkv.study.book import book
+from videorwkv.study.book import book, write_index
 from videorwkv.study.book import study as write_study
+from videorwkv.study.data import DataOptions
 from videorwkv.study.html import html, write_html
 from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
 from videorwkv.study.report import markdown
 from videorwkv.study.statistics import Estimate
+from videorwkv.study.studies import balance, order
+from videorwkv.train import loop
 
 PAGE = Page(
     "mine",
@@ -133,6 +138,24 @@ def test_exponents_in_words(estimate: Estimate, words: str) -> None:
     assert words in sentences.exponent("LCR: time", estimate, "frames")
 
 
+def test_differences_have_the_digits_of_their_unit() -> None:
+    class Latency(Accuracy):
+        name, unit, lower_is_better = "latency", "s", True
+
+    small_one = Estimate(0.00123, -0.0004, 0.00286, 3)
+    text = sentences.difference("a", "b", small_one, Latency())
+    assert "(+0.00123 [-0.0004, +0.00286] s of latency, 3 seeds)" in text
+    assert "one of more than 0.00286 s is ruled out" in text
+
+    class Layers(Latency):
+        name, unit = "layers", ""
+
+    text = sentences.difference("a", "b", small_one, Layers())
+    assert "one of more than 0.00286 is ruled out" in text
+    assert sentences.signed(Estimate(0.00123, -math.inf, math.inf, 1), "s") == "+0.00123 [unknown]"
+    assert sentences.signed(Estimate(0.021, 0.012, 0.03, 3), "share") == "+2.1 [+1.2, +3.0]"
+
+
 def test_numbers() -> None:
     assert sentences.number(0.934, "share") == "93.4 %"
     assert sentences.spread(0.934, 0.006, "share") == "93.4 ± 0.6 %"
@@ -201,10 +224,139 @@ def test_order_page_tells_motion_from_looks(tmp_path: Path) -> None:
     assert text.count("](order/classes-") == 2
 
 
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    """In headings, findings, cells and captions, on the page and on the folder's first one."""
+    name = "<b> *x* `y` \\z"
+    shown = r"&lt;b> \*x\* \`y\` \\z"
+    blocks = [Findings([name]), Text(name), Table([name], [[name]], name), Plot("p", b"", name)]
+    page = Page("mine", name, name, [Section(name, blocks)])
+    text = markdown(page)
+    assert text.count(shown) == 9
+    assert name not in text
+    summary = {"title": name, "question": name, "findings": [name]}
+    (tmp_path / "mine.json").write_text(json.dumps(summary))
+    (tmp_path / "mine.md").write_text(text)
+    index = write_index(tmp_path).with_suffix(".md").read_text()
+    assert index.count(shown) == 3
+    assert name not in index
+
+
+def test_files_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    for name, content in (("a", "{}"), ("b", "[1]"), ("c", "no JSON"), ("d", '{"title": "x"}')):
+        (tmp_path / f"{name}.json").write_text(content)
+        (tmp_path / f"{name}.md").write_text("mine")
+    assert write_index(tmp_path).with_suffix(".md").read_text() == "# The study\n"
+
+
+COUNTS = """
+from dataclasses import dataclass
+from videorwkv.study import Accuracy, Measured, Study, Variant
+
+@dataclass(frozen=True)
+class Count:
+    name = "count"
+    unit = ""
+    lower_is_better = True
+    needs_generated = False
+
+    def measure(self, trained):
+        return Measured(3.0 + trained.run.recipe.seed)
+
+STUDY = Study(
+    "counts",
+    question="Does it run?",
+    variants=(Variant("a"), Variant("b", changes=("lr=2e-3",)), VARIANT),
+    measures=(Count(),),
+    times=False,
+)
+"""
+
+
+def test_page_of_a_file_of_ones_own(tmp_path: Path) -> None:
+    for variant, same in (
+        ("Variant('c')", "Every variant had the same steps"),
+        ("Variant('c', changes=('steps=3',), against='c')", "Each variant and what it is compared"),
+        ("Variant('c', changes=('steps=3',))", "But for c: each variant and what it is compared"),
+    ):
+        reference = small.study_file(tmp_path, COUNTS.replace("VARIANT", variant), "own name.py")
+        text = write_study(reference, small.settings(tmp_path), out=tmp_path).markdown.read_text()
+        assert f"videorwkv study '{reference}' motion:" in text
+        assert same in text
+        assert "in ," not in text
+        assert "zero, it is a hint" in text
+
+
+@pytest.mark.parametrize("name", ["order", "maps", "length", "edges", "balance", "masking"])
+def test_page_of_trainings_that_all_diverged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*arguments: object, **options: object) -> None:
+        raise NonFiniteError("Step 1: the loss is nan")
+
+    monkeypatch.setattr(loop, "train", diverge)
+    monkeypatch.setattr("videorwkv.study.runner._kept", lambda path, make: {})
+    first = load_study(name).variants[0].name
+    written = write_study(name, small.settings(tmp_path, only=(first,)), out=tmp_path / "pages")
+    assert written.page.findings == [
+        "Every training ended in NaN or infinity, so nothing can be compared; lower the lr."
+    ]
+    text = written.markdown.read_text()
+    assert "Step 1: the loss is nan" in text
+    assert f"{first}: 2 trainings ended in NaN or infinity; all their clips" in text
+
+
+def test_page_of_a_variant_that_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside one that did not, in pages of their own."""
+    train = loop.train
+
+    def diverging(recipe: Any, *arguments: Any, **options: Any) -> Any:
+        if recipe.steps == 800 or recipe.model.learn_edge_strength:
+            raise NonFiniteError("Step 1: the loss is nan")
+        return train(recipe, *arguments, **options)
+
+    monkeypatch.setattr(loop, "train", diverging)
+    settings = small.settings(tmp_path, seeds=1)
+    text = write_study("order", settings, out=tmp_path / "pages").markdown.read_text()
+    assert "No training of it has weights." in text
+    assert "order of two movements: a training ended in NaN or infinity" in text
+    settings = replace(settings, only=("learned per layer",))
+    text = write_study("balance", settings, out=tmp_path / "pages").markdown.read_text()
+    assert "learned per layer: a training ended in NaN or infinity" in text
+    assert "Learned, the strength" not in text
+
+
+def test_what_own_clips_show_backwards_is_not_known(tmp_path: Path) -> None:
+    import tiny
+
+    for label, level in (("left", 0), ("light", 120)):
+        for i in range(4):
+            tiny.write_clip(tmp_path / "clips" / label / f"{i}.mp4", level=level)
+    data = DataOptions(spec=str(tmp_path / "clips"), validation_share=0.5)
+    settings = small.settings(tmp_path, data=data, recipe="motion_demo", seeds=1)
+    text = write_study("order", settings, out=tmp_path / "pages").markdown.read_text()
+    assert "| class | forwards | backwards | shuffled | frozen |\n" in text
+    assert "order of two movements is left out: it needs the generated data." in text
+
+
 def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:
     settings = small.settings(tmp_path, seeds=2, only=("strength 0", "learned per layer"))
     text = write_study("balance", settings, out=tmp_path / "pages").markdown.read_text()
     assert "The best fixed one was strength" in text
-    assert "Learned, the strength was 1.0" in text
+    assert re.search(r"Learned, the strength was (?:1|1\.0\d|0\.99\d?) \[", text)
     assert "| layer 1 | 1 ± " in text
     assert "(balance-part/strength.png)" in text
+
+
+def test_balance_needs_edges(tmp_path: Path) -> None:
+    changes = (*small.CHANGES, "model.edges=none", "model.key_value_source=frame")
+    settings = small.settings(tmp_path, seeds=1, changes=changes, only=("strength 0",))
+    with pytest.raises(UsageError, match=r"model\.edges=none .*--set model\.edges=canny"):
+        write_study("balance", settings, out=tmp_path / "pages")
+
+
+def test_one_seed_gives_no_interval() -> None:
+    text = balance._chosen([1.021])
+    assert "was 1.02 in the mean over layers (one seed, which gives no interval)" in text
+    assert "was 1 [0.873, 1.13] in the mean" in balance._chosen([1.01, 0.99])
+    unknown = Estimate(0.5, -math.inf, math.inf, 1)
+    assert "shuffled 50.0 %, chance" in order._beside_chance("a", unknown, 0.5)

@@ -280,6 +280,13 @@ def test_merge_options() -> None:
     assert merge_options("motion", "frames=8") == "motion:frames=8"
 
 
+FILE_WITHOUT_VARIANTS = """
+from videorwkv.study import Study
+
+STUDY = Study("own", question="?")
+"""
+
+
 def test_mistakes_in_a_study(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two variants"):
         Study("t", question="?", variants=(Variant("a"), Variant("a")))
@@ -293,7 +300,15 @@ def test_mistakes_in_a_study(tmp_path: Path) -> None:
         load_study("ablatoin")
     with pytest.raises(UsageError, match="defines no STUDY"):
         load_study(small.study_file(tmp_path, "x = 1\n"))
-    with pytest.raises(UsageError, match="SyntaxError"):
-        load_study(small.study_file(tmp_path, "x = = 1\n"))
+    for text, message in (
+        ("x = 1\ny = = 1\n", r"small\.py, line 2: SyntaxError: invalid syntax"),
+        ("def f(x):\n    return int(x)\n\nf('a')\n", r"small\.py, line 2: ValueError: .* 'a'\.$"),
+        ("import json\n\njson.loads('{')\n", r"small\.py, line 3: JSONDecodeError: .*\.$"),
+        ("assert not 1\n", r"small\.py, line 1: AssertionError\.$"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            load_study(small.study_file(tmp_path, text))
+    with pytest.raises(ConfigError, match="neither variants nor probes"):
+        load_study(small.study_file(tmp_path, FILE_WITHOUT_VARIANTS))
     with pytest.raises(UsageError, match="No study at"):
         load_study("nothing/here.py")

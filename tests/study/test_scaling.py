@@ -52,6 +52,7 @@ def test_joint_macs_are_those_of_the_formula() -> None:
 def test_probe_measures_every_size() -> None:
     probe = Scaling(over="frames", sizes=(2, 4), quick_sizes=(1, 2, 3), other=32)
     values = probe.probe(quick=True, device="cpu")
+    assert values["clock"] == "CPU"
     for rows in values["rows"].values():
         assert [row["size"] for row in rows] == [1, 2, 3]
         assert all(row["ms"] > 0 and row["mib"] >= 0 for row in rows)
@@ -91,3 +92,6 @@ def test_page_of_known_costs() -> None:
     assert "joint attention: time grows with frames to the power 2.00" in text
     assert "from about 20 frames on" in text
     assert len(blocks) == 3
+    captions = [block.caption for block in complexity._scaling({**values, "clock": "wall"})[1]]
+    assert captions[0] == "wall ms a clip over frames."
+    assert captions[2].startswith("Least wall time of a clip")

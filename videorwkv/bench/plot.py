@@ -130,6 +130,8 @@ def save_lengths(path: str | Path, report: BenchReport) -> None:
         path: a PNG.
         report: with lengths.
     """
+    from matplotlib.ticker import LogFormatter
+
     figure = plots._figure(10.0, 3.9)
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(row.model for row in report.lengths))
@@ -166,12 +168,13 @@ def save_lengths(path: str | Path, report: BenchReport) -> None:
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: _short(value))
+        # The usual one writes formulas, which `plots` does not draw.
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
         axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
         axes.set_xlabel("frames seen")
         axes.grid(alpha=0.25)
         _open_frame(axes)
-    left.yaxis.set_major_formatter(lambda value, _: _short(value))
-    right.yaxis.set_major_formatter(lambda value, _: _short(value))
     left.set_xlim(lengths[0] / 1.4, lengths[-1] * 1.4)
     figure.legend(loc="outside upper center", ncols=len(names), frameon=False)
     plots._save(figure, path)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 
-from videorwkv.errors import UsageError, did_you_mean
+from videorwkv.errors import UsageError, VideoRWKVError, did_you_mean
 from videorwkv.study.design import Budget as Budget
 from videorwkv.study.design import Measured as Measured
 from videorwkv.study.design import Study as Study
@@ -29,7 +30,7 @@ def load_study(reference: str | Path) -> Study:
     """A study by its name, or the `STUDY` of a Python file.
 
     Raises:
-        UsageError: no such study or file, or the file defines none.
+        UsageError: no such study or file, or the file defines none or fails.
     """
     name = str(reference)
     if name in STUDIES:
@@ -49,9 +50,21 @@ def load_study(reference: str | Path) -> Study:
     sys.modules[spec.name] = module  # a dataclass of its own looks for itself there
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: {type(error).__name__}: {error}.") from error
+    except VideoRWKVError:
+        raise
+    except Exception as error:
+        said = error.msg if isinstance(error, SyntaxError) else error  # not the place once more
+        words = f"{type(error).__name__}: {said}".rstrip(".: ")
+        raise UsageError(f"{path}{_line(error, spec.origin)}: {words}.") from error
     own = getattr(module, "STUDY", None)
     if not isinstance(own, Study):
         raise UsageError(f"{path} defines no STUDY; it must end with STUDY = Study(...).")
     return own
+
+
+def _line(error: Exception, file: str | None) -> str:
+    """`, line 7`: the last line of the file on the way to the error."""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    if isinstance(error, SyntaxError) and error.filename == file:
+        lines.append(error.lineno)
+    return f", line {lines[-1]}" if lines else ""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from videorwkv.files import write_atomic
 from videorwkv.study import STUDIES, load_study
@@ -15,7 +15,7 @@ from videorwkv.study.compare import make_page
 from videorwkv.study.html import document, findings_list, write_html
 from videorwkv.study.page import Page
 from videorwkv.study.plan import Settings, runs_on
-from videorwkv.study.report import write_markdown
+from videorwkv.study.report import escape, write_markdown
 from videorwkv.study.runner import Say, run_study
 
 
@@ -46,7 +46,7 @@ def study(
         UsageError, DataError: the study, its options or its data can't be used.
         KeyboardInterrupt: stopped; the same call goes on.
     """
-    page = make_page(run_study(reference, settings or Settings(), say=say))
+    page = make_page(run_study(reference, settings or Settings(), say=say), reference)
     folder = Path(out)
     written = Written(page, write_markdown(page, folder), write_html(page, folder))
     # For the book: a page may be written long before it.
@@ -82,28 +82,36 @@ def write_index(folder: Path) -> Path:
     Those that come with the package are first, in their order.
     """
     order = list(STUDIES)
-    names = [path.stem for path in folder.glob("*.json") if path.with_suffix(".md").exists()]
-    names.sort(key=lambda name: (_place(order, name.removesuffix("-part")), name))
-    summaries = [
-        (name, json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))) for name in names
-    ]
+    written = {path.stem: _summary(path) for path in folder.glob("*.json")}
+    summaries = [(name, summary) for name, summary in written.items() if summary is not None]
+    summaries.sort(key=lambda pair: (_place(order, pair[0].removesuffix("-part")), pair[0]))
     title = "The study"
     lines = [f"# {title}"]
     body = [f"<h1>{title}</h1>"]
     for name, summary in summaries:
         found = summary["findings"]
         heading = summary["title"].removeprefix("Study: ")
-        lines += [f"## [{heading}]({name}.md)", f"*{summary['question']}*"]
-        lines.append("\n".join(f"- {sentence}" for sentence in found))
+        lines += [f"## [{escape(heading)}]({name}.md)", f"*{escape(summary['question'])}*"]
+        lines.append("\n".join(f"- {escape(sentence)}" for sentence in found))
         body += [
-            f'<h2><a href="{escape(name)}.html">{escape(heading)}</a></h2>',
-            f'<p class="question">{escape(summary["question"])}</p>',
+            f'<h2><a href="{html.escape(name)}.html">{html.escape(heading)}</a></h2>',
+            f'<p class="question">{html.escape(summary["question"])}</p>',
             findings_list(found),
         ]
     write_atomic(folder / "index.md", ("\n\n".join(lines) + "\n").encode())
     path = folder / "index.html"
     write_atomic(path, document(title, "\n".join(body)).encode())
     return path
+
+
+def _summary(path: Path) -> Mapping[str, Any] | None:
+    """What `study` wrote of a page; None for a file of another kind."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no text
+        return None
+    ours = isinstance(values, dict) and values.keys() >= {"title", "question", "findings"}
+    return values if ours and path.with_suffix(".md").exists() else None
 
 
 def _place(order: Sequence[str], name: str) -> int:

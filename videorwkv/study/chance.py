@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from videorwkv.study import sentences
 from videorwkv.study.design import Measure
 from videorwkv.study.results import Results
 
@@ -30,7 +31,7 @@ def _unlearned(results: Results, variant: str, measure: Measure) -> list[str]:
     if estimate.low > level or estimate.value > level + 0.25 * (1 - level):
         return []
     return [
-        f"{variant} reaches {100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, "
-        f"{100 * estimate.high:.1f}], chance is {100 * level:.1f} %: it has hardly learned at this "
-        "budget, so comparisons with it say little."
+        f"{variant} reaches {sentences.with_interval(estimate, 'share')}, chance is "
+        f"{100 * level:.1f} %: it has hardly learned at this budget, so comparisons with it say "
+        "little."
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
 from videorwkv.study import pictures, sentences
@@ -11,20 +12,53 @@ from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Tex
 from videorwkv.study.results import Results
 from videorwkv.study.statistics import mean_and_deviation
 
+# What has to be equal for a budget to be: fields of the recipe.
+_BUDGET = ("steps", "epochs", "batch_size", "augmentation")
 
-def make_page(results: Results) -> Page:
-    """The page of a study: its answer, then how it was found."""
+
+def make_page(results: Results, reference: str | None = None) -> Page:
+    """The page of a study: its answer, then how it was found.
+
+    Args:
+        results: of all its trainings.
+        reference: what the user called the study: its name, or the file that defines it.
+    """
     study = results.study
     settings = results.plan.settings
-    present = study.present or compare
+    all_failed = results.done and all(done.record["failure"] for done in results.done)
+    present = _nothing if all_failed else study.present or compare
     sizes = ", quick" if settings.quick else ""
     return Page(
         # A page of some variants must not take the place of that of all.
         name=f"{study.name}-part" if settings.only else study.name,
         title=f"Study: {study.name}" + (", in part" if settings.only else "") + sizes,
         question=study.question,
-        sections=[*present(results), how_to_read(results), how_it_was_done(results)],
+        sections=[
+            *present(results),
+            *_notes(results),
+            how_to_read(results),
+            how_it_was_done(results, reference or study.name),
+        ],
     )
+
+
+def _nothing(results: Results) -> Sequence[Section]:
+    """Where no training has weights: their outcomes would be those of no model."""
+    reason = results.done[0].record["failure"]
+    text = "Every training ended in NaN or infinity, so nothing can be compared; lower the lr."
+    return [Section("Answer", [Findings([text]), Text(f"The first one: {reason}")])]
+
+
+def _notes(results: Results) -> list[Section]:
+    """What was left out, could not be matched, or failed."""
+    failed = Counter(d.training.variant for d in results.done if d.record["failure"])
+    notes = list(results.plan.notes)
+    notes += [
+        f"{name}: {'a training' if count == 1 else f'{count} trainings'} ended in NaN or infinity; "
+        f"all {'its' if count == 1 else 'their'} clips count as wrong."
+        for name, count in failed.items()
+    ]
+    return [Section("Notes", [Text(note) for note in notes])] if notes else []
 
 
 def compare(results: Results) -> Sequence[Section]:
@@ -32,7 +66,7 @@ def compare(results: Results) -> Sequence[Section]:
     first, *rest = results.measures
     sections = [
         Section("Answer", [Findings(findings(results, first)), *_plots(results, first)]),
-        Section("Table", [table(results, first), *_cost_notes(results)]),
+        Section("Table", [table(results, first)]),
     ]
     if rest:
         sections.append(Section("More measures", [short_table(results, rest)]))
@@ -80,12 +114,11 @@ def table(results: Results, measure: Measure) -> Table:
                 f"{time['least'] / results.times[default]['least']:.2f}",
             ]
         rows.append(row)
-    unit = "points" if measure.unit == "share" else measure.unit
     caption = (
         f"Mean ± standard deviation over seeds. Difference: to {default}"
         + (" or to what is named below" if any(v.against for v in results.variants) else "")
-        + f", in {unit}, paired by seed and clip. One interval in twenty misses the truth by "
-        "chance: where it just leaves out zero, it is a hint."
+        + f"{_in_unit(measure)}, paired by seed and clip. One interval in twenty misses the truth "
+        "by chance: where it just leaves out zero, it is a hint."
     )
     return Table(header, rows, caption)
 
@@ -109,7 +142,7 @@ def short_table(results: Results, measures: Sequence[Measure]) -> Table:
 
 
 def _plots(results: Results, measure: Measure) -> list[Plot]:
-    scale, unit = (100, "points") if measure.unit == "share" else (1, measure.unit)
+    scale = 100 if measure.unit == "share" else 1
     rows = []
     for variant in results.variants:
         reference = results.study.reference(variant)
@@ -127,7 +160,8 @@ def _plots(results: Results, measure: Measure) -> list[Plot]:
         rows.append((variant.name, scaled, [scale * (a - b) for a, b in pairs]))
     if not rows:
         return []
-    png = pictures.forest(rows, f"{measure.name}, difference to {results.variants[0].name}, {unit}")
+    label = f"{measure.name}, difference to {results.variants[0].name}{_in_unit(measure)}"
+    png = pictures.forest(rows, label)
     caption = (
         "Difference to the default with its 95 % interval; orange where it leaves out zero. "
         "A pale dot is one seed. Intervals that leave the picture are in the table."
@@ -135,14 +169,10 @@ def _plots(results: Results, measure: Measure) -> list[Plot]:
     return [Plot("difference", png, caption)]
 
 
-def _cost_notes(results: Results) -> list[Text]:
-    failed = sorted({d.training.variant for d in results.done if d.record["failure"]})
-    notes = list(results.plan.notes)
-    notes += [
-        f"{name}: a training ended in NaN or infinity; all its clips count as wrong."
-        for name in failed
-    ]
-    return [Text(note) for note in notes]
+def _in_unit(measure: Measure) -> str:
+    """`, in points`; nothing for a measure without a unit."""
+    unit = "points" if measure.unit == "share" else measure.unit
+    return f", in {unit}" if unit else ""
 
 
 def how_to_read(results: Results) -> Section:
@@ -162,11 +192,11 @@ def how_to_read(results: Results) -> Section:
     return Section("How to read it", blocks)
 
 
-def how_it_was_done(results: Results) -> Section:
-    """Data, budget, commands, machine."""
+def how_it_was_done(results: Results, reference: str) -> Section:
+    """Data, budget, commands, machine; `reference` is what the command calls the study."""
     plan = results.plan
     blocks: list[Text | Code | Table] = []
-    again = ["videorwkv", "study", plan.study.name]
+    again = ["videorwkv", "study", reference]
     settings = plan.settings
     if settings.data.spec:
         again += [settings.data.spec, *settings.data.words()]
@@ -186,8 +216,7 @@ def how_it_was_done(results: Results) -> Section:
         fewer = "" if all_have_all else " (some variants have the first of them alone)"
         blocks.append(
             Text(
-                f"Every variant had the same steps, order of clips and augmentation in a seed. "
-                f"Seeds: {', '.join(map(str, seeds))}{fewer}. "
+                f"{_same_budget(results)} Seeds: {', '.join(map(str, seeds))}{fewer}. "
                 + (f"Folds: {folds}, pooled. " if folds > 1 else "")
                 + f"Clips: {len(train)} to train, {len(test)} to test"
                 + (" (first fold)." if folds > 1 else ".")
@@ -209,6 +238,24 @@ def how_it_was_done(results: Results) -> Section:
     ]
     blocks.append(Table(["machine", ""], [list(row) for row in dict.fromkeys(map(tuple, rows))]))
     return Section("How it was done", blocks)
+
+
+def _same_budget(results: Results) -> str:
+    """Who had the same steps, order of clips and augmentation."""
+    budgets = {
+        training.variant: repr([getattr(training.recipe, name) for name in _BUDGET])
+        for training in results.plan.trainings
+    }
+    same = "the same steps, order of clips and augmentation in a seed."
+    if len(set(budgets.values())) == 1:
+        return f"Every variant had {same}"
+    other = [
+        variant.name
+        for variant in results.variants
+        if budgets[variant.name] != budgets[results.study.reference(variant)]
+    ]
+    text = f"Each variant and what it is compared with had {same}"
+    return f"But for {', '.join(other)}: {text[0].lower()}{text[1:]}" if other else text
 
 
 def _test_name(results: Results) -> str:

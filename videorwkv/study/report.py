@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,24 +22,24 @@ def write_markdown(page: Page, folder: Path) -> Path:
 
 
 def markdown(page: Page) -> str:
-    parts = [f"# {page.title}", f"*{_escape(page.question)}*"]
+    parts = [f"# {escape(page.title)}", f"*{escape(page.question)}*"]
     for section in page.sections:
-        parts.append(f"## {section.title}")
+        parts.append(f"## {escape(section.title)}")
         parts += [_block(block, page.name) for block in section.blocks]
     return "\n\n".join(parts) + "\n"
 
 
 def _block(block: Block, folder: str) -> str:
     if isinstance(block, Text):
-        return _escape(block.text)
+        return escape(block.text)
     if isinstance(block, Findings):
-        return "\n".join(f"- {_escape(sentence)}" for sentence in block.sentences)
+        return "\n".join(f"- {escape(sentence)}" for sentence in block.sentences)
     if isinstance(block, Code):
         return "\n".join(["```bash", *block.lines, "```"])
     if isinstance(block, Plot):
-        return f"![{_escape(block.caption)}]({folder}/{block.name}.{block.kind})"
+        return f"![{escape(block.caption)}]({folder}/{block.name}.{block.kind})"
     text = markdown_table(block)
-    return f"{text}\n\n{_escape(block.caption)}" if block.caption else text
+    return f"{text}\n\n{escape(block.caption)}" if block.caption else text
 
 
 def markdown_table(table: Table) -> str:
@@ -47,9 +48,10 @@ def markdown_table(table: Table) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_escape(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(escape(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Plain text as Markdown that shows it as it is."""
     # Names of options are full of underscores, which Markdown leaves alone inside words.
-    return text.replace("*", "\\*").replace("<", "&lt;")
+    return re.sub(r"([\\`*])", r"\\\1", text).replace("<", "&lt;")

@@ -46,11 +46,12 @@ class Scaling:
         return f"scaling over {self.over}"
 
     def probe(self, *, quick: bool, device: str) -> Mapping[str, Any]:
-        """`{"sizes": [...], "rows": {name: [{"size", "ms", "mib", "macs"}, ...]}}`; a size is a
-        number of frames or of tokens."""
+        """`{"over", "other", "model", "clock", "rows": {name: [{"size", "ms", "mib", "macs"},
+        ...]}}`; a size is a number of frames or of tokens, the clock `CPU` or `wall`."""
         from videorwkv.scoring import pick_device
 
         where = pick_device(device)
+        clock, key = ("wall", "least") if where.type == "cuda" else ("CPU", "cpu")
         rows: dict[str, list[dict[str, float]]] = {LCR_NAME: [], JOINT_NAME: []}
         going = dict.fromkeys(rows, True)
         for size in self.quick_sizes if quick else self.sizes:
@@ -66,17 +67,22 @@ class Scaling:
                     cases[name] = case
             times = interleaved(cases, seconds=0.5 if quick else 4.0, least=3)
             for name in cases:
-                clock = "least" if where.type == "cuda" else "cpu"
                 macs = frames * frame_macs(config)
                 rows[name].append(
                     {
                         "size": frames if self.over == "frames" else config.num_patches,
-                        "ms": times[name][clock],
+                        "ms": times[name][key],
                         "mib": peak_memory(makers[name], where),
                         "macs": macs if name == LCR_NAME else joint_macs(config, frames),
                     }
                 )
-        return {"over": self.over, "other": self.other, "model": self.model, "rows": rows}
+        return {
+            "over": self.over,
+            "other": self.other,
+            "model": self.model,
+            "clock": clock,
+            "rows": rows,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,14 +28,25 @@ def spread(mean: float, deviation: float, unit: str) -> str:
     return f"{mean:.3g} ± {deviation:.2g} {unit}".rstrip()
 
 
-def signed(estimate: Estimate, unit: str) -> str:
-    """`-2.1 [-3.4, -0.8]`, in points for shares."""
-    scale = 100 if unit == "share" else 1
+def with_interval(estimate: Estimate, unit: str) -> str:
+    """`93.4 % [91.0, 95.8]`; the number alone where no interval can be known."""
     if math.isinf(estimate.low):
-        return f"{scale * estimate.value:+.1f} [unknown]"
-    return (
-        f"{scale * estimate.value:+.1f} [{scale * estimate.low:+.1f}, {scale * estimate.high:+.1f}]"
+        return number(estimate.value, unit)
+    ends = (
+        f"{100 * end:.1f}" if unit == "share" else f"{end:.3g}"
+        for end in (estimate.low, estimate.high)
     )
+    return f"{number(estimate.value, unit)} [{', '.join(ends)}]"
+
+
+def signed(estimate: Estimate, unit: str) -> str:
+    """`-2.1 [-3.4, -0.8]`, in points for shares; else three significant digits."""
+    value, low, high = (_signed(x, unit) for x in estimate[:3])
+    return f"{value} [unknown]" if math.isinf(estimate.low) else f"{value} [{low}, {high}]"
+
+
+def _signed(value: float, unit: str) -> str:
+    return f"{100 * value:+.1f}" if unit == "share" else f"{value:+.3g}"
 
 
 def difference(
@@ -57,9 +68,10 @@ def difference(
     if estimate.value == estimate.low == estimate.high == 0:
         return f"{name} against {reference}: {NO_DIFFERENCE}; not one clip differs ({rests})."
     if not estimate.decides:
-        most = max(-estimate.low, estimate.high) * (100 if measure.unit == "share" else 1)
-        rest = f"one of more than {most:.1f} {unit} is ruled out"
-        if measure.unit == "share" and most >= 50:
+        most = max(-estimate.low, estimate.high)
+        size = " ".join([_signed(most, measure.unit).removeprefix("+"), *unit.split()])
+        rest = f"one of more than {size} is ruled out"
+        if measure.unit == "share" and most >= 0.5:
             rest = "the interval is too wide to say more; more seeds narrow it"
         return f"{name} against {reference}: {NO_DIFFERENCE} ({figures}, {rests}); {rest}."
     better = (estimate.value > 0) != measure.lower_is_better

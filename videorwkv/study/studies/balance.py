@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from videorwkv.errors import UsageError
 from videorwkv.study import pictures, sentences
 from videorwkv.study.compare import compare
 from videorwkv.study.design import FULL_FIVE_SEEDS, Measured, Study, Trained, Variant
@@ -29,6 +30,11 @@ class Strength:
 
     def measure(self, trained: Trained) -> Measured:
         config = trained.run.recipe.model
+        if config.edges == "none":
+            raise UsageError(
+                "Study 'balance' asks how much the edges should weigh, and model.edges=none has "
+                "none; choose another --recipe, or --set model.edges=canny."
+            )
         if not config.learn_edge_strength:
             return Measured(config.edge_strength)
         model = trained.run.model()
@@ -49,10 +55,12 @@ def present(results: Results) -> Sequence[Section]:
     lines = {"fixed": pictures.Curve.of(strengths, estimates, share=True)}
     found, blocks = [_best(results, names)], []
     if LEARNED in {v.name for v in results.variants}:
-        chosen = results.values(LEARNED, STRENGTH.name)
-        learned = results.estimate(LEARNED, ACCURACY.name)
-        lines["learned"] = pictures.Curve.of([sum(chosen) / len(chosen)], [learned], share=True)
-        found.append(_chosen(results, chosen))
+        chosen = _strengths(results)
+        if chosen:
+            learned = results.estimate(LEARNED, ACCURACY.name)
+            place = sum(chosen) / len(chosen)
+            lines["learned"] = pictures.Curve.of([place], [learned], share=True)
+            found.append(_chosen(chosen))
         rows = [
             [layer, sentences.spread(*mean_and_deviation(values), "")]
             for layer, values in results.parts(LEARNED, STRENGTH.name).items()
@@ -79,14 +87,25 @@ def _best(results: Results, names: Sequence[str]) -> str:
     return f"{text}{rest}: where the optimum lies is not decided."
 
 
-def _chosen(results: Results, chosen: Sequence[float]) -> str:
+def _strengths(results: Results) -> list[float]:
+    """What each seed learned, the mean over its folds; a training that ended in NaN has none."""
+    by_seed: dict[int, list[float]] = {}
+    for done in results.of(LEARNED):
+        found = done.measured[STRENGTH.name]
+        if found.parts:
+            by_seed.setdefault(done.training.seed, []).append(found.value)
+    return [sum(values) / len(values) for values in by_seed.values()]
+
+
+def _chosen(chosen: Sequence[float]) -> str:
     estimate = mean_interval(chosen)
-    figures = f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-    moved = "is not shown to leave" if estimate.low <= 1 <= estimate.high else "has left"
-    return (
-        f"Learned, the strength was {figures} in the mean over layers ({len(chosen)} seeds): it "
-        f"{moved} its start at 1."
+    learned = (
+        f"Learned, the strength was {sentences.with_interval(estimate, '')} in the mean over layers"
     )
+    if len(chosen) == 1:
+        return f"{learned} (one seed, which gives no interval); it starts at 1."
+    moved = "is not shown to leave" if estimate.low <= 1 <= estimate.high else "has left"
+    return f"{learned} ({len(chosen)} seeds): it {moved} its start at 1."
 
 
 STUDY = Study(

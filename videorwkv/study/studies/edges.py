@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from videorwkv.models import LCRConfig
 from videorwkv.study import pictures, sentences
 from videorwkv.study.chance import cautions, chance
 from videorwkv.study.changes import Blur, Change, Dark, Frames, Jpeg, Noise
@@ -25,20 +26,23 @@ from videorwkv.study.statistics import mean_and_deviation
 from videorwkv.train import recipes
 
 DEFAULT, SCATTERED, NONE = "Canny, Otsu", "scattered pixels", "no edges"
+# Written out, so that a variant is what its name says whatever the user's recipe has.
+CANNY, OTSU = "model.edges=canny", "model.edge_options.high=0"
 VARIANTS = (
-    Variant(DEFAULT, about="The default: both thresholds from the frame itself, pre-blur 5 pixels "
-            "wide (standard deviation 1.1)."),
-    Variant("Canny, low threshold", changes=("model.edge_options.high=30",),
+    Variant(DEFAULT, changes=(CANNY, OTSU),
+            about="The default: both thresholds from the frame itself; pre-blur 5 pixels "
+            "wide (standard deviation 1.1), if the recipe has no other."),
+    Variant("Canny, low threshold", changes=(CANNY, "model.edge_options.high=30"),
             about="The same threshold for every frame, below Otsu's of nearly all frames."),
-    Variant("Canny, middle threshold", changes=("model.edge_options.high=60",),
+    Variant("Canny, middle threshold", changes=(CANNY, "model.edge_options.high=60"),
             about="About Otsu's median on the generated clips; of real ones it is below.",
             full_only=True),
-    Variant("Canny, high threshold", changes=("model.edge_options.high=150",),
+    Variant("Canny, high threshold", changes=(CANNY, "model.edge_options.high=150"),
             about="Above Otsu's of nearly all frames."),
-    Variant("no pre-blur", changes=("model.edge_options.blur_size=1",)),
-    Variant("pre-blur 9", changes=("model.edge_options.blur_size=9",),
+    Variant("no pre-blur", changes=(CANNY, OTSU, "model.edge_options.blur_size=1")),
+    Variant("pre-blur 9", changes=(CANNY, OTSU, "model.edge_options.blur_size=9"),
             about="Standard deviation 1.7 pixels.", full_only=True),
-    Variant("pre-blur 15", changes=("model.edge_options.blur_size=15",),
+    Variant("pre-blur 15", changes=(CANNY, OTSU, "model.edge_options.blur_size=15"),
             about="Standard deviation 2.6 pixels.", full_only=True),
     Variant("Sobel", changes=("model.edges=sobel",), about="Graded: the gradient's length."),
     Variant("Laplacian", changes=("model.edges=laplacian",), about="Graded, without direction.",
@@ -64,17 +68,18 @@ ROBUST = {
 }
 
 
-def _extractors() -> tuple[Extractor, ...]:
-    """What each variant's model is given, by the variant's own options."""
-    found = []
-    for variant in VARIANTS:
-        model = recipes.apply_overrides(recipes.motion_demo(), variant.changes).model
-        found.append(Extractor(variant.name, model.edges, model.edge_options))
-    return tuple(e for e in found if e.method != "none")
+def extractors(models: Mapping[str, LCRConfig]) -> tuple[Extractor, ...]:
+    """What makes the edges of each variant's model, where it has any."""
+    found = (Extractor(name, model.edges, model.edge_options) for name, model in models.items())
+    return tuple(extractor for extractor in found if extractor.method != "none")
 
 
-EXTRACTORS = _extractors()
-COST = ExtractionCost(extractors=EXTRACTORS)
+# A probe needs no training, so what is timed has the usual recipe's options.
+COST = ExtractionCost(
+    extractors=extractors(
+        {v.name: recipes.apply_overrides(recipes.motion_demo(), v.changes).model for v in VARIANTS}
+    )
+)
 
 
 def present(results: Results) -> Sequence[Section]:
@@ -97,7 +102,10 @@ def present(results: Results) -> Sequence[Section]:
         Section(answer.title, [Findings(found), *rest]),
         table,
         Section("Worse frames at test time", _robust_blocks(results)),
-        Section("The maps", _maps(results, [e for e in EXTRACTORS if e.name in names])),
+        Section(
+            "The maps",
+            _maps(results, extractors({t.variant: t.recipe.model for t in results.plan.trainings})),
+        ),
         Section("Cost", [_cost_table(results)]),
     ]
 
@@ -184,11 +192,11 @@ def _kind_plot(results: Results, kind: str, strengths: Sequence[Change]) -> Plot
     return Plot(kind, png, f"Accuracy under {kind}, with 95 % intervals.")
 
 
-def _maps(results: Results, extractors: Sequence[Extractor]) -> list[Table | Plot]:
+def _maps(results: Results, extracts: Sequence[Extractor]) -> list[Table | Plot]:
     frames_NHWC = sample_frames(results)
     changes = tuple(ROBUST)
     worse = {change: changed(frames_NHWC, change) for change in changes}
-    rows = [_map_row(extract, frames_NHWC, worse) for extract in extractors]
+    rows = [_map_row(extract, frames_NHWC, worse) for extract in extracts]
     table = Table(
         ["edges", "density", *(change.name for change in changes)],
         rows,
@@ -200,7 +208,7 @@ def _maps(results: Results, extractors: Sequence[Extractor]) -> list[Table | Plo
     if not results.plan.settings.show_frames:
         return [table]
     strongest = [strengths[-1] for strengths in KINDS.values()]
-    png = sheet(frames_NHWC[0], extractors, strongest)
+    png = sheet(frames_NHWC[0], extracts, strongest)
     return [Plot("maps", png, "Edge maps of one frame, as it is and under each change."), table]
 
 
@@ -239,7 +247,8 @@ def _cost_table(results: Results) -> Table:
     return Table(
         ["edges", "CPU ms", "wall ms", "of the default's", f"of {cost['model']}'s"],
         rows,
-        f"One frame of {cost['size']} px, a generated one: colours to grey, pre-blur, extraction. "
+        f"One frame of {cost['size']} px, a generated one: colours to grey, pre-blur, extraction, "
+        "with the options of the recipe motion_demo. "
         "Least CPU time and median wall time of many calls in turns. "
         f"{cost['model']}: {cost['model_ms']:.1f} ms ({cost['model_clock']} time) a frame.",
     )

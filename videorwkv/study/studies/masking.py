@@ -90,10 +90,7 @@ def present(results: Results) -> Sequence[Section]:
     return [
         Section("Answer", [Findings(found)]),
         *(_section(results, task, _ratios(task, trained)) for task in tasks),
-        Section(
-            "Trainings",
-            [table(results, ACCURACY), *map(Text, (_WITHOUT, *results.plan.notes))],
-        ),
+        Section("Trainings", [table(results, ACCURACY), Text(_WITHOUT)]),
         Section("Time and memory", _cost(results.probes[COST.name])),
     ]
 

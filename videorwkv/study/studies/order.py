@@ -8,9 +8,10 @@ from videorwkv.data.motion_order import backwards
 from videorwkv.files import slug
 from videorwkv.study import pictures, sentences
 from videorwkv.study.changes import Order
+from videorwkv.study.data import is_generated
 from videorwkv.study.design import Study, Variant
 from videorwkv.study.measures import Accuracy
-from videorwkv.study.page import Findings, Plot, Section, Table
+from videorwkv.study.page import Findings, Plot, Section, Table, Text
 from videorwkv.study.results import Results
 from videorwkv.study.statistics import Estimate, mean_and_deviation, mean_interval
 
@@ -59,7 +60,7 @@ def present(results: Results) -> Sequence[Section]:
 
 
 def _beside_chance(name: str, shuffled: Estimate, chance: float) -> str:
-    figures = f"{100 * shuffled.value:.1f} % [{100 * shuffled.low:.1f}, {100 * shuffled.high:.1f}]"
+    figures = sentences.with_interval(shuffled, "share")
     if chance - NEAR <= shuffled.low and shuffled.high <= chance + NEAR:
         verdict = f"at chance, to within {100 * NEAR:g} points."
     elif shuffled.low <= chance <= shuffled.high:
@@ -79,15 +80,19 @@ def _per_class(results: Results, variant: str) -> Section:
     measures = (FORWARDS, *CHANGED)
     parts = {m.name: results.parts(variant, m.name) for m in measures}
     classes = list(parts[FORWARDS.name])
+    if not classes:
+        return Section(f"Per class: {variant}", [Text("No training of it has weights.")])
+    # Of clips of another kind nobody knows what they show.
+    known = is_generated(results.of(variant)[0].training.data)
     rows = [
         [
             label,
             *(f"{100 * mean_and_deviation(parts[m.name][label])[0]:.1f} %" for m in measures),
-            backwards(label) or "none of them",
+            *([backwards(label) or "none of them"] if known else []),
         ]
         for label in classes
     ]
-    header = ["class", *(m.name for m in measures), "backwards it shows"]
+    header = ["class", *(m.name for m in measures), *(["backwards it shows"] if known else [])]
     blocks: list[Table | Plot] = [Table(header, rows, "Accuracy per class, mean over seeds.")]
     if len(classes) <= 12:
         series = {m.name: [mean_interval(parts[m.name][c]) for c in classes] for m in measures}
@@ -121,8 +126,8 @@ STUDY = Study(
         "Trained on clips as they are, tested on the same clips played backwards, with the frames "
         "shuffled, and with one frame shown throughout. A model that names what stands in the "
         "frames does not mind. Where the order is the class, shuffled and frozen clips must fall "
-        "to chance; backwards, a class becomes the one in the last column, so its own accuracy "
-        "falls to zero where that is another."
+        "to chance; backwards, a generated class becomes the one in the last column, so its own "
+        "accuracy falls to zero where that is another."
     ),
     present=present,
     times=False,
