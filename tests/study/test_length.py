@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from videorwkv.data.manifest import load_manifest
 from videorwkv.errors import UsageError
 from videorwkv.models import build_model
-from videorwkv.study import running
+from videorwkv.study import load_study, running
 from videorwkv.study.book import study
 from videorwkv.study.conditions import cell, pack, unpack
 from videorwkv.study.data import DataOptions
 from videorwkv.study.design import Measured, Trained
 from videorwkv.study.measures import Accuracy
+from videorwkv.study.plan import make_plan
 from videorwkv.study.running import Held, Lengths, condition, half_way, pace_of
 from videorwkv.study.studies.length import STILL, _hold
 from videorwkv.train.recipes import apply_overrides, motion_demo
@@ -93,10 +94,10 @@ def test_clips_of_all_lengths_move_throughout(tmp_path: Path, asked: list[tuple[
     assert (options.train, options.test) == (0, 8)
 
 
-def test_an_order_is_refused(tmp_path: Path) -> None:
-    data = DATA.replace("frames=6", "frames=12,order=2")
-    with pytest.raises(UsageError, match="order"):
-        Lengths((2,)).measure(make_trained(tmp_path, data))
+def test_an_order_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    data = DataOptions(spec=small.DATA.replace("frames=6", "frames=12,order=2"))
+    with pytest.raises(UsageError, match="leave out order="):
+        make_plan(load_study("length"), small.settings(tmp_path, data=data))
 
 
 def make_results(*done: tuple[str, int, int, Measured]) -> Any:

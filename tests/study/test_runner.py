@@ -238,7 +238,7 @@ STUDY = Study(
 
     monkeypatch.setattr(loop, "train", diverging)
     results = run_study(small.study_file(tmp_path, text), small.settings(tmp_path))
-    assert results.failures == ["forward"]
+    assert [d.training.seed for d in results.done if d.record["failure"]] == [1]
     assert results.known("forward", "error") == [0.25]
     assert results.difference("forward", "default", "error").value == 0
     assert results.values("forward", "accuracy")[1] == 0

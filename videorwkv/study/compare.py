@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from videorwkv.study import pictures, sentences
+from videorwkv.study.data import test_clips, training_clips
 from videorwkv.study.design import Measure, Variant
 from videorwkv.study.page import Code, Findings, Page, Plot, Section, Table, Text
 from videorwkv.study.results import Results
@@ -55,7 +57,7 @@ def _notes(results: Results) -> list[Section]:
     notes = list(results.plan.notes)
     notes += [
         f"{name}: {'a training' if count == 1 else f'{count} trainings'} ended in NaN or infinity; "
-        f"all {'its' if count == 1 else 'their'} clips count as wrong."
+        f"all {'its' if count == 1 else 'their'} clips count as wrong, and nothing else is known."
         for name, count in failed.items()
     ]
     return [Section("Notes", [Text(note) for note in notes])] if notes else []
@@ -95,7 +97,7 @@ def table(results: Results, measure: Measure) -> Table:
     rows = []
     default = results.variants[0].name
     for variant in results.variants:
-        values = results.values(variant.name, measure.name)
+        values = results.known(variant.name, measure.name)
         reference = results.study.reference(variant)
         estimate = results.difference(variant.name, reference, measure.name)
         row = [
@@ -117,8 +119,7 @@ def table(results: Results, measure: Measure) -> Table:
     caption = (
         f"Mean ± standard deviation over seeds. Difference: to {default}"
         + (" or to what is named below" if any(v.against for v in results.variants) else "")
-        + f"{_in_unit(measure)}, paired by seed and clip. One interval in twenty misses the truth "
-        "by chance: where it just leaves out zero, it is a hint."
+        + f"{_in_unit(measure)}, paired by seed and clip."
     )
     return Table(header, rows, caption)
 
@@ -129,7 +130,7 @@ def short_table(results: Results, measures: Sequence[Measure]) -> Table:
     for variant in results.variants:
         row = [variant.name]
         for measure in measures:
-            values = results.values(variant.name, measure.name)
+            values = results.known(variant.name, measure.name)
             cell = sentences.spread(*mean_and_deviation(values), measure.unit)
             reference = results.study.reference(variant)
             if reference != variant.name:
@@ -152,12 +153,9 @@ def _plots(results: Results, measure: Measure) -> list[Plot]:
         scaled = estimate._replace(
             value=scale * estimate.value, low=scale * estimate.low, high=scale * estimate.high
         )
-        pairs = zip(
-            results.values(variant.name, measure.name),
-            results.values(reference, measure.name),
-            strict=True,
-        )
-        rows.append((variant.name, scaled, [scale * (a - b) for a, b in pairs]))
+        if not math.isnan(estimate.value):
+            seeds = results.differences(variant.name, reference, measure.name)
+            rows.append((variant.name, scaled, [scale * seed for seed in seeds]))
     if not rows:
         return []
     label = f"{measure.name}, difference to {results.variants[0].name}{_in_unit(measure)}"
@@ -210,7 +208,7 @@ def how_it_was_done(results: Results, reference: str) -> Section:
     if plan.trainings:
         seeds = sorted({t.seed for t in plan.trainings})
         first = plan.trainings[0]
-        train, test = (plan.manifest(first).split(s) for s in ("train", _test_name(results)))
+        train, test = (clips(plan.manifest(first)) for clips in (training_clips, test_clips))
         folds = len({t.fold for t in plan.trainings})
         all_have_all = len(plan.trainings) == len(seeds) * folds * len(plan.variants)
         fewer = "" if all_have_all else " (some variants have the first of them alone)"
@@ -256,8 +254,3 @@ def _same_budget(results: Results) -> str:
     ]
     text = f"Each variant and what it is compared with had {same}"
     return f"But for {', '.join(other)}: {text[0].lower()}{text[1:]}" if other else text
-
-
-def _test_name(results: Results) -> str:
-    splits = results.plan.manifest(results.plan.trainings[0]).splits
-    return "test" if "test" in splits else "validation"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from videorwkv.errors import UsageError
-from videorwkv.models import LCR, Inputs
+from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.state import LCRState
 
@@ -57,6 +57,15 @@ class Looked:
         return self.evidence_BTLK.gather(-1, index_BTL1)[..., 0]
 
 
+def check(config: LCRConfig) -> None:
+    """`UsageError` where the logits are no sum over tokens."""
+    if config.readout != "mean":
+        raise UsageError(
+            f"Maps of tokens: readout={config.readout!r} leaves no token a part of its own in the "
+            "logits; train with model.readout=mean."
+        )
+
+
 @torch.no_grad()
 def look(model: LCR, inputs: Inputs, state: LCRState | None = None) -> Looked:
     """Run clips through a model and keep what its last layer does.
@@ -70,11 +79,7 @@ def look(model: LCR, inputs: Inputs, state: LCRState | None = None) -> Looked:
         UsageError: the model reads out `[CLS]`, to which no token adds by itself.
     """
     config = model.config
-    if config.readout != "mean":
-        raise UsageError(
-            f"Maps of tokens: readout={config.readout!r} leaves no token a part of its own in the "
-            "logits; train with model.readout=mean."
-        )
+    check(config)
     with _watched(model) as seen:
         logits_BTK, _ = model.scan(inputs, state)
     features_TBLF = torch.cat(seen["features"])

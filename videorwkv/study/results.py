@@ -58,11 +58,6 @@ class Results:
     machine: Mapping[str, str]
 
     @property
-    def failures(self) -> list[str]:
-        """Names of the variants of which a training ended in NaN or infinity."""
-        return sorted({done.training.variant for done in self.done if done.record["failure"]})
-
-    @property
     def variants(self) -> tuple[Variant, ...]:
         """Those that were trained, in the study's order."""
         return self.plan.variants

@@ -20,7 +20,7 @@ from videorwkv.data.manifest import Manifest, load_manifest
 from videorwkv.data.motion import FPS, MotionOptions
 from videorwkv.errors import UsageError
 from videorwkv.study.conditions import pack
-from videorwkv.study.data import merge_options
+from videorwkv.study.data import is_generated, merge_options
 from videorwkv.study.design import Measured, Trained
 from videorwkv.video.sampling import Sampling
 
@@ -102,16 +102,17 @@ def pace_of(trained: Trained) -> int:
     return max(1, round(_options(trained).frames / sampling.num_frames))
 
 
-def clips(trained: Trained, options: str) -> Manifest:
-    """The first of the test clips, with other options of the generated data.
-
-    Raises:
-        UsageError: their class is an order, which the first frames alone do not have.
-    """
-    if _options(trained).order:
+def check(data: str) -> None:
+    """`UsageError` where the class of generated clips is an order, which the first frames alone do
+    not have."""
+    if is_generated(data) and MotionOptions.parse(data.partition(":")[2]).order:
         raise UsageError(
             "Lengths and still frames need clips of one movement; leave out order= of the data."
         )
+
+
+def clips(trained: Trained, options: str) -> Manifest:
+    """The first of the test clips, with other options of the generated data."""
     count = min(len(trained.test), max(8, len(trained.test) // SHARE))
     manifest = load_manifest(merge_options(trained.data, f"{options},train=0,test={count}"))
     return manifest.split("test")

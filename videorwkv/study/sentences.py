@@ -66,7 +66,7 @@ def difference(
     if math.isinf(estimate.low):
         return f"{name} against {reference}: {NO_DIFFERENCE}; one number gives no interval."
     if estimate.value == estimate.low == estimate.high == 0:
-        return f"{name} against {reference}: {NO_DIFFERENCE}; not one clip differs ({rests})."
+        return f"{name} against {reference}: {NO_DIFFERENCE}; not one seed differs ({rests})."
     if not estimate.decides:
         most = max(-estimate.low, estimate.high)
         size = " ".join([_signed(most, measure.unit).removeprefix("+"), *unit.split()])
@@ -105,4 +105,6 @@ def count(value: float) -> str:
 
 
 def seconds(value: float) -> str:
+    if math.isnan(value):
+        return "unknown"
     return f"{value:.0f} s" if value < 120 else f"{value / 60:.1f} min"

@@ -11,6 +11,7 @@ from videorwkv.study.compare import compare
 from videorwkv.study.design import FULL_FIVE_SEEDS, Measured, Study, Trained, Variant
 from videorwkv.study.measures import Accuracy
 from videorwkv.study.page import Findings, Plot, Section, Table
+from videorwkv.study.plan import Plan
 from videorwkv.study.results import Results
 from videorwkv.study.statistics import mean_and_deviation, mean_interval
 
@@ -30,11 +31,6 @@ class Strength:
 
     def measure(self, trained: Trained) -> Measured:
         config = trained.run.recipe.model
-        if config.edges == "none":
-            raise UsageError(
-                "Study 'balance' asks how much the edges should weigh, and model.edges=none has "
-                "none; choose another --recipe, or --set model.edges=canny."
-            )
         if not config.learn_edge_strength:
             return Measured(config.edge_strength)
         model = trained.run.model()
@@ -46,6 +42,15 @@ class Strength:
 ACCURACY, STRENGTH = Accuracy(), Strength()
 
 
+def check(plan: Plan) -> None:
+    """`UsageError` where there are no edges to weigh."""
+    if any(training.recipe.model.edges == "none" for training in plan.trainings):
+        raise UsageError(
+            "Study 'balance' asks how much the edges should weigh, and model.edges=none has "
+            "none; choose another --recipe, or --set model.edges=canny."
+        )
+
+
 def present(results: Results) -> Sequence[Section]:
     answer, table, *_ = compare(results)
     fixed = {v.name: float(v.name.split()[-1]) for v in results.variants if v.name != LEARNED}
@@ -55,7 +60,7 @@ def present(results: Results) -> Sequence[Section]:
     lines = {"fixed": pictures.Curve.of(strengths, estimates, share=True)}
     found, blocks = [_best(results, names)], []
     if LEARNED in {v.name for v in results.variants}:
-        chosen = _strengths(results)
+        chosen = results.known(LEARNED, STRENGTH.name)
         if chosen:
             learned = results.estimate(LEARNED, ACCURACY.name)
             place = sum(chosen) / len(chosen)
@@ -87,16 +92,6 @@ def _best(results: Results, names: Sequence[str]) -> str:
     return f"{text}{rest}: where the optimum lies is not decided."
 
 
-def _strengths(results: Results) -> list[float]:
-    """What each seed learned, the mean over its folds; a training that ended in NaN has none."""
-    by_seed: dict[int, list[float]] = {}
-    for done in results.of(LEARNED):
-        found = done.measured[STRENGTH.name]
-        if found.parts:
-            by_seed.setdefault(done.training.seed, []).append(found.value)
-    return [sum(values) / len(values) for values in by_seed.values()]
-
-
 def _chosen(chosen: Sequence[float]) -> str:
     estimate = mean_interval(chosen)
     learned = (
@@ -123,5 +118,6 @@ STUDY = Study(
         "strength beyond 1 says that training wants more of the edges than the start gives."
     ),
     present=present,
+    check=check,
     full=FULL_FIVE_SEEDS,
 )

@@ -65,8 +65,7 @@ def present(results: Results) -> Sequence[Section]:
 
 def _scaling(values: Mapping[str, Any]) -> tuple[list[str], list[Table | Plot]]:
     over, rows = values["over"], values["rows"]
-    # What was measured before the clock was written down is on disk without it.
-    clock = values.get("clock", "CPU (on a GPU, wall)")
+    clock = values["clock"]
     found: list[str] = []
     blocks: list[Table | Plot] = []
     for key, what, label in _QUANTITIES:

@@ -14,7 +14,7 @@ from videorwkv.study.measures import Accuracy
 from videorwkv.study.page import Findings, Plot, Section, Table, Text
 from videorwkv.study.pictures import COLOURS
 from videorwkv.study.results import Results
-from videorwkv.study.running import Held, Lengths, condition, half_way
+from videorwkv.study.running import Held, Lengths, check, condition, half_way
 from videorwkv.study.statistics import clips_interval, mean_and_deviation
 from videorwkv.train.recipes import Recipe
 
@@ -281,5 +281,6 @@ STUDY = Study(
         "mean over frames forgets nothing and dilutes everything; attention can look back at will."
     ),
     present=present,
+    check=lambda plan: check(plan.trainings[0].data),
     times=False,
 )

@@ -22,7 +22,7 @@ from videorwkv.study.leaving_out import (
     LeavingOut,
     condition,
 )
-from videorwkv.study.looking import look
+from videorwkv.study.looking import check, look
 from videorwkv.study.map_pictures import make_clip, write_film, write_strip
 from videorwkv.study.measures import Accuracy
 from videorwkv.study.occlusion import occlude
@@ -283,5 +283,6 @@ STUDY = Study(
         "the true class chooses nothing."
     ),
     present=present,
+    check=lambda plan: check(plan.trainings[0].recipe.model),
     times=False,
 )
