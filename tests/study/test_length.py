@@ -96,9 +96,9 @@ def test_clips_of_all_lengths_move_throughout(tmp_path: Path, asked: list[tuple[
 
 def test_an_order_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     data = DataOptions(spec=small.DATA.replace("frames=6", "frames=12,order=2"))
+    settings = small.settings(tmp_path, data=data, only=("loss at the last frame",))
     with pytest.raises(UsageError, match="leave out order="):
-        only = ("loss at the last frame",)
-        make_plan(load_study("length"), small.settings(tmp_path, data=data, only=only))
+        make_plan(load_study("length"), settings)
 
 
 def make_results(*done: tuple[str, int, int, Measured]) -> Any:

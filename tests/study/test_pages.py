@@ -334,7 +334,7 @@ def test_what_own_clips_show_backwards_is_not_known(tmp_path: Path) -> None:
     settings = small.settings(tmp_path, data=data, recipe="motion_demo", seeds=1)
     text = write_study("order", settings, out=tmp_path / "pages").markdown.read_text()
     assert "| class | forwards | backwards | shuffled | frozen |\n" in text
-    assert "order of two movements is left out: it needs the generated data." in text
+    assert "Left out, for want of the generated data: order of two movements." in text
 
 
 def test_balance_page_names_what_was_learned(tmp_path: Path) -> None:

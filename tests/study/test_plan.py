@@ -206,7 +206,7 @@ def test_generated_data_alone(tmp_path: Path) -> None:
     assert len(plan.notes) == 2
     needy = replace(study, variants=(*variants, Variant("z", against="y")))
     assert [v.name for v in make_plan(needy, own).variants] == ["x"]
-    assert "z is left out: so is y" in "".join(make_plan(needy, own).notes)
+    assert "z is left out, as is y" in "".join(make_plan(needy, own).notes)
     quick = make_plan(study, replace(own, quick=True)).trainings[0]
     assert (quick.recipe.steps, plan.trainings[0].recipe.steps) == (2, 2)  # --set steps stands
     quick = make_plan(study, replace(own, quick=True, changes=())).trainings[0]

@@ -139,16 +139,14 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     if left and settings.quick and not settings.only:
         notes.append(f"Left to the full size: {'; '.join(left)}.")
     chosen = _chosen(study, settings)
-    own = () if is_generated(spec) else tuple(v.name for v in chosen if v.data)
+    lost = () if is_generated(spec) else tuple(v.name for v in chosen if v.data)
+    if lost:
+        notes.append(f"Left out, for want of the generated data: {'; '.join(lost)}.")
     for variant in chosen:
-        if variant.name in own:
-            notes.append(f"{variant.name} is left out: it needs the generated data.")
-        elif study.reference(variant) in own:
-            notes.append(
-                f"{variant.name} is left out: so is {study.reference(variant)}, which it is "
-                "compared with."
-            )
-        else:
+        reference = study.reference(variant)
+        if reference in lost and variant.name not in lost:
+            notes.append(f"{variant.name} is left out, as is {reference}, its reference.")
+        elif variant.name not in lost:
             variants.append(variant)
     if study.variants and not runs_on(study, settings):
         raise UsageError(f"Study {study.name!r} needs the generated data: leave DATA out.")
