@@ -12,7 +12,7 @@ import torch
 from videorwkv.annotate import HEIGHT, draw
 from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.models import create_model
-from videorwkv.predict import expand, predict, predictions_table
+from videorwkv.predict import _targets, expand, predict, predictions_table
 from videorwkv.train.checkpoint import load_run
 from videorwkv.video import open_video
 from videorwkv.video.sampling import Sampling
@@ -140,6 +140,22 @@ def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None
         predict(clips, model=run, save=tmp_path / "out.mp4")
     with pytest.raises(UsageError, match=r"\.mp4 or \.gif"):
         predict(clips[0], model=run, save=tmp_path / "out.avi")
+
+
+def test_saving_never_replaces_a_video_that_is_read(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "videos" / "clip.mp4")
+    content = clip.read_bytes()
+    (tmp_path / "link").symlink_to(clip.parent)
+    for save in (clip, clip.parent, tmp_path / "link" / "clip.mp4"):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            predict(clip.parent, model=run, save=save)
+    assert clip.read_bytes() == content
+
+
+def test_annotated_videos_replace_none_of_each_other(tmp_path: Path) -> None:
+    files = [Path("p/a-2.mp4"), Path("p/a.mp4"), Path("q/a.mp4")]
+    names = [target and target.name for target in _targets(files, tmp_path)]
+    assert names == ["a-2.mp4", "a.mp4", "a-3.mp4"]
 
 
 def test_drawn_bar_grows_with_the_score() -> None:

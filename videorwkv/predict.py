@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.files import require_no_source
 from videorwkv.masks import Masks
 from videorwkv.models import LCR
 from videorwkv.scoring import pick_device
@@ -269,7 +270,7 @@ def _videos_in(folder: Path) -> list[Source]:
 
 
 def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | None]:
-    """Where each annotated video goes."""
+    """Where each annotated video goes: over none of the others, and over none of the videos."""
     if save is None:
         return [None] * len(files)
     save = Path(save)
@@ -278,18 +279,21 @@ def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | No
             raise UsageError(
                 f"--save {save}: one file for {len(files)} videos; give a folder instead."
             )
+        require_no_source([save], files)
         save.parent.mkdir(parents=True, exist_ok=True)
         return [save]
     if save.suffix and not save.is_dir():
         raise UsageError(f"--save {save}: wanted a .mp4 or .gif file, or a folder.")
-    save.mkdir(parents=True, exist_ok=True)
     targets: list[Path | None] = []
     for number, file in enumerate(files):
         stem = f"clip-{number}" if isinstance(file, bytes) else Path(file).stem
         target = save / f"{stem}.mp4"
-        if target in targets:
+        while target in targets:
             target = save / f"{stem}-{number}.mp4"
+            number += 1
         targets.append(target)
+    require_no_source(filter(None, targets), files)
+    save.mkdir(parents=True, exist_ok=True)
     return targets
 
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.errors import UsageError
+from videorwkv.files import require_no_source
 from videorwkv.film import Film
 from videorwkv.masks import Masks
 from videorwkv.models import LCR
@@ -346,6 +347,8 @@ def stream(
         motion_mask_ratio=motion_mask_ratio,
         top=top,
     )
+    if save is not None:
+        require_no_source([Path(save)], [source.name if isinstance(source, Video) else source])
     device = pick_device(device)
     if isinstance(model, str | Path):
         model = load_run(model)
