@@ -23,6 +23,7 @@ from videorwkv.models import (
     model_config,
     tube_mask,
 )
+from videorwkv.models.masking import take
 from videorwkv.video.clip import Clip, Frame
 
 # In the published form no pixel reaches `[CLS]`: see the test on that.
@@ -167,6 +168,32 @@ def test_tube_mask_is_one_draw_for_all_frames_and_keeps_the_rest():
         assert torch.equal(model.scan(with_black(dropped), state)[0], wanted)
         kept = state.keep_BK[0].tolist()
         assert not torch.allclose(model.scan(with_black(kept), state)[0], wanted)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"patch_size": 2, "image_size": 8},
+        {"patch_size": 3, "image_size": 9},
+        {"patch_size": 4, "image_size": 16, "width": 4, "head_width": 4},
+    ],
+)
+def test_stems_of_one_convolution_and_of_few_channels(changes):
+    model = make_model(replace(SMALL, **changes))
+    inputs = make_inputs(2, 3, size=changes["image_size"])
+    state = model.init_state(2, tube_mask_ratio=0.5)
+    with torch.inference_mode():
+        all_tokens, _ = model._tokens(inputs, state, None)
+        kept_tokens, _ = model._tokens(inputs, state, state.keep_BK[None])
+        wanted_tokens = take(all_tokens.flatten(0, 1), state.keep_BK).view_as(kept_tokens)
+        assert torch.allclose(kept_tokens, wanted_tokens, atol=1e-5)
+        wanted, _ = model.scan(inputs, state)
+        deployed, _ = model.for_inference().scan(inputs, state)
+        assert torch.allclose(deployed, wanted, atol=1e-5)
+        for t in range(3):
+            logits, state = model.step(inputs.at(t, t + 1), state)
+            assert torch.allclose(logits, wanted[:, t], atol=1e-5)
+    model.train()(inputs).sum().backward()
 
 
 def test_a_convlstm_sees_the_past_of_neighbours_alone():
