@@ -151,6 +151,11 @@ def test_a_label_that_the_run_does_not_know(run: Path) -> None:
         evaluate(run, manifest)
 
 
+def test_as_many_labels_as_classes(run: Path) -> None:
+    with pytest.raises(UsageError, match="2 labels for a model of 8 classes"):
+        evaluate(load_run(run).model(), tiny.manifest().split("test"), labels=["a", "b"])
+
+
 def test_no_label_at_all(run: Path) -> None:
     manifest = Manifest(name="own", rows=(Row("x.mp4", None),), labels=())
     with pytest.raises(DataError, match="carries a label"):
