@@ -63,7 +63,11 @@ class Masks:
 
         if not isinstance(model, ExportedModel):
             if self.tube_mask_ratio or self.motion_mask_ratio:
-                model.init_state(generator=torch.Generator().manual_seed(0), **self.ratios)
+                model.init_state(
+                    tube_mask_ratio=self.tube_mask_ratio,
+                    motion_mask_ratio=self.motion_mask_ratio,
+                    generator=torch.Generator().manual_seed(0),
+                )
             return self
         own_ratio: float = model.metadata["tube_mask_ratio"]
         if self.motion_mask_ratio:
