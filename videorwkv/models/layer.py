@@ -91,7 +91,7 @@ class CrossRWKVLayer(nn.Module):
             # weights as the plain LSTM that it is compared with.
             self.cell_near = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
         if config.learn_edge_strength and config.edges != "none":
-            self.edge_strength = nn.Parameter(torch.tensor(config.edge_strength))
+            self.edge_strength = nn.Parameter(torch.tensor(float(config.edge_strength)))
 
     def forward(
         self, x_TBLC: Tensor, *args: Any

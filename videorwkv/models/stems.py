@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from videorwkv.errors import ConfigError
 from videorwkv.models.masking import patches, take
 
+# ImageNet's statistics, as Vision-RWKV's weights expect them.
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
 
 def pixels_and_change(
     frames_TBHWC: Tensor, before: tuple[Tensor, Tensor] | None, scale_C: Tensor, shift_C: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,6 +13,7 @@ from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.ops.wkv import native, triton_scan
 
 Function = TypeVar("Function", bound=Callable[..., object])
+Result = TypeVar("Result")
 
 BACKENDS = ("auto", "native", "triton", "chunked", "reference")
 
@@ -32,6 +33,20 @@ def scan_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _named.reset(token)
+
+
+def with_this_backend(function: Callable[..., Result]) -> Callable[..., Result]:
+    """`function` under the backend that `scan_backend` names here, on whatever thread it runs.
+
+    Activations that are computed again on the way back are so on a thread of PyTorch's own.
+    """
+    name = _named.get()
+
+    def run(*args: Any) -> Result:
+        with scan_backend(name):
+            return function(*args)
+
+    return run
 
 
 def _constant_in_graphs(function: Function) -> Function:
