@@ -85,7 +85,7 @@ def choose_backend(device_type: str = "cpu", dtype: torch.dtype = torch.float32)
     if _is_exporting():
         return "chunked", "plain PyTorch, which other runtimes understand"
     if device_type == "cpu":
-        reason = native.missing()
+        reason = native.missing(dtype)
         if reason is None:
             return "native", native.origin()
     elif device_type == "cuda":
@@ -104,7 +104,7 @@ def require_backend(name: str, device_type: str, dtype: torch.dtype) -> None:
     if name == "triton":
         reason = triton_scan.missing(device_type, dtype)
     elif name == "native" and device_type == "cpu":
-        reason = native.missing()
+        reason = native.missing(dtype)
     elif name == "native":
         reason = (
             f"The scan backend 'native' runs on a CPU; the tensors are on {device_type!r}. Choose "
