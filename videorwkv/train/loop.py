@@ -213,8 +213,8 @@ class _Trainer:
             min_lr=recipe.min_lr,
         )
         self.step += 1
-        if batch.inputs is None:
-            return  # not one clip of it could be read; the step counts, so that order stays order
+        if batch.inputs is None or not recipe.can_learn_from(*batch.inputs.frames_BTHWC.shape[:2]):
+            return  # too few of its clips could be read; the step counts, so that order stays order
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
