@@ -7,7 +7,7 @@ import pytest
 from videorwkv.complexity import cost
 from videorwkv.masks import Masks
 from videorwkv.models import LCRConfig, list_models, model_config
-from videorwkv.models.registry import published
+from videorwkv.models.registry import PUBLISHED
 from videorwkv.study.formula import frame_macs
 
 # 144 tokens: three chunks of 48.
@@ -22,7 +22,7 @@ VARIANTS = {
     "deep": replace(SMALL, depth=5),
     "patch stem": replace(SMALL, stem="patch"),
     "one frame": replace(SMALL, stem="patch", stem_frames=1),
-    "published": published(SMALL),
+    "published": replace(SMALL, **PUBLISHED),
     "no edges": replace(SMALL, edges="none", key_value_source="frame"),
     "forward": replace(SMALL, scan="forward"),
     "softmax": replace(SMALL, mixer="softmax"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def test_metrics_by_hand(evaluation: Evaluation) -> None:
 
 
 def test_an_unreadable_clip_is_wrong_at_every_rank(evaluation: Evaluation) -> None:
-    assert evaluation.top(len(LABELS)) == pytest.approx(5 / 6)
+    for k in (len(LABELS), len(LABELS) + 6, 1000):
+        assert evaluation.top(k) == pytest.approx(5 / 6)
 
 
 def test_loss_by_hand() -> None:
@@ -86,6 +88,13 @@ def test_saved_files_say_the_same(evaluation: Evaluation, tmp_path: Path) -> Non
         predicted = [row["predicted"] for row in csv.DictReader(file)]
     assert predicted == ["a", "b", "a", "c", "", "c"]
     assert (tmp_path / "out/confusion.png").stat().st_size > 1000
+
+
+def test_names_that_are_no_utf8_are_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xe9.mp4")
+    Evaluation(("a",), (Scored(name, "a", None, f"{name}: broken"),)).save(tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["unreadable"][0]["path"] == name
+    assert r"\udce9.mp4" in (tmp_path / "predictions.csv").read_text()
 
 
 @pytest.mark.parametrize("num_classes", [2, 20, 61, 400])
@@ -149,6 +158,11 @@ def test_a_label_that_the_run_does_not_know(run: Path) -> None:
     manifest = Manifest(name="own", rows=(Row("x.mp4", "upp"),), labels=("upp",))
     with pytest.raises(ManifestError, match="Did you mean 'up'"):
         evaluate(run, manifest)
+
+
+def test_as_many_labels_as_classes(run: Path) -> None:
+    with pytest.raises(UsageError, match="2 labels for a model of 8 classes"):
+        evaluate(load_run(run).model(), tiny.manifest().split("test"), labels=["a", "b"])
 
 
 def test_no_label_at_all(run: Path) -> None:

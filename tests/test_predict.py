@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,9 @@ import torch
 
 from videorwkv.annotate import HEIGHT, draw
 from videorwkv.errors import NonFiniteError, UsageError
-from videorwkv.models import create_model
-from videorwkv.predict import expand, predict, predictions_table
+from videorwkv.evaluate import evaluate
+from videorwkv.models import Inputs, LCRState, build_model, create_model
+from videorwkv.predict import _targets, expand, predict, predictions_table
 from videorwkv.train.checkpoint import load_run
 from videorwkv.video import open_video
 from videorwkv.video.sampling import Sampling
@@ -142,6 +144,36 @@ def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None
         predict(clips[0], model=run, save=tmp_path / "out.avi")
 
 
+def test_saving_never_replaces_a_video_that_is_read(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "videos" / "clip.mp4")
+    content = clip.read_bytes()
+    (tmp_path / "link").symlink_to(clip.parent)
+    for save in (clip, clip.parent, tmp_path / "link" / "clip.mp4"):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            predict(clip.parent, model=run, save=save)
+    assert clip.read_bytes() == content
+
+
+def test_a_film_that_can_not_be_written_costs_no_prediction(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("videorwkv.annotate.write_video", fail)
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    (prediction,) = predict(clip, model=run, save=tmp_path / "out.mp4")
+    assert prediction.labels
+    assert prediction.error == ""
+    assert "out.mp4 was not written: the disk is full" in prediction.warnings[-1]
+
+
+def test_annotated_videos_replace_none_of_each_other(tmp_path: Path) -> None:
+    files = [Path("p/a-2.mp4"), Path("p/a.mp4"), Path("q/a.mp4")]
+    names = [target and target.name for target in _targets(files, tmp_path)]
+    assert names == ["a-2.mp4", "a.mp4", "a-3.mp4"]
+
+
 def test_drawn_bar_grows_with_the_score() -> None:
     image_HWC = np.zeros((40, 60, 3), np.uint8)
     edges_HW = np.zeros((32, 32), np.uint8)
@@ -151,6 +183,45 @@ def test_drawn_bar_grows_with_the_score() -> None:
         return int((frame_HWC == (31, 119, 180)).all(-1).sum())
 
     assert 0 < blue(0.2) < blue(0.9)
+
+
+def test_options_that_the_model_can_not_take_are_no_fault_of_the_videos(tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    convlstm = build_model(replace(tiny.recipe().model, cell="convlstm", tube_mask_ratio=0.0))
+    with pytest.raises(UsageError, match="a mask was asked for"):
+        predict(clip, model=convlstm, tube_mask_ratio=0.5)
+    for labels in (["one"], ["a"] * 1000):
+        with pytest.raises(UsageError, match=f"{len(labels)} labels for a model of 400 classes"):
+            predict(clip, model=convlstm, labels=labels)
+
+
+def test_the_model_is_given_back_as_it_was(tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    model = build_model(tiny.recipe().model).train()
+    predict(clip, model=model)
+    assert model.training
+
+
+def test_a_fault_is_looked_for_under_the_mask_that_it_was_met_with(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_run(run).model()
+    asked = []
+
+    def scan(inputs: Inputs, state: LCRState | None = None) -> tuple[torch.Tensor, None]:
+        assert state is not None
+        asked.append(state.keep_BK)
+        return torch.full((1, 3, 8), float("nan")), None
+
+    monkeypatch.setattr(model, "scan", scan)
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    with pytest.raises(NonFiniteError):
+        predict(clip, model=model, tube_mask_ratio=0.5)
+    assert torch.equal(asked[0], asked[1])
+    asked.clear()
+    with pytest.raises(NonFiniteError):
+        evaluate(model, tiny.manifest().split("test"), tube_mask_ratio=0.5)
+    assert torch.equal(asked[0], asked[1])
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"views": 0}])

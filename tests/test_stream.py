@@ -224,6 +224,15 @@ def test_a_film_that_can_not_be_written_is_an_error(model: LCR, tmp_path: Path) 
         list(moments)
 
 
+def test_a_film_never_replaces_the_video_that_is_read(model: LCR, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    content = clip.read_bytes()
+    for source in (clip, str(clip), open_video(clip)):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            stream(model, source, save=clip)
+    assert clip.read_bytes() == content
+
+
 def test_scores_that_are_none_end_the_stream() -> None:
     broken = build_model(tiny.recipe().model)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from videorwkv.models import LCR, Inputs, LCRConfig, build_model
-from videorwkv.models.registry import published
+from videorwkv.models.registry import PUBLISHED
 
 # Nine patches a frame.
 SMALL = LCRConfig(
@@ -15,7 +15,7 @@ SMALL = LCRConfig(
 )
 VARIANTS = {
     "default": SMALL,
-    "published": published(SMALL),
+    "published": replace(SMALL, **PUBLISHED),
     "softmax": replace(SMALL, mixer="softmax"),
     "no mixer": replace(SMALL, mixer="none"),
     "forward scan": replace(SMALL, scan="forward"),

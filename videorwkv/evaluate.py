@@ -62,7 +62,8 @@ def evaluate(
     Raises:
         ManifestError: a label that the model does not know.
         DataError: no clip carries a label.
-        UsageError, CheckpointError: no such run, a broken one, or one that has no such mask.
+        UsageError, CheckpointError: no such run, a broken one, one that has no such mask, or
+            another number of labels than it has classes.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     rows = tuple(row for row in manifest.rows if row.label is not None)

@@ -114,10 +114,10 @@ class Evaluation:
     def _index(self) -> dict[str, int]:
         return {label: index for index, label in enumerate(self.labels)}
 
-    def _rank(self, clip: Scored) -> int:
-        """How many classes score higher than the true one; K where the clip is unreadable."""
+    def _rank(self, clip: Scored) -> float:
+        """How many classes come before the true one; infinite where the clip is unreadable."""
         if clip.scores_K is None:
-            return len(self.labels) + 5
+            return float("inf")
         truth = self._index[clip.label]
         # A tie goes to the lower index, as argmax breaks it.
         ahead = clip.scores_K > clip.scores_K[truth]
@@ -186,7 +186,7 @@ class Evaluation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_atomic(folder / "evaluation.json", text.encode())
+        write_atomic(folder / "evaluation.json", text.encode(errors="backslashreplace"))
         unreadable = Counter(clip.label for clip in self.bad)
         _write_csv(
             folder / "confusion.csv",
@@ -218,4 +218,5 @@ class Evaluation:
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     buffer = io.StringIO()
     csv.writer(buffer).writerows([header, *rows])
-    write_atomic(path, buffer.getvalue().encode())
+    # A file's name may be no UTF-8.
+    write_atomic(path, buffer.getvalue().encode(errors="backslashreplace"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from videorwkv.errors import CheckpointError
+from videorwkv.errors import CheckpointError, UsageError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -31,6 +32,29 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_no_source(targets: Iterable[Path], sources: Iterable[object]) -> None:
+    """`UsageError` if writing one of `targets` would replace one of the files that are read.
+
+    Sources that are no file (cameras, addresses, bytes) are passed over.
+    """
+    read = {_identity(source) for source in sources if isinstance(source, str | Path)} - {None}
+    for target in targets:
+        if _identity(target) in read:
+            raise UsageError(
+                f"--save: {target} is one of the videos that are read, and would be overwritten. "
+                "Give another file or folder."
+            )
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """The same for all names of one file; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def slug(name: str) -> str:

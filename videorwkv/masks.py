@@ -54,11 +54,20 @@ class Masks:
         """What this model will do: an exported file keeps to the share that it was exported with.
 
         Raises:
-            UsageError: an exported file was made for something else.
+            UsageError: the model can't be used with such a mask, or an exported file was made for
+                something else.
         """
+        import torch
+
         from videorwkv.runtime import ExportedModel
 
         if not isinstance(model, ExportedModel):
+            if self.tube_mask_ratio or self.motion_mask_ratio:
+                model.init_state(
+                    tube_mask_ratio=self.tube_mask_ratio,
+                    motion_mask_ratio=self.motion_mask_ratio,
+                    generator=torch.Generator().manual_seed(0),
+                )
             return self
         own_ratio: float = model.metadata["tube_mask_ratio"]
         if self.motion_mask_ratio:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.files import require_no_source
 from videorwkv.masks import Masks
-from videorwkv.models import LCR
-from videorwkv.scoring import pick_device
+from videorwkv.models import LCR, Inputs, LCRState
+from videorwkv.scoring import check_labels, pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Clip, Sampling, open_video
@@ -109,7 +110,7 @@ def predict(
         top: how many classes to name.
         device: `auto`, or a device by name.
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
-            file, or a folder for many.
+            file, or a folder for many. What keeps it from being written is a warning.
         tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
             cost is saved, at some loss of accuracy. An exported file keeps to its own.
         motion_mask_ratio: the same, but in each frame those patches that changed least.
@@ -118,7 +119,8 @@ def predict(
         One `Prediction` for each video, in order; `error` says why one could not be read.
 
     Raises:
-        UsageError: a glob or folder without a video, no such run, or a wrong option.
+        UsageError: a glob or folder without a video, no such run, a wrong option, or `save` would
+            replace a video that is read.
         CheckpointError: the run can't be read.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
@@ -165,36 +167,52 @@ def iter_predictions(
         views = views or model.recipe.views[0]
         network = model.model(device)
     else:
-        network = model.to(device).eval()
+        network = model.to(device)
     masks = masks.fitted(network)
     sampling = sampling or Sampling()
     if labels is None:
         labels = [str(k) for k in range(network.config.num_classes)]
+    check_labels(labels, network.config.num_classes, "predict")
 
-    for file, target in zip(files, targets, strict=True):
-        name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
-        try:
-            with open_video(file) as video:
-                answer = _answer(network, video, sampling, views or 1, device, masks)
-                best = np.argsort(-answer.scores_K, kind="stable")[:top]
-                prediction = Prediction(
-                    path=name,
-                    labels=tuple(labels[k] for k in best),
-                    scores=tuple(float(answer.scores_K[k]) for k in best),
-                    times=answer.times,
-                    warnings=answer.clip.warnings,
-                )
-                if target is not None:
-                    from videorwkv.annotate import write_annotated
+    was_training = network.training
+    network.eval()
+    try:
+        for file, target in zip(files, targets, strict=True):
+            name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
+            try:
+                with open_video(file) as video:
+                    answer = _answer(network, video, sampling, views or 1, device, masks)
+                    warnings = answer.clip.warnings
+                    if target is not None:
+                        warnings += _annotate(target, video, network, answer, labels)
+            except NonFiniteError:
+                raise  # the model is broken, not the video
+            except (VideoRWKVError, OSError) as error:
+                yield Prediction(path=name, error=str(error))
+                continue
+            best = np.argsort(-answer.scores_K, kind="stable")[:top]
+            yield Prediction(
+                path=name,
+                labels=tuple(labels[k] for k in best),
+                scores=tuple(float(answer.scores_K[k]) for k in best),
+                times=answer.times,
+                warnings=warnings,
+            )
+    finally:
+        network.train(was_training)
 
-                    write_annotated(
-                        target, video, network, answer.clip.times, answer.running_TK, labels
-                    )
-        except NonFiniteError:
-            raise  # the model is broken, not the video
-        except (VideoRWKVError, OSError) as error:
-            prediction = Prediction(path=name, error=str(error))
-        yield prediction
+
+def _annotate(
+    target: Path, video: Video, model: LCR, answer: _Answer, labels: Sequence[str]
+) -> tuple[str, ...]:
+    """Write the annotated video; what kept it from being written costs no prediction."""
+    from videorwkv.annotate import write_annotated
+
+    try:
+        write_annotated(target, video, model, answer.clip.times, answer.running_TK, labels)
+    except (VideoRWKVError, OSError) as error:
+        return (f"The annotated video {target} was not written: {error}",)
+    return ()
 
 
 def _answer(
@@ -220,11 +238,16 @@ def _answer(
     with torch.inference_mode():
         for clip in clips:
             inputs = model.preprocess(clip).to(device)
-            logits_BTK, _ = model.scan(inputs, masks.start(model, inputs, generator))
-            check_scores(logits_BTK, model, partial(model, inputs), video.name)
+            state = masks.start(model, inputs, generator)
+            logits_BTK = _logits(model, inputs, state)
+            check_scores(logits_BTK, model, partial(_logits, model, inputs, state), video.name)
             running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
     return _Answer(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
+
+
+def _logits(model: LCR, inputs: Inputs, state: LCRState | None) -> torch.Tensor:
+    return model.scan(inputs, state)[0]
 
 
 def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
@@ -269,7 +292,7 @@ def _videos_in(folder: Path) -> list[Source]:
 
 
 def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | None]:
-    """Where each annotated video goes."""
+    """Where each annotated video goes: over none of the others, and over none of the videos."""
     if save is None:
         return [None] * len(files)
     save = Path(save)
@@ -278,18 +301,21 @@ def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | No
             raise UsageError(
                 f"--save {save}: one file for {len(files)} videos; give a folder instead."
             )
+        require_no_source([save], files)
         save.parent.mkdir(parents=True, exist_ok=True)
         return [save]
     if save.suffix and not save.is_dir():
         raise UsageError(f"--save {save}: wanted a .mp4 or .gif file, or a folder.")
-    save.mkdir(parents=True, exist_ok=True)
     targets: list[Path | None] = []
     for number, file in enumerate(files):
         stem = f"clip-{number}" if isinstance(file, bytes) else Path(file).stem
         target = save / f"{stem}.mp4"
-        if target in targets:
+        while target in targets:
             target = save / f"{stem}-{number}.mp4"
+            number += 1
         targets.append(target)
+    require_no_source(filter(None, targets), files)
+    save.mkdir(parents=True, exist_ok=True)
     return targets
 
 

@@ -28,7 +28,7 @@ from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.export.engines import Arrays, open_engine
 from videorwkv.export.graph import BIN_DIGEST, NEXT, STATE
 from videorwkv.export.step import Port
-from videorwkv.models.inputs import Inputs, fit, make_inputs
+from videorwkv.models.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
 from videorwkv.models.masking import tube_mask
 from videorwkv.train.checkpoint import Run
 from videorwkv.train.recipes import Recipe
@@ -87,11 +87,11 @@ class ExportedModel(nn.Module):
 
         Args:
             clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3].
+
+        Raises:
+            UsageError: anything else, or no frame.
         """
-        frames = clip.frames_THWC if isinstance(clip, Clip) else clip
-        frames = frames.image_HWC[None] if isinstance(frames, Frame) else frames
-        frames = frames[None] if frames.ndim == 3 else frames
-        square_THWC = fit(frames, self.config.image_size)
+        square_THWC = fit(frames_of(clip), self.config.image_size)
         return make_inputs(
             square_THWC, edges=self.config.edges, edge_options=self.config.edge_options
         )
@@ -150,6 +150,7 @@ class ExportedModel(nn.Module):
     def feeds(self, inputs: Inputs, state: ExportedState) -> Arrays:
         """What the file takes for one frame, by the names of its inputs; errors as `step`."""
         frames_BTHWC = inputs.frames_BTHWC
+        check_inputs(inputs, self.config.patch_size)
         if frames_BTHWC.shape[1] != 1:
             raise UsageError(
                 f"step takes one frame; got {frames_BTHWC.shape[1]}: use ExportedModel.scan."
@@ -173,6 +174,7 @@ class ExportedModel(nn.Module):
             inputs: frames [B, T, H, W, 3] and edges [B, T, H, W].
             state: what came before; None starts anew, with a fixed tube mask if the file has one.
         """
+        check_inputs(inputs, self.config.patch_size)
         batch, num_frames = inputs.frames_BTHWC.shape[:2]
         if state is None:
             # The same tube mask every time, so that two evaluations agree.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,7 +81,8 @@ def score(
 
     Raises:
         ManifestError: a label that the model does not know.
-        UsageError, CheckpointError: no such run, or a broken one.
+        UsageError, CheckpointError: no such run, or a broken one; another number of labels than
+            the model has classes.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
@@ -98,6 +98,7 @@ def score(
     model = model.to(device)
     masks = masks.fitted(model)
     labels = tuple(labels or manifest.labels)
+    check_labels(labels, model.config.num_classes, "evaluate")
     known = manifest.with_labels(labels)
     dataset = make_dataset(
         model.config,
@@ -116,8 +117,10 @@ def score(
     )
     generator = torch.Generator().manual_seed(0)  # the same masks at every evaluation
 
-    def classify(inputs: Inputs) -> torch.Tensor:
-        return model.scan(inputs, masks.start(model, inputs, generator))[0][:, -1]
+    def classifier(inputs: Inputs) -> Callable[[], torch.Tensor]:
+        # One state for all calls, so that a look at what went wrong is under the same mask.
+        state = masks.start(model, inputs, generator)
+        return lambda: model.scan(inputs, state)[0][:, -1]
 
     clips: dict[int, Scored] = {}
     warnings: list[str] = []
@@ -125,7 +128,7 @@ def score(
     model.eval()
     try:
         for batch in loader:
-            for index, scores_K in _score(model, classify, batch, device, precision, batch_size):
+            for index, scores_K in _score(model, classifier, batch, device, precision, batch_size):
                 row = known.rows[index]
                 clips[index] = Scored(row.path, row.label or "", scores_K)
             for bad in batch.bad:
@@ -148,7 +151,7 @@ def score(
 
 def _score(
     model: LCR,
-    classify: Callable[[Inputs], torch.Tensor],
+    classifier: Callable[[Inputs], Callable[[], torch.Tensor]],
     batch: Batch,
     device: torch.device,
     precision: str,
@@ -164,9 +167,9 @@ def _score(
     parts = []
     with torch.inference_mode(), autocast(device, precision):
         for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
-            inputs = Inputs(*part).to(device)
-            logits_BK = classify(inputs)
-            check_scores(logits_BK, model, partial(classify, inputs), "evaluate")
+            classify = classifier(Inputs(*part).to(device))
+            logits_BK = classify()
+            check_scores(logits_BK, model, classify, "evaluate")
             parts.append(logits_BK.double().softmax(-1).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
     yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)
@@ -189,6 +192,15 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
             f"Device {str(device)!r} can't be used: {reason} Usual: auto, cpu, cuda, cuda:1."
         ) from error
     return chosen
+
+
+def check_labels(labels: Sequence[str], num_classes: int, what: str) -> None:
+    """`UsageError` unless there is a label for each class; `what` asks."""
+    if len(labels) != num_classes:
+        raise UsageError(
+            f"{what}: {len(labels)} labels for a model of {num_classes} classes. Give one for each "
+            "class, in the order of the model's logits."
+        )
 
 
 def make_dataset(

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.errors import UsageError
+from videorwkv.files import require_no_source
 from videorwkv.film import Film
 from videorwkv.masks import Masks
 from videorwkv.models import LCR
@@ -27,7 +28,7 @@ from videorwkv.models.inputs import Inputs
 from videorwkv.pace import Due, Latest, paced
 from videorwkv.predict import Source
 from videorwkv.runtime import ExportedModel
-from videorwkv.scoring import pick_device
+from videorwkv.scoring import check_labels, pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Frame, Sampling, Video, open_video
@@ -346,6 +347,8 @@ def stream(
         motion_mask_ratio=motion_mask_ratio,
         top=top,
     )
+    if save is not None:
+        require_no_source([Path(save)], [source.name if isinstance(source, Video) else source])
     device = pick_device(device)
     if isinstance(model, str | Path):
         model = load_run(model)
@@ -371,10 +374,7 @@ def stream(
         device = torch.device("cpu")
     if labels is None:
         labels = [str(k) for k in range(network.config.num_classes)]
-    if len(labels) != network.config.num_classes:
-        raise UsageError(
-            f"stream: {len(labels)} labels for a model of {network.config.num_classes} classes."
-        )
+    check_labels(labels, network.config.num_classes, "stream")
     recogniser = Recogniser(network, labels, sampling, options, device)
     with ExitStack() as resources:
         video = source

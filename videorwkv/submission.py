@@ -122,7 +122,8 @@ def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submissi
             f"{manifest.name}: none of {len(unreadable)} clips could be read, so nothing is "
             f"written; the first: {unreadable[0].reason}"
         )
-    write_atomic(path, _FORMATS.get(manifest.name, _own)(answers, manifest).encode())
+    text = _FORMATS.get(manifest.name, _own)(answers, manifest)
+    write_atomic(path, text.encode(errors="backslashreplace"))
     return Submission(path, len(answers), unreadable, tuple(row.path for row in manifest.missing))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from dataclasses import replace
@@ -238,6 +239,13 @@ def test_the_digest_does_not_change_between_versions() -> None:
     # Runs keep it: another one would refuse to resume them.
     rows = [Row("/d/a/b.mp4", "x", "train"), Row("/e/c.mp4", None, "test")]
     assert make_manifest("m", rows, root="/d").digest == "7b68f93796ba"
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"\xe9%d.mp4" % number) for number in range(4)]
+    manifest = load_manifest(touch(tmp_path, *(f"{c}/{name}" for c in "ab" for name in names)))
+    assert manifest.splits == ("train", "validation")
+    assert len(manifest.digest) == 12
 
 
 def test_layouts_of_folders_and_options_that_do_not_fit(tmp_path: Path) -> None:

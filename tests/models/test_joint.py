@@ -10,7 +10,7 @@ import torch
 from tiny_models import make_inputs, make_model
 
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models import build_model, lcr
+from videorwkv.models import LCR, build_model, lcr
 from videorwkv.models.baselines.joint import JointLCR
 from videorwkv.train.signs import examine
 
@@ -83,6 +83,10 @@ def test_what_does_not_go_is_refused() -> None:
         model.for_inference()
     with pytest.raises(UsageError, match="can't be compiled"):
         model.enable_compile()
+    with torch.inference_mode(), pytest.raises(UsageError, match="stream 1 of a batch"):
+        model.scan(make_inputs(2, 2))[1].reset(1)
+    with pytest.raises(ConfigError, match="build_model"):
+        LCR(SMALL)
     for name, value in (("cell", "gated"), ("scan", "forward")):
         with pytest.raises(ConfigError, match=name):
             build_model(replace(SMALL, **{name: value}))

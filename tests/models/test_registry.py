@@ -6,7 +6,7 @@ import pytest
 
 from videorwkv.errors import ConfigError
 from videorwkv.models import LCRConfig, create_model, list_models, model_config, registry
-from videorwkv.models.registry import PUBLISHED, published, register_model
+from videorwkv.models.registry import register_model
 
 
 @pytest.fixture
@@ -47,12 +47,3 @@ def test_create_model_with_overrides() -> None:
 def test_an_unknown_option_is_named() -> None:
     with pytest.raises(ConfigError, match=r"unknown option 'num_clases'.*'num_classes'"):
         create_model("lcr_nano", num_clases=27)
-
-
-def test_published_keeps_the_size() -> None:
-    nano = model_config("lcr_nano")
-    config = published(nano)
-    assert {name: getattr(config, name) for name in PUBLISHED} == PUBLISHED
-    size = ("image_size", "patch_size", "width", "depth", "head_width", "channel_mix_ratio")
-    assert [getattr(config, n) for n in size] == [getattr(nano, n) for n in size]
-    assert published(model_config("lcr_paper")) == model_config("lcr_paper")

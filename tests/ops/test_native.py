@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -89,6 +90,27 @@ def test_a_compiler_that_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", "false")
     assert "can't compile scan.c: exit code 1" in str(native.missing())
     assert choose_backend("cpu")[0] == "chunked"
+
+
+@needs_compiler
+@pytest.mark.usefixtures("fresh")
+def test_each_type_has_a_library_of_its_own(monkeypatch):
+    load = build.load
+
+    def load_or_fail(variant: str) -> ctypes.CDLL:
+        if variant == "bfloat16":
+            raise UsageError("this compiler knows no bfloat16")
+        return load(variant)
+
+    monkeypatch.setattr(build, "load", load_or_fail)
+    name, reason = choose_backend("cpu", torch.bfloat16)
+    assert name == "chunked"
+    assert "knows no bfloat16" in reason
+    inputs = make(5, torch.bfloat16)
+    assert wkv(*inputs).isfinite().all()
+    with pytest.raises(UsageError, match="knows no bfloat16"):
+        wkv(*inputs, backend="native")
+    assert choose_backend("cpu", torch.float32)[0] == "native"
 
 
 @needs_compiler

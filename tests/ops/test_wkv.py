@@ -151,6 +151,7 @@ def test_without_gradients_and_under_autocast(backend):
         prepared = prepare(*inputs[1:], backend=backend)
         with torch.autocast("cpu", enabled=False):
             assert torch.equal(read(inputs[0], prepared), wanted)
+        assert torch.equal(wkv(*inputs, backend=backend), wanted)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

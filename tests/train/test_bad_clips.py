@@ -20,10 +20,11 @@ import tiny
 from videorwkv import commands
 from videorwkv.cli import main
 from videorwkv.data import Manifest, Row
-from videorwkv.errors import DataError
+from videorwkv.errors import ConfigError, DataError
 from videorwkv.train import loop
 from videorwkv.train.loop import train
 from videorwkv.train.monitor import read_log
+from videorwkv.video import Sampling
 
 # Each of them is bad in its own way; the last two kill and hang the process that opens them.
 FATES = ("missing", "empty", "text", "sound", "crash", "hang")
@@ -178,6 +179,14 @@ def test_a_batch_of_bad_clips_only_is_a_step_that_changes_nothing(tmp_path: Path
     assert len(result.bad) == 6
     taken = [e["step"] for e in read_log(result.folder / "log.jsonl") if e["kind"] == "step"]
     assert len(taken) == 4
+
+
+def test_a_single_frame_that_is_left_is_too_little_for_batch_norm(tmp_path: Path) -> None:
+    manifest = own(tmp_path, good=1, bad=6)
+    recipe = tiny.recipe(steps=12, batch_size=2, sampling=Sampling(num_frames=1))
+    assert train(recipe, manifest, tmp_path / "run", quiet=True).step == 12
+    with pytest.raises(ConfigError, match="batch norm"):
+        replace(recipe, batch_size=1)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

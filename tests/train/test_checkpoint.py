@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ def test_names_of_a_run(run: Path, name: str, which: str) -> None:
     model = loaded.model()
     assert not model.training
     assert model.config == loaded.recipe.model
+
+
+def test_best_of_a_run_that_chose_none(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    (folder / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"no validation has chosen.* Take .*run/last"):
+        load_run(folder / "best").model()
 
 
 def test_missing_run_names_those_beside_it(run: Path) -> None:

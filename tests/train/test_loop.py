@@ -205,6 +205,19 @@ def test_without_validation_the_test_split_is_not_touched(
     assert checkpoint.load_run(tmp_path / "run").which == "last"
 
 
+def test_a_validation_split_without_labels_is_as_none(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = tiny.manifest()
+    rows = (r._replace(label=None) if r.split == "validation" else r for r in whole.rows)
+    result = train(
+        tiny.recipe(steps=2, eval_every=1), replace(whole, rows=tuple(rows)), tmp_path / "run"
+    )
+    assert (result.step, result.best_top1) == (2, None)
+    assert "No label in the validation split" in capfd.readouterr().err
+    assert checkpoint.load_run(tmp_path / "run").which == "last"
+
+
 def test_no_training_clips(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no train split"):
         train(tiny.recipe(), tiny.manifest().split("test"), tmp_path / "run", quiet=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,11 @@ def test_few_of_many_bad_clips_are_named_in_the_terminal(
     assert [e["path"] for e in log if e["kind"] == "bad_clip"] == [f"{n}.mp4" for n in range(50)]
     assert (log[-1]["kind"], log[-1]["count"], log[-1]["of"]) == ("bad_clips", 50, 60)
     assert log[-1]["list"] == str(tmp_path / "log.jsonl")
+
+
+def test_names_that_are_no_utf8_are_logged(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xe9.mp4")
+    for _ in range(2):  # the second takes over what the first has written
+        with Monitor(tmp_path, step=5, total_steps=5, quiet=True) as told:
+            told.bad_clip(1, name, f"{name}: no video in it")
+    assert [entry["path"] for entry in read_log(tmp_path / "log.jsonl")] == [name, name]

@@ -13,6 +13,8 @@ import torch
 
 from videorwkv.models import Inputs, LCRConfig, build_model
 from videorwkv.models.lcr import LCR
+from videorwkv.train import signs as train_signs
+from videorwkv.train.loop import train
 from videorwkv.train.monitor import read_log
 from videorwkv.train.signs import advice, examine, is_stuck
 
@@ -65,6 +67,36 @@ def test_values_are_those_of_autograd():
     assert signs.loss == pytest.approx(float(loss.detach()), rel=1e-5)
     assert signs.gradient_by_layer == (1.0,)
     assert signs.gradient_by_distance == (1.0,)
+
+
+def test_frames_that_training_does_not_keep_are_not_kept():
+    model = make_model()
+    whole = examine(model, make_inputs(), LABELS)
+    kept = []
+
+    def note(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        examine(model, make_inputs(), LABELS)
+        all_frames = sum(kept)
+        kept.clear()
+        model.checkpoint_frames = 2
+        late = examine(model, make_inputs(), LABELS)
+    assert sum(kept) < all_frames / 2
+    assert late.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert late.gradient_by_distance == pytest.approx(whole.gradient_by_distance[:1])
+
+
+def test_no_memory_to_look_is_a_note(tmp_path: Path, capsys, monkeypatch):
+    def fail(*args: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(train_signs, "examine", fail)
+    result = train(tiny.recipe(steps=4, eval_every=2), tiny.manifest(), tmp_path / "run")
+    assert result.step == 4
+    assert capsys.readouterr().err.count("no memory is left to look for signs") == 1
 
 
 @torch.no_grad()
@@ -154,8 +186,6 @@ def test_stuck_accuracy():
 
 def test_a_run_writes_its_signs_and_warns_once(tmp_path: Path, capsys):
     folder = tmp_path / "run"
-    from videorwkv.train.loop import train
-
     recipe = tiny.recipe(model={"edges": "canny", "edge_options": _deaf()}, steps=4, eval_every=2)
     train(recipe, tiny.manifest(), folder)
     entries = [entry for entry in read_log(folder / "log.jsonl") if entry["kind"] == "signs"]

@@ -296,7 +296,7 @@ def _in_order(splits: set[str]) -> tuple[str, ...]:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def _plural(count: int, one: str, many: str) -> str:

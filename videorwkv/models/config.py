@@ -60,7 +60,7 @@ class LCRConfig:
         learn_edge_strength: whether each layer learns its own, from `edge_strength` on.
         tube_mask_ratio: share of the patches left out in training, the same in all frames.
         drop_path: chance of leaving a layer's branches out of a clip in training, at the last
-            layer; it grows linearly from 0 at the first.
+            layer; it grows linearly from 0 at the first. Needs `residual`.
     """
 
     image_size: int = 224
@@ -151,6 +151,11 @@ class LCRConfig:
             raise ConfigError(
                 "LCRConfig: cell='convlstm' looks at neighbours on the whole grid of patches, so "
                 "it needs readout='mean' and tube_mask_ratio=0; or choose cell='lstm'."
+            )
+        if self.drop_path and not self.residual:
+            raise ConfigError(
+                f"LCRConfig: drop_path ({self.drop_path}) leaves out the branches beside a "
+                "residual path, which residual=False lacks; choose drop_path=0."
             )
         if self.edge_strength < 0:
             raise ConfigError(f"LCRConfig: edge_strength ({self.edge_strength}) must be 0 or more.")

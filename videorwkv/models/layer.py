@@ -14,11 +14,9 @@ Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contig
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -29,7 +27,7 @@ from torch.compiler import is_compiling
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import put, take
 from videorwkv.models.rotary import Turn
-from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, prepare, read
+from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
 
 
 class CrossRWKVLayer(nn.Module):
@@ -91,7 +89,7 @@ class CrossRWKVLayer(nn.Module):
             # weights as the plain LSTM that it is compared with.
             self.cell_near = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
         if config.learn_edge_strength and config.edges != "none":
-            self.edge_strength = nn.Parameter(torch.tensor(config.edge_strength))
+            self.edge_strength = nn.Parameter(torch.tensor(float(config.edge_strength)))
 
     def forward(
         self, x_TBLC: Tensor, *args: Any
@@ -259,7 +257,7 @@ class CrossRWKVLayer(nn.Module):
         log_decay_HD = self.log_decay_HD
         if log_decay_HD is None:
             log_decay_HD = MIN_LOG_DECAY * torch.sigmoid(self.decay)
-        with _no_autocast(key.device.type):
+        with no_autocast(key.device.type):
             prepared = prepare(
                 key.flatten(0, 1), value.flatten(0, 1), log_decay_HD, self.bonus, scan=config.scan
             )
@@ -279,7 +277,7 @@ class CrossRWKVLayer(nn.Module):
         if turn is not None:
             r_BLHD = turn(r_BLHD)
         if isinstance(key_value, Prepared):
-            with _no_autocast(r_BLHD.device.type):
+            with no_autocast(r_BLHD.device.type):
                 out_BLHD = read(r_BLHD, key_value)
         else:
             k_BLHD, v_BLHD = key_value
@@ -346,12 +344,6 @@ def _before(
         befores.append(take(input_BLC, rows_BJ).to(dtype))
         input_BLC = put(input_BLC, rows_BJ, wide(normed_BJC), into_BLC)
     return torch.stack(befores) if len(befores) > 1 else befores[0][None], input_BLC
-
-
-def _no_autocast(device_type: str) -> AbstractContextManager[Any]:
-    if torch.is_autocast_enabled(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return contextlib.nullcontext()
 
 
 def reuse(x: Tensor, other: Tensor | None = None) -> Tensor | None:

@@ -22,19 +22,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from videorwkv.errors import UsageError
+from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.inputs import Inputs, fit, make_inputs
+from videorwkv.models.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
 from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
 from videorwkv.models.masking import Watch, check_kept, tube_mask
 from videorwkv.models.rotary import Turn, angles
-from videorwkv.models.state import LCRState, state_tokens
+from videorwkv.models.state import LCRState, check_state, state_tokens
+from videorwkv.models.stems import PIXEL_MEAN as PIXEL_MEAN
+from videorwkv.models.stems import PIXEL_STD as PIXEL_STD
 from videorwkv.models.stems import ConvStem, PatchStem, pixels_and_change
+from videorwkv.ops.wkv.choice import with_this_backend
 from videorwkv.video.clip import Clip, Frame
-
-# ImageNet's statistics, as Vision-RWKV's weights expect them.
-PIXEL_MEAN = (0.485, 0.456, 0.406)
-PIXEL_STD = (0.229, 0.224, 0.225)
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
 # of a piece at once then stays in a CPU's cache, and memory does not grow with the clip.
@@ -55,6 +54,8 @@ class LCR(nn.Module):
 
     def __init__(self, config: LCRConfig) -> None:
         super().__init__()
+        if config.mixer == "joint" and type(self) is LCR:
+            raise ConfigError("LCR has no mixer='joint': videorwkv.build_model(config) makes it.")
         self.config = config
         width, grid = config.width, config.image_size // config.patch_size
         stem = ConvStem if config.stem == "conv" else PatchStem
@@ -136,11 +137,11 @@ class LCR(nn.Module):
 
         Args:
             clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3].
+
+        Raises:
+            UsageError: anything else, or no frame.
         """
-        frames = clip.frames_THWC if isinstance(clip, Clip) else clip
-        frames = frames.image_HWC[None] if isinstance(frames, Frame) else frames
-        frames = frames[None] if frames.ndim == 3 else frames
-        square_THWC = fit(frames, self.config.image_size)
+        square_THWC = fit(frames_of(clip), self.config.image_size)
         return make_inputs(
             square_THWC, edges=self.config.edges, edge_options=self.config.edge_options
         )
@@ -168,7 +169,8 @@ class LCR(nn.Module):
             generator: source of the mask's randomness.
 
         Raises:
-            UsageError: more than one mask, or one that the model can't be used with.
+            UsageError: more than one mask, or one that the model can't be used with; a size that
+                patches don't divide.
         """
         size = self.config.image_size if image_size is None else image_size
         height, width = (size, size) if isinstance(size, int) else size
@@ -223,15 +225,14 @@ class LCR(nn.Module):
         Args:
             inputs: frames [B, T, H, W, 3] and edges [B, T, H, W], any H, W that patches divide.
             state: what came before; None starts anew (in training with a fresh tube mask).
+
+        Raises:
+            UsageError: other inputs, or a state for others.
         """
         frames_BTHWC = inputs.frames_BTHWC
         batch, num_frames, height, width = frames_BTHWC.shape[:4]
         p = self.config.patch_size
-        if height % p or width % p:
-            raise UsageError(
-                f"LCR: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
-                f"to multiples of {p}, or use model.preprocess."
-            )
+        check_inputs(inputs, p)
         rows, columns = height // p, width // p
         if state is None:
             ratio = self.config.tube_mask_ratio if self.training else 0.0
@@ -239,12 +240,7 @@ class LCR(nn.Module):
             keep = tube_mask(rows * columns, ratio, batch, device=device) if ratio else None
             state = self._start(batch, height, width, keep)
         tokens = state_tokens(self.config, rows * columns, state.keep_BK)
-        if state.hidden_NBLC.shape[1:3] != (batch, tokens):
-            raise UsageError(
-                f"LCR.scan: the state is for {list(state.hidden_NBLC.shape[1:3])} (streams, "
-                f"tokens), the frames give {[batch, tokens]}: take init_state with their "
-                "batch_size and image_size."
-            )
+        check_state(state, batch, tokens, height, width)
         piece = num_frames
         if not (self.training or torch.is_grad_enabled()):
             piece = max(1, PIECE_TOKENS // (batch * tokens))
@@ -273,12 +269,13 @@ class LCR(nn.Module):
         kept = [cast(CrossRWKVLayer, layer).draw_kept(batch) for layer in self.layers]
         past, features = [state.hidden_NBLC, state.memory_NBLC, state.input_NBLC], []
         part = self.checkpoint_frames if torch.is_grad_enabled() and watch is None else 0
+        layers = with_this_backend(self._layers)
         for start in range(0, num_frames, part or num_frames):
             frames = slice(start, start + (part or num_frames))
             tokens = x_TBLC[frames], None if edge_TBLC is None else edge_TBLC[frames]
             if part:
                 features_TBF, *past = checkpoint(
-                    self._layers, *tokens, turn, kept, None, None, *past, use_reentrant=False
+                    layers, *tokens, turn, kept, None, None, *past, use_reentrant=False
                 )
             else:
                 features_TBF, *past = self._layers(
@@ -293,11 +290,12 @@ class LCR(nn.Module):
             count_BT = seen_B[:, None] + torch.arange(1, num_frames + 1, device=seen_B.device)
             votes_BK, logits_BTK = total_BTK[:, -1], total_BTK / count_BT[..., None]
         hidden_NBLC, memory_NBLC, input_NBLC = past
-        return logits_BTK, LCRState(
+        return logits_BTK, type(state)(
             hidden_NBLC,
             memory_NBLC,
             input_NBLC,
-            frames_BTHWC[:, -1] if self.config.stem_frames == 2 else state.pixels_BHWC,
+            # A copy: whoever gave the frames may put others into their place.
+            frames_BTHWC[:, -1].clone() if self.config.stem_frames == 2 else state.pixels_BHWC,
             state.keep_BK,
             watch,
             votes_BK,
@@ -380,7 +378,7 @@ class LCR(nn.Module):
         size, p = self.config.image_size, self.config.patch_size
         tables = self.turn_cos, self.turn_sin
         if (height, width) != (size, size):
-            tables = angles(self.config.head_width, height // p, width // p, self.turn_cos.device)
+            tables = angles(self.config.head_width, height // p, width // p, self.turn_cos)
         has_cls = self.config.readout == "cls"
         return Turn.of(*tables, keep_TBJ, has_cls=has_cls, pairs=self.pairs)
 
@@ -394,7 +392,7 @@ def _pool(xs_BLC: Sequence[Tensor], readout: str, weights_TBL: Tensor | None) ->
     """One vector a frame and clip, [T, B, C]; a weighted mean where `weights_TBL` is given."""
     if weights_TBL is not None and readout == "mean":
         pairs = zip(weights_TBL[..., None, :], xs_BLC, strict=True)
-        return torch.stack([(weight @ x)[:, 0] for weight, x in pairs])
+        return torch.stack([(weight.to(x.dtype) @ x)[:, 0] for weight, x in pairs])
     return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in xs_BLC])
 
 

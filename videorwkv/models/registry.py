@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from videorwkv.errors import ConfigError, did_you_mean
@@ -114,13 +113,4 @@ def lcr_nano() -> LCRConfig:
         head_width=32,
         channel_mix_ratio=2.0,
         position="none",
-    )
-
-
-def published(config: LCRConfig) -> LCRConfig:
-    """`config` at its own size with every option as the paper publishes it."""
-    return replace(
-        config,
-        drop_path=0.0,
-        **PUBLISHED,
     )

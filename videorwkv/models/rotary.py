@@ -75,10 +75,11 @@ class Turn(NamedTuple):
 
 
 def angles(
-    head_width: int, rows: int, columns: int, device: torch.device | None = None
+    head_width: int, rows: int, columns: int, like: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the rotary encoding, [L, D / 2]: along two axes, half of the pairs turn
-    with the row, half with the column."""
+    with the row, half with the column. In device and type of `like`, else on the CPU in float32."""
+    device = None if like is None else like.device
     quarter = head_width // 4
     # Slowest pair: about a radian across 100 patches; a frame's grid is far smaller than text.
     rate = 100.0 ** (-torch.arange(quarter, device=device) / quarter)
@@ -86,4 +87,5 @@ def angles(
     column = torch.arange(columns, device=device)[None, :, None] * rate
     shape = (rows, columns, quarter)
     angle_LQ = torch.cat([row.expand(shape), column.expand(shape)], -1).flatten(0, 1)
-    return angle_LQ.cos(), angle_LQ.sin()
+    cos_LQ, sin_LQ = angle_LQ.cos(), angle_LQ.sin()
+    return (cos_LQ, sin_LQ) if like is None else (cos_LQ.to(like.dtype), sin_LQ.to(like.dtype))

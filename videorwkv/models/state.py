@@ -12,6 +12,7 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
+from videorwkv.models.inputs import check_size
 from videorwkv.models.masking import Watch
 
 
@@ -22,7 +23,8 @@ class LCRState(NamedTuple):
         hidden_NBLC: h of each layer, float32.
         memory_NBLC: c of each layer, float32.
         input_NBLC: normed input of each layer at the last frame, float32, for the time shift.
-        pixels_BHWC: the last frame, uint8, for a stem of two frames; no pixel for one of one.
+        pixels_BHWC: the last frame, uint8, for a stem of two frames; for one of one, an image
+            without colours, C = 0.
         keep_BK: patches that stay under tube masking, the same in every frame; None: all.
         watch: under motion masking, what a frame is compared with; else None.
         votes_BK: sum of the logits so far, float32; only `cell="none"` averages over frames.
@@ -62,22 +64,29 @@ class LCRState(NamedTuple):
             like: a weight of the model, for device and type.
 
         Raises:
-            UsageError: a mask or frames that the cell can't be used with.
+            UsageError: a mask or frames that the cell can't be used with; a size that patches don't
+                divide; weights in half precision.
         """
+        check_size(height, width, config.patch_size)
+        if like.dtype not in (torch.float32, torch.float64):
+            raise UsageError(
+                f"LCR: the weights are {like.dtype}; float32 or float64 is wanted. Half precision "
+                "comes from model.float().for_inference(half=True), or from torch.autocast."
+            )
         rows, columns = height // config.patch_size, width // config.patch_size
         masked = keep_BK is not None or watch is not None
         require_grid(config, rows, columns, masked=masked)
         num_patches = rows * columns
         tokens = state_tokens(config, num_patches, keep_BK)
-        dtype = torch.promote_types(like.dtype, torch.float32)
+        dtype = like.dtype
         shape = (config.depth, batch_size, tokens, config.width)
-        seen_pixels = (height, width) if config.stem_frames == 2 else (0, 0)
+        colours = 3 if config.stem_frames == 2 else 0
         return cls(
             # Not one tensor for all three: compiled programs would depend on that.
             torch.zeros(shape, device=like.device, dtype=dtype),
             torch.zeros(shape, device=like.device, dtype=dtype),
             torch.zeros(shape, device=like.device, dtype=dtype),
-            torch.zeros(batch_size, *seen_pixels, 3, device=like.device, dtype=torch.uint8),
+            torch.zeros(batch_size, height, width, colours, device=like.device, dtype=torch.uint8),
             keep_BK,
             watch,
             torch.zeros(batch_size, config.num_classes, device=like.device, dtype=dtype),
@@ -97,6 +106,17 @@ class LCRState(NamedTuple):
             None if self.watch is None else self.watch.reset(index),
             self.votes_BK.index_fill(0, index, 0.0),
             self.seen_B.index_fill(0, index, 0),
+        )
+
+
+def check_state(state: LCRState, batch: int, tokens: int, height: int, width: int) -> None:
+    """`UsageError` unless the state is for that many streams and tokens, of frames of that size."""
+    own = state.hidden_NBLC.shape[1:3], state.pixels_BHWC.shape[1:3]
+    if own != ((batch, tokens), (height, width)):
+        raise UsageError(
+            f"LCR.scan: the state is for {list(own[0])} (streams, tokens) of frames of "
+            f"{own[1][0]}x{own[1][1]}, the frames give {[batch, tokens]} of {height}x{width}: take "
+            "init_state with their batch_size and image_size."
         )
 
 

@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from videorwkv.errors import ConfigError
 from videorwkv.models.masking import patches, take
 
+# ImageNet's statistics, as Vision-RWKV's weights expect them.
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
 
 def pixels_and_change(
     frames_TBHWC: Tensor, before: tuple[Tensor, Tensor] | None, scale_C: Tensor, shift_C: Tensor
@@ -74,7 +78,8 @@ class ConvStem(nn.Module):
         layers: list[nn.Module] = []
         source = channels
         for i, stride in enumerate(strides):
-            target = max(8, width >> (len(strides) - 1 - i))
+            last = i == len(strides) - 1
+            target = width if last else max(8, width >> (len(strides) - 1 - i))
             layers += [
                 nn.Conv2d(source, target, 3, stride, padding=1, bias=False),
                 nn.BatchNorm2d(target),
@@ -96,7 +101,8 @@ class ConvStem(nn.Module):
         )
         for part_FHWI, weight in zip(parts_FHWI[1:], weights[1:], strict=True):
             x_FIHW += F.conv2d(part_FHWI.permute(0, 3, 1, 2), weight, None, first.stride, 1)
-        last = max(i for i, layer in enumerate(body) if isinstance(layer, nn.Conv2d))
+        # None where the first convolution is the only one.
+        last = max((i for i, layer in enumerate(body) if isinstance(layer, nn.Conv2d)), default=-1)
         for i, layer in enumerate(body):
             if i == last and keep_FJ is not None and not self.training:
                 assert isinstance(layer, nn.Conv2d)
@@ -105,7 +111,8 @@ class ConvStem(nn.Module):
                 x_FIHW = layer(x_FIHW)
         x_FLC = x_FIHW.flatten(2).transpose(1, 2)
         # In training the last norm counts all tokens.
-        return take(x_FLC, keep_FJ) if keep_FJ is not None and self.training else x_FLC
+        whole = self.training or last < 0
+        return take(x_FLC, keep_FJ) if keep_FJ is not None and whole else x_FLC
 
 
 def _convolve_at(x_FIHW: Tensor, conv: nn.Conv2d, keep_FJ: Tensor) -> Tensor:

@@ -68,6 +68,12 @@ class Run:
             CheckpointError: the weights are missing, broken or of another shape.
         """
         if not self.weights.is_file():
+            last = self.folder / "last.safetensors"
+            if self.which == "best" and last.is_file():
+                raise CheckpointError(
+                    f"{self.weights} is missing: no validation has chosen a best checkpoint, as "
+                    f"without a labelled validation split. Take {self.folder}/last."
+                )
             raise CheckpointError(
                 f"{self.weights} is missing: the run was stopped before its first checkpoint. "
                 "Train again, or resume with `videorwkv train ... --resume`."
@@ -155,7 +161,7 @@ def save_config(
         "versions": versions(),
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "config.json", text.encode())
+    write_atomic(folder / "config.json", text.encode(errors="backslashreplace"))
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:

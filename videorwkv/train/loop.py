@@ -28,7 +28,7 @@ from videorwkv.train.monitor import Monitor
 from videorwkv.train.nonfinite import first_bad_module
 from videorwkv.train.optim import learning_rate, make_optimizer
 from videorwkv.train.recipes import Recipe
-from videorwkv.train.setup import settle, training_loader, write_config
+from videorwkv.train.setup import settle, training_loader, validation_split, write_config
 from videorwkv.train.signs import Lookout
 
 # So many clips in a row that can't be read are no accident: paths are wrong, or a disk is gone.
@@ -149,7 +149,7 @@ class _Trainer:
         self.device = device
         self.cache = cache
         self.manifest = manifest
-        self.validation = manifest.split("validation") if "validation" in manifest.splits else None
+        self.validation = validation_split(manifest)
         self.lost: dict[str, str] = {}  # not saved: a resumed run tries them again
         self.loader = training_loader(recipe, manifest, cache, device, self.lost)
         self.steps_per_epoch = self.loader.batches_per_epoch
@@ -213,8 +213,8 @@ class _Trainer:
             min_lr=recipe.min_lr,
         )
         self.step += 1
-        if batch.inputs is None:
-            return  # not one clip of it could be read; the step counts, so that order stays order
+        if batch.inputs is None or not recipe.can_learn_from(*batch.inputs.frames_BTHWC.shape[:2]):
+            return  # too few of its clips could be read; the step counts, so that order stays order
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
@@ -387,9 +387,10 @@ class _Trainer:
         if self.recipe.augmentation.flip_probability > 0:
             monitor.say(f"note: {self.manifest.flip_note}")
         if self.validation is None:
+            unlabelled = "validation" in self.manifest.splits
             monitor.say(
-                "No validation split: nothing chooses a best checkpoint, `last` is what counts "
-                "(the test split is never used for that)."
+                f"{'No label in the' if unlabelled else 'No'} validation split: nothing chooses a "
+                "best checkpoint, `last` is what counts (the test split is never used for that)."
             )
 
 

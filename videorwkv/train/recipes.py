@@ -101,6 +101,11 @@ class Recipe:
             raise ConfigError(f"Recipe: betas {self.betas} must each lie in [0, 1).")
         if min(self.views) < 1:
             raise ConfigError(f"Recipe: views {self.views} must each be at least 1, such as 2x3.")
+        if not self.can_learn_from(self.batch_size, self.sampling.num_frames):
+            raise ConfigError(
+                "Recipe: batch_size=1 of sampling.num_frames=1 leaves batch norm nothing to compare"
+                " with; choose a larger one of them, or model.head_norm='layer'."
+            )
         for name, allowed in (
             ("precision", ("float32", "bfloat16")),
             ("loss_frames", ("last", "all")),
@@ -108,6 +113,10 @@ class Recipe:
             value = getattr(self, name)
             if value not in allowed:
                 raise ConfigError(f"Recipe: {name} {value!r}. {did_you_mean(str(value), allowed)}")
+
+    def can_learn_from(self, num_clips: int, num_frames: int) -> bool:
+        """Whether so many clips of so many frames make a step: a batch norm needs two frames."""
+        return num_clips * num_frames > 1 or self.model.head_norm != "batch"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; `from_dict` is the way back."""

@@ -84,6 +84,14 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
     )
 
 
+def validation_split(manifest: Manifest) -> Manifest | None:
+    """The clips that choose `best`; None where there are none, or none that carries a label."""
+    if "validation" not in manifest.splits:
+        return None
+    split = manifest.split("validation")
+    return split if any(row.label is not None for row in split.rows) else None
+
+
 def training_loader(
     recipe: Recipe,
     manifest: Manifest,

@@ -46,7 +46,8 @@ class Signs:
         gradient_by_layer: norm of the loss's gradient for each layer's weights, by their median;
             N of them.
         gradient_by_distance: norm of the loss's gradient for h and c as they were d frames before
-            the last one, d = 1, 2, ..., by the one for d = 1; empty without memory.
+            the last one, d = 1, 2, ..., by the one for d = 1; empty without memory. In a model with
+            `checkpoint_frames` the way back ends after so many frames.
         memory_saturated: share of each layer's memory (gated cell: of what is written to it) at the
             ends of tanh; N, empty without memory.
         forget_open: share of each layer's forget signals above 0.99; empty without edges in it.
@@ -107,7 +108,14 @@ class Lookout:
             return
         self._accuracies.append(self._correct / self._clips)
         self._correct = self._clips = 0
-        signs = examine(model, *self._batch)
+        batch, self._batch = self._batch, None
+        try:
+            signs = examine(model, *batch)
+        except torch.OutOfMemoryError:
+            if "no_memory" not in self._told:
+                monitor.say("note: no memory is left to look for signs of a failing training.")
+            self._told.add("no_memory")
+            return
         found = advice(signs, self.num_classes)
         stuck = is_stuck(self._accuracies, self.num_classes, step / self.total_steps)
         if stuck is not None:
@@ -115,7 +123,6 @@ class Lookout:
         new = {name: text for name, text in found.items() if name not in self._told}
         self._told |= new.keys()
         monitor.signs(step, signs.to_dict(), list(found), new)
-        self._batch = None
 
 
 def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
@@ -126,6 +133,7 @@ def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
         inputs: a batch.
         labels: its classes, [B].
     """
+    kept = model.checkpoint_frames
     model = copy.deepcopy(model).eval()
     model.checkpoint_frames = 0
     layers = [cast(CrossRWKVLayer, layer) for layer in model.layers]
@@ -133,11 +141,16 @@ def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
         layer.compiled = ""
     config = model.config
     inputs, labels = Inputs(*(x[:CLIPS] for x in inputs)), labels[:CLIPS]
-    size = inputs.frames_BTHWC.shape[2:4]
+    num_frames, *size = inputs.frames_BTHWC.shape[1:4]
+    # Where training can't keep the activations of a whole clip, neither can this.
+    first = max(0, num_frames - kept) if kept else 0
     with torch.enable_grad(), _watched(layers) as gates:
         state = model.init_state(len(labels), image_size=(size[0], size[1]))
+        if first:
+            with torch.no_grad():
+                _, state = model.scan(inputs.at(0, first), state)
         states = []
-        for t in range(inputs.frames_BTHWC.shape[1]):
+        for t in range(first, num_frames):
             logits_BK, state = model.step(inputs.at(t, t + 1), state)
             states.append(state)
         loss = F.cross_entropy(logits_BK, labels)

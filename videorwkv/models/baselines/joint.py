@@ -76,7 +76,20 @@ class JointLCR(LCR):
             )
         state = super()._start(batch, height, width, keep_BK)
         nothing = state.hidden_NBLC[..., :0]
-        return state._replace(hidden_NBLC=nothing, memory_NBLC=nothing)
+        return JointState(*state._replace(hidden_NBLC=nothing, memory_NBLC=nothing))
+
+
+class JointState(LCRState):
+    """Keys and values of all frames so far, and what else an `LCRState` holds."""
+
+    __slots__ = ()
+
+    def reset(self, stream: int) -> LCRState:
+        """Refused: its keys could be blanked, but every later frame would still attend to them."""
+        raise UsageError(
+            f"mixer='joint': stream {stream} of a batch can't be reset, as all its streams have "
+            "seen equally many frames; take a new init_state for each stream."
+        )
 
 
 class JointLayer(CrossRWKVLayer):

@@ -5,7 +5,9 @@ B batch, L tokens, H heads, D head width.
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -58,8 +60,9 @@ def wkv(
             decay out of range.
     """
     check(r_BLHD, k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan)
-    prepared = prepare(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan, backend=backend)
-    return read(r_BLHD, prepared)
+    with no_autocast(r_BLHD.device.type):
+        prepared = prepare(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, scan=scan, backend=backend)
+        return read(r_BLHD, prepared)
 
 
 def prepare(
@@ -73,7 +76,8 @@ def prepare(
 ) -> Prepared:
     """What of a scan does not depend on the receptance; arguments as in `wkv`, not checked.
 
-    Many frames may be prepared as one batch, and split by the result's `frames`.
+    To be called, as `read` is, under `no_autocast`, or sums are taken in half precision. Many
+    frames may be prepared as one batch, and split by the result's `frames`.
 
     Raises:
         UsageError: an unknown backend, or one that can't run here.
@@ -95,6 +99,14 @@ def read(r_BLHD: Tensor, prepared: Prepared) -> Tensor:
     *tokens, scan, backend = prepared
     run = wkv_native if backend == "native" else wkv_reference
     return run(r_BLHD, *tokens, scan=scan)
+
+
+def no_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Inside, products are taken in the type that their operands have."""
+    # PyTorch has no autocast for "meta", and raises when it is asked about it.
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
 
 
 def check(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor, scan: str) -> None:

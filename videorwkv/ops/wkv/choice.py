@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,6 +13,7 @@ from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.ops.wkv import native, triton_scan
 
 Function = TypeVar("Function", bound=Callable[..., object])
+Result = TypeVar("Result")
 
 BACKENDS = ("auto", "native", "triton", "chunked", "reference")
 
@@ -32,6 +33,20 @@ def scan_backend(name: str) -> Iterator[None]:
         yield
     finally:
         _named.reset(token)
+
+
+def with_this_backend(function: Callable[..., Result]) -> Callable[..., Result]:
+    """`function` under the backend that `scan_backend` names here, on whatever thread it runs.
+
+    Activations that are computed again on the way back are so on a thread of PyTorch's own.
+    """
+    name = _named.get()
+
+    def run(*args: Any) -> Result:
+        with scan_backend(name):
+            return function(*args)
+
+    return run
 
 
 def _constant_in_graphs(function: Function) -> Function:
@@ -70,7 +85,7 @@ def choose_backend(device_type: str = "cpu", dtype: torch.dtype = torch.float32)
     if _is_exporting():
         return "chunked", "plain PyTorch, which other runtimes understand"
     if device_type == "cpu":
-        reason = native.missing()
+        reason = native.missing(dtype)
         if reason is None:
             return "native", native.origin()
     elif device_type == "cuda":
@@ -89,7 +104,7 @@ def require_backend(name: str, device_type: str, dtype: torch.dtype) -> None:
     if name == "triton":
         reason = triton_scan.missing(device_type, dtype)
     elif name == "native" and device_type == "cpu":
-        reason = native.missing()
+        reason = native.missing(dtype)
     elif name == "native":
         reason = (
             f"The scan backend 'native' runs on a CPU; the tensors are on {device_type!r}. Choose "

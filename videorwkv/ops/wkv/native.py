@@ -42,7 +42,7 @@ def wkv_native(
 ) -> Tensor:
     """Arguments and result as in `videorwkv.ops.wkv.wkv`."""
     stored = torch.promote_types(torch.promote_types(r_BLHD.dtype, k_BLHD.dtype), v_BLHD.dtype)
-    stored = stored if stored in TYPES else torch.float32
+    stored = _stored(stored)
     real = torch.promote_types(stored, torch.float32)
     out_BLHD = torch.ops.videorwkv.scan(
         r_BLHD.to(stored),
@@ -55,11 +55,16 @@ def wkv_native(
     return out_BLHD.to(r_BLHD.dtype)
 
 
+def _stored(dtype: torch.dtype) -> torch.dtype:
+    """The type in which the kernel takes tensors of `dtype`."""
+    return dtype if dtype in TYPES else torch.float32
+
+
 @functools.cache
-def missing() -> str | None:
-    """Why this backend can't run here; None if it can. Compiles on the first call."""
+def missing(dtype: torch.dtype = torch.float32) -> str | None:
+    """Why this backend can't run here on `dtype`; None if it can. Compiles on the first call."""
     try:
-        build.load("float32")
+        build.load(TYPES[_stored(dtype)])
     except UsageError as error:
         return str(error)
     return None
