@@ -53,6 +53,20 @@ def test_openvino_uses_memory_again_only_when_nobody_holds_it(xml_file: Path) ->
         _, state = exported.step(inputs, state)
         held.append(state.arrays["state.memory.0"][0, :1])
     assert len({view.__array_interface__["data"][0] for view in held}) == 5
+    assert len(engine.rooms[1]) <= 3
+
+
+def test_openvino_logits_that_are_kept_hold_no_state(xml_file: Path) -> None:
+    exported = videorwkv.open_exported(xml_file)
+    inputs = generated(exported.config, streams=1, num_frames=1)
+    state = exported.init_state(1)
+    kept, places = [], set()
+    for _ in range(8):
+        logits_BK, state = exported.step(inputs, state)
+        kept.append(logits_BK)
+        places.add(state.arrays["state.memory.0"].__array_interface__["data"][0])
+    assert len(places) <= 3
+    assert len({logits_BK.data_ptr() for logits_BK in kept}) == 8
 
 
 def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
