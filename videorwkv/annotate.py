@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from videorwkv.models import LCR
 from videorwkv.video import Video
 from videorwkv.video.writer import write_video
+
+if TYPE_CHECKING:
+    from videorwkv.runtime import ExportedModel
 
 Image = NDArray[np.uint8]
 
@@ -27,7 +31,7 @@ _INK, _BAR, _TROUGH, _PAPER = (35, 35, 35), (31, 119, 180), (225, 228, 232), (25
 def write_annotated(
     path: str | Path,
     video: Video,
-    model: LCR,
+    model: LCR | ExportedModel,
     times_T: NDArray[np.float64],
     running_TK: NDArray[np.float32],
     labels: Sequence[str],

@@ -18,7 +18,7 @@ from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.masks import Masks
 from videorwkv.models import LCR
-from videorwkv.scoring import pick_device
+from videorwkv.scoring import origin, pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Clip, Sampling, open_video
@@ -26,6 +26,7 @@ from videorwkv.video import Clip, Sampling, open_video
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from videorwkv.runtime import ExportedModel
     from videorwkv.video import Video
 
 Source = str | Path | bytes
@@ -87,7 +88,7 @@ class _Answer(NamedTuple):
 def predict(
     sources: Source | Sequence[Source],
     *,
-    model: str | Path | Run | LCR,
+    model: str | Path | Run | LCR | ExportedModel,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
     views: int | None = None,
@@ -101,9 +102,10 @@ def predict(
 
     Args:
         sources: files, globs, folders of videos, folders of one clip's frames, or bytes.
-        model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, or a model.
-        labels: class names, for a model without a run; its class numbers if None.
-        sampling: which frames; the run's if None, else 16 spread over the video.
+        model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, or a model, also
+            one of `videorwkv.open_exported`.
+        labels: class names; the run's or the file's if None, else class numbers.
+        sampling: which frames; the run's or the file's if None, else 16 spread over the video.
         views: temporal views of each video whose scores are averaged; those that the run was
             validated with if None, else 1.
         top: how many classes to name.
@@ -141,7 +143,7 @@ def predict(
 def iter_predictions(
     sources: Source | Sequence[Source],
     *,
-    model: str | Path | Run | LCR,
+    model: str | Path | Run | LCR | ExportedModel,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
     views: int | None = None,
@@ -160,12 +162,11 @@ def iter_predictions(
     if isinstance(model, str | Path):
         model = load_run(model)
     device = pick_device(device)
-    if isinstance(model, Run):
-        labels, sampling = model.labels, sampling or model.recipe.sampling
-        views = views or model.recipe.views[0]
-        network = model.model(device)
-    else:
-        network = model.to(device).eval()
+    own_labels, recipe = origin(model)
+    labels = labels or own_labels
+    if recipe is not None:
+        sampling, views = sampling or recipe.sampling, views or recipe.views[0]
+    network = model.model(device) if isinstance(model, Run) else model.to(device).eval()
     masks = masks.fitted(network)
     sampling = sampling or Sampling()
     if labels is None:
@@ -198,7 +199,7 @@ def iter_predictions(
 
 
 def _answer(
-    model: LCR,
+    model: LCR | ExportedModel,
     video: Video,
     sampling: Sampling,
     views: int,

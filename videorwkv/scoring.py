@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video.sampling import Sampling
+
+if TYPE_CHECKING:
+    from videorwkv.runtime import ExportedModel
+    from videorwkv.train.recipes import Recipe
 
 
 class Scored(NamedTuple):
@@ -61,7 +65,7 @@ class Scores:
 
 
 def score(
-    model: LCR | Run | str | Path,
+    model: LCR | ExportedModel | Run | str | Path,
     manifest: Manifest,
     sampling: Sampling | None = None,
     *,
@@ -89,15 +93,15 @@ def score(
     if isinstance(model, str | Path):
         model = load_run(model)
     device = pick_device(device)
+    own_labels, recipe = origin(model)
+    if recipe is not None:
+        sampling, views = sampling or recipe.sampling, views or recipe.views
+        clip_timeout = recipe.clip_timeout if clip_timeout is None else clip_timeout
     if isinstance(model, Run):
-        run = model
-        labels, sampling = run.labels, sampling or run.recipe.sampling
-        views = views or run.recipe.views
-        clip_timeout = run.recipe.clip_timeout if clip_timeout is None else clip_timeout
-        model = run.model(device)
+        model = model.model(device)
     model = model.to(device)
     masks = masks.fitted(model)
-    labels = tuple(labels or manifest.labels)
+    labels = tuple(labels or own_labels or manifest.labels)
     known = manifest.with_labels(labels)
     dataset = make_dataset(
         model.config,
@@ -147,7 +151,7 @@ def score(
 
 
 def _score(
-    model: LCR,
+    model: LCR | ExportedModel,
     classify: Callable[[Inputs], torch.Tensor],
     batch: Batch,
     device: torch.device,
@@ -170,6 +174,17 @@ def _score(
             parts.append(logits_BK.double().softmax(-1).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
     yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)
+
+
+def origin(
+    model: LCR | ExportedModel | Run,
+) -> tuple[tuple[str, ...] | None, Recipe | None]:
+    """Labels and recipe that a run or an exported file brings along; None for a model alone."""
+    from videorwkv.runtime import ExportedModel
+
+    if isinstance(model, Run | ExportedModel):
+        return model.labels, model.recipe
+    return None, None
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:

@@ -27,7 +27,7 @@ from videorwkv.models.inputs import Inputs
 from videorwkv.pace import Due, Latest, paced
 from videorwkv.predict import Source
 from videorwkv.runtime import ExportedModel
-from videorwkv.scoring import pick_device
+from videorwkv.scoring import origin, pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Frame, Sampling, Video, open_video
@@ -314,7 +314,7 @@ def stream(
         model: a run's folder, a file that `videorwkv.export` wrote, or a `Run`: run in their
             fastest way (`LCR.for_inference`); or a model, run as it is.
         source: what `open_video` takes, such as 0 for the first camera; or an open `Video`.
-        labels: class names, for a model without a run; its class numbers if None.
+        labels: class names; the run's or the file's if None, else class numbers.
         fps, threshold, smooth, gap, reset_every, top: see `StreamOptions`.
         tube_mask_ratio, motion_mask_ratio: see `StreamOptions`.
         half: products in bfloat16, for a run that is not exported.
@@ -349,13 +349,10 @@ def stream(
     device = pick_device(device)
     if isinstance(model, str | Path):
         model = load_run(model)
-    sampling = Sampling()
-    network: Any = model
-    if isinstance(model, Run):
-        labels, sampling = model.labels, model.recipe.sampling
-        network = model.model(device)
-    elif isinstance(model, ExportedModel):
-        labels, sampling = labels or model.labels, model.sampling
+    own_labels, recipe = origin(model)
+    labels = labels or own_labels
+    sampling = Sampling() if recipe is None else recipe.sampling
+    network: Any = model.model(device) if isinstance(model, Run) else model
     is_exported = isinstance(network, ExportedModel)
     if half and (is_exported or not isinstance(model, Run)):
         raise UsageError(

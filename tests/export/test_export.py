@@ -4,6 +4,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,6 +72,22 @@ def test_takes_the_place_of_a_run(run: Path, file: Path, tmp_path: Path) -> None
     ours, theirs = videorwkv.evaluate(run, data), videorwkv.evaluate(file, data, batch_size=3)
     assert theirs.top1 == ours.top1
     assert theirs.loss == pytest.approx(ours.loss, abs=1e-5)
+
+
+def test_an_open_file_keeps_its_labels_and_sampling(file: Path, tmp_path: Path) -> None:
+    opened = videorwkv.open_exported(file)
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    assert videorwkv.predict(clip, model=opened) == videorwkv.predict(clip, model=file)
+    # Data with a part of the file's classes.
+    data, few = tiny.manifest().split("test"), opened.labels[3:5]
+    part = replace(
+        data, labels=few, flips=None, rows=tuple(row for row in data.rows if row.label in few)
+    )
+    by_path, by_model = videorwkv.evaluate(file, part), videorwkv.evaluate(opened, part)
+    assert by_model.labels == by_path.labels == opened.labels
+    assert by_model.loss == pytest.approx(by_path.loss, abs=1e-6)
+    names = [f"class {k}" for k in range(len(opened.labels))]
+    assert videorwkv.predict(clip, model=opened, labels=names)[0].label.startswith("class")
 
 
 @pytest.mark.parametrize("to", TARGETS)
