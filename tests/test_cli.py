@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -335,6 +336,22 @@ def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m videorwkv.cli env | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_name_that_is_no_utf8_is_shown(run: Path, tmp_path: Path, encoding: str) -> None:
+    name = os.fsdecode(b"\xff\xc3\xa9.mp4")
+    clip = tiny.write_clip(tmp_path / "clip.mp4").rename(tmp_path / name)
+    command = [sys.executable, "-m", "videorwkv.cli", "predict", str(run), str(clip)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "200"}
+    table, lines = (
+        subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
+        for more in ([], ["--json"])
+    )
+    assert (table.returncode, table.stderr) == (0, b"")
+    assert b"\\udcff" in table.stdout
+    assert (lines.returncode, lines.stderr) == (0, b"")
+    assert json.loads(lines.stdout.decode())["path"] == str(clip)
 
 
 def test_what_nobody_foresaw_is_one_line() -> None:

@@ -78,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
     out = Path(options.out or run.results(options.split))
     evaluation.save(out)
     if options.json:
-        print(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(evaluation.to_dict(), indent=2))
         return 0
     Console().print(evaluation.table())
     print(evaluation.summary())
@@ -115,7 +115,7 @@ def predict(options: argparse.Namespace) -> int:
     ):
         predictions.append(prediction)
         if options.json:
-            print(json.dumps(prediction.to_dict(), ensure_ascii=False), flush=True)
+            print(as_json(prediction.to_dict()), flush=True)
     if not options.json and any(not prediction.error for prediction in predictions):
         from rich.console import Console
 
@@ -196,7 +196,7 @@ def models(options: argparse.Namespace) -> int:
 
     rows = describe_models(options.pattern, num_classes=options.classes)
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(as_json(rows, indent=2))
         return 0
     from rich.console import Console
 
@@ -209,7 +209,7 @@ def env(options: argparse.Namespace) -> int:
 
     values = environment()
     if options.json:
-        print(json.dumps(values, indent=2))
+        print(as_json(values, indent=2))
     else:
         for name, value in values.items():
             print(f"{name:<16} {value}")
@@ -242,6 +242,12 @@ def load_data(options: argparse.Namespace) -> Manifest:
             f"{len(all_folds) - 1}."
         )
     return all_folds[options.fold]
+
+
+def as_json(values: object, *, indent: int | None = None) -> str:
+    """JSON that stdout can take: readable in UTF-8, with escapes in any other encoding."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return json.dumps(values, indent=indent, ensure_ascii=encoding != "utf8")
 
 
 def _split(options: argparse.Namespace) -> Manifest:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
+from videorwkv.commands import as_json
 from videorwkv.errors import UsageError
 
 
@@ -34,7 +34,7 @@ def bench(options: argparse.Namespace) -> int:
     if options.out:
         report.save(options.out)
     if options.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(report.to_dict(), indent=2))
         return 0
     console = Console()
     tables = list(report.tables())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videorwkv.commands import as_json
 from videorwkv.errors import UsageError, VideoRWKVError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def check(options: argparse.Namespace) -> int:
             return 130
     arguments = report.save(out)
     if options.json:
-        print(json.dumps({**report.to_dict(), "out": str(out)}, indent=2, ensure_ascii=False))
+        print(as_json({**report.to_dict(), "out": str(out)}, indent=2))
         return int(bool(report.bad))
     Console().print(report.table())
     if examples := report.examples():
@@ -181,7 +181,7 @@ def bench(options: argparse.Namespace) -> int:
             on_share=lambda share: progress.update(task, completed=share),
         )
     if options.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(report.to_dict(), indent=2))
         return 0
     Console().print(report.table())
     print(report.summary())
