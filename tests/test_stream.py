@@ -149,6 +149,16 @@ def test_a_broken_camera_is_reported_after_its_last_frame(model: LCR) -> None:
     assert found[-1].number == 4
 
 
+def test_an_error_that_nobody_foresaw_is_no_end() -> None:
+    def frames() -> Iterator[Due]:
+        yield Due(Frame(np.zeros((8, 8, 3), np.uint8), 0.0), 0, gap=False)
+        raise ZeroDivisionError
+
+    source = iter(Latest(frames()))
+    with pytest.raises(ZeroDivisionError):
+        list(source)
+
+
 def test_closing_ends_the_thread(model: LCR) -> None:
     if "lavfi" not in av.formats_available:
         pytest.skip("this build of PyAV has no generated sources")
@@ -222,6 +232,17 @@ def test_a_film_that_can_not_be_written_is_an_error(model: LCR, tmp_path: Path) 
     path.parent.rmdir()
     with pytest.raises(OSError, match="new"):
         list(moments)
+
+
+def test_an_error_of_the_encoder_is_no_end(
+    model: LCR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("videorwkv.video.writer.write_video", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(stream(model, video([0.0, 0.1]), fps=10, save=tmp_path / "out.mp4"))
 
 
 def test_scores_that_are_none_end_the_stream() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.errors import UsageError
 from videorwkv.video import Frame
 
 Image = NDArray[np.uint8]
@@ -37,7 +37,7 @@ class Film:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._images: queue.Queue[Image | None] = queue.Queue(ROOM)
         self._thread: threading.Thread | None = None
-        self._error: VideoRWKVError | OSError | None = None
+        self._error: Exception | None = None
 
     def __enter__(self) -> Film:
         return self
@@ -74,7 +74,7 @@ class Film:
         images = self._taken()
         try:
             write_video(self._path, images, self._fps)
-        except (VideoRWKVError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - `add` and `close` raise it again
             self._error = error
         finally:
             for _ in images:  # or whoever adds would wait for ever

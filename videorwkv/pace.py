@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
-from videorwkv.errors import VideoRWKVError
 from videorwkv.video import Frame, Video
 
 # How long a live source's thread may take to end: it looks up once a frame.
@@ -66,7 +65,7 @@ class Latest:
         self._waiting: Due | None = None
         self._dropped = 0
         self._ended = self._stopped = False
-        self._error: VideoRWKVError | None = None
+        self._error: Exception | None = None
         # A daemon: a device that gives no more frames must not keep the program alive.
         self._thread = threading.Thread(target=self._read, daemon=True, name="videorwkv-live")
         self._thread.start()
@@ -101,7 +100,7 @@ class Latest:
                         gap = due.gap or (missed is not None and missed.gap)
                         self._waiting = replace(due, gap=gap, dropped=self._dropped)
                         self._changed.notify()
-        except VideoRWKVError as error:
+        except Exception as error:  # noqa: BLE001 - `__iter__` raises it again
             self._error = error
         finally:
             with self._changed:
