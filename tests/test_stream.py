@@ -17,6 +17,7 @@ import torch
 from videorwkv.cli import main
 from videorwkv.data.array_video import ArrayVideo
 from videorwkv.errors import DecodeError, NonFiniteError, UsageError
+from videorwkv.film import PAUSE
 from videorwkv.models import LCR, build_model
 from videorwkv.pace import Due, Latest, paced
 from videorwkv.predict import predict
@@ -224,6 +225,17 @@ def test_the_annotated_video_has_every_classified_frame(model: LCR, tmp_path: Pa
         assert len(written.times()) == 7
     with pytest.raises(UsageError, match=r"\.mp4"):
         stream(model, video([0.0]), save=tmp_path / "out.gif")
+
+
+def test_the_annotated_video_runs_as_fast_as_its_source(model: LCR, tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    # Slower than the model's frames; then a pause of an hour.
+    times = [t / 5 for t in range(15)] + [3602.8, 3603.0]
+    for shown, seconds in ((15, 2.8), (17, 2.8 + PAUSE + 0.2)):
+        with stream(model, video(times[:shown]), fps=30, save=path) as moments:
+            assert len(list(moments)) == shown
+        with open_video(path) as written:
+            assert written.times()[-1] == pytest.approx(seconds, abs=0.05)
 
 
 def test_a_film_that_can_not_be_written_is_an_error(model: LCR, tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def stream(
         half: products in bfloat16, for a run that is not exported.
         device: `auto`, or a device by name.
         save: an .mp4 file to write, when the stream ends: the classified frames with edge map,
-            labels and scores drawn in.
+            labels and scores drawn in, at the source's speed; pauses end after 10 s.
 
     Returns:
         A `Stream`: a `Moment` for each frame that was classified.
