@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -8,14 +9,16 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from rich.console import Console
 
 from videorwkv.annotate import HEIGHT, draw
 from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.models import create_model
-from videorwkv.predict import expand, predict, predictions_table
+from videorwkv.predict import Prediction, expand, predict, predictions_table
 from videorwkv.train.checkpoint import load_run
 from videorwkv.video import open_video
 from videorwkv.video.sampling import Sampling
+from videorwkv.video.writer import write_video
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,19 @@ def test_one_bad_file_does_not_stop_the_others(run: Path, tmp_path: Path) -> Non
     assert "missing.mp4" in found[1].error
     with pytest.raises(ValueError, match=r"missing\.mp4"):
         _ = found[1].label
-    assert predictions_table(found).row_count == 3
+    shown = predictions_table(found)
+    assert [str(cell) for cell in shown.columns[0].cells if cell] == [p.path for p in found]
+
+
+def test_scores_stand_beside_their_labels() -> None:
+    long = "moving a thing away " + "from something else " * 5
+    found = [Prediction("a.mp4", ("short", long, "last"), (0.5, 0.3, 0.1), warnings=("note",))]
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(predictions_table(found))
+    lines = console.export_text().splitlines()
+    for label, score in (("short", "0.500"), ("moving", "0.300"), ("last", "0.100")):
+        (line,) = (line for line in lines if label in line)
+        assert score in line
 
 
 def test_bytes_and_a_model_without_a_run(tmp_path: Path) -> None:
@@ -130,6 +145,24 @@ def test_annotated_video_shows_every_frame(run: Path, tmp_path: Path, suffix: st
     assert annotated.frames_THWC.shape[1] == HEIGHT
     # Frame, edge map and panel side by side.
     assert annotated.frames_THWC.shape[2] == 320 + 240 + 260
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "frames"),
+    [(".mp4", 60, 120), (".mp4", 120, 120), (".mp4", 240, 120), (".gif", 15, 15), (".gif", 25, 25)],
+)
+def test_annotated_video_lasts_as_long_as_the_video(
+    run: Path, tmp_path: Path, suffix: str, rate: int, frames: int
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.zeros((frames, 32, 32, 3), np.uint8), rate)
+    out = tmp_path / f"out{suffix}"
+    predict(clip, model=run, save=out)
+    with open_video(out) as video:
+        times = video.times()
+    step = times[1] - times[0]
+    assert 1 / step <= (12.6 if suffix == ".gif" else 60.1)
+    assert times[-1] + step == pytest.approx(frames / rate, abs=step)
 
 
 def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None:

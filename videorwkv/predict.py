@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -307,12 +308,19 @@ def predictions_table(predictions: Sequence[Prediction]) -> Table:
     for prediction in predictions:
         if prediction.error:
             table.add_row(escape(prediction.path), "[red]not readable[/red]", "", "")
+            table.add_section()
             continue
-        notes = "".join(f"\n[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
-        table.add_row(
-            escape(prediction.path) + notes,
-            "\n".join(escape(label) for label in prediction.labels),
-            "\n".join(f"{score:.3f}" for score in prediction.scores),
-            f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}",
+        notes = (f"[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
+        seconds = f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}"
+        # A row for each label: one that is wrapped must not move its score to another's line.
+        rows = zip_longest(
+            (escape(prediction.path), *notes),
+            map(escape, prediction.labels),
+            (f"{score:.3f}" for score in prediction.scores),
+            (seconds,),
+            fillvalue="",
         )
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
     return table
