@@ -290,6 +290,13 @@ def test_missing_library_is_named_with_its_extra(
         videorwkv.export(run, to=to)
 
 
+def test_joint_attention_is_refused(need: Need, tmp_path: Path) -> None:
+    need("onnx")
+    model = create_model("lcr_nano", depth=1, image_size=32, mixer="joint", cell="none")
+    with pytest.raises(UsageError, match="its state grows"):
+        videorwkv.export(model, tmp_path)
+
+
 def test_a_copy_for_inference_is_refused(need: Need, tmp_path: Path) -> None:
     need("onnx")
     model = create_model("lcr_nano", depth=1, image_size=32).for_inference()

@@ -128,6 +128,11 @@ def export(
         raise UsageError(f"{model} is an exported file already; give the run that it came from.")
     network, recipe, about = _describe(run, labels, sampling)
     config = recipe.model
+    if config.mixer == "joint":
+        raise UsageError(
+            "export: mixer='joint' attends to all frames so far, so its state grows; a file's has "
+            "a fixed size. The mixers wkv, softmax and none can be exported."
+        )
     if image_size is not None:
         config = replace(config, image_size=image_size)
     path = _target(out, run, to, precision)
