@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from videorwkv.cli import main
 
+ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2", "--quiet"]
 
 
@@ -297,6 +298,23 @@ def test_ctrl_c_ends_with_130(
     assert words[0] == "videorwkv"
     assert main(words[1:]) == 0
     assert "2 of 2 steps" in capfd.readouterr().out
+
+
+def test_ctrl_c_while_pytorch_is_imported() -> None:
+    code = (
+        "import sys, videorwkv_command\n"
+        "class Torch:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'torch':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Torch())\n"
+        "sys.exit(videorwkv_command.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (130, "videorwkv: interrupted\n")
+    assert 'videorwkv = "videorwkv_command:main"' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_env_and_models(capsys: pytest.CaptureFixture[str]) -> None:
