@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tiny
@@ -17,12 +18,14 @@ import torch
 import videorwkv
 from videorwkv.cli import main
 from videorwkv.data import load_manifest
+from videorwkv.edges import EdgeOptions, edge_map
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.export import graph
 from videorwkv.export.frames import generated
 from videorwkv.export.step import RecurrentStep
 from videorwkv.export.verify import TOLERANCES
 from videorwkv.models import create_model
+from videorwkv.models.inputs import fit_image
 from videorwkv.train.checkpoint import load_run
 
 TARGETS = ("onnx", "openvino")
@@ -223,22 +226,35 @@ def test_onnxruntime_alone_as_documented(
     onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documentation = sys.modules["videorwkv.export"].__doc__ or ""
-    example = textwrap.dedent(documentation.split("how to do without it:\n")[1])
-    assert len([line for line in example.splitlines() if line.strip()]) <= 18
-    # Frames of the model's own shape: the example stretches, the package crops.
-    clip = tmp_path / "wave.mp4"
-    side = videorwkv.open_exported(onnx_file).height
-    frames_THWC = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
-    from videorwkv.video.writer import write_video
-
-    write_video(clip, frames_THWC, 8)
+    example = textwrap.dedent("    import json\n" + documentation.split("    import json\n")[1])
+    assert "videorwkv." not in example
+    # Wide, so that the square must be cut out.
+    clip = tiny.write_clip(tmp_path / "wave.mp4")
     code = example.replace("step-float32.onnx", str(onnx_file)).replace("wave.mp4", str(clip))
-    exec(compile(code, "example", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(code, "example", "exec"), names)
     model = videorwkv.open_exported(onnx_file)
     state = model.init_state(1)
     for frame in videorwkv.open_video(clip):
         logits_BK, state = model.step(model.preprocess(frame), state)
     assert capsys.readouterr().out.strip() == model.labels[int(logits_BK.argmax())]
+    # OpenCV and PyAV may decode to colours that differ by a level.
+    np.testing.assert_allclose(names["logits_BK"], logits_BK, atol=0.02)
+    rng = np.random.default_rng(0)
+    images = [
+        np.zeros((40, 60, 3), np.uint8),
+        cv2.GaussianBlur(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8), (9, 9), 0),
+        rng.integers(0, 256, (9, 20, 3), dtype=np.uint8),
+    ]
+    for changed in ({}, {"norm": "l1", "blur_size": 1}, {"high": 80.0, "blur_sigma": 0.7}):
+        edge_options = replace(EdgeOptions(), **changed)
+        names["options"].update(edge_options.to_dict())
+        for image_HWC in images:
+            square_HWC = fit_image(image_HWC, model.height)
+            np.testing.assert_array_equal(names["centred_square"](image_HWC), square_HWC)
+            np.testing.assert_array_equal(
+                names["canny"](square_HWC), edge_map(square_HWC, options=edge_options)
+            )
 
 
 @pytest.mark.parametrize(
