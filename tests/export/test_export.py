@@ -203,6 +203,29 @@ def test_an_old_file_survives_a_failure(
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_suffix_in_capitals(need: Need, run: Path, tmp_path: Path) -> None:
+    need("openvino")
+    exported = videorwkv.export(run, tmp_path / "wave.XML", to="openvino")
+    assert exported.size > exported.path.with_suffix(".bin").stat().st_size
+    assert videorwkv.open_exported(exported.path).labels == load_run(run).labels
+
+
+def test_a_full_disk_of_openvino(
+    need: Need, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("openvino")
+    import openvino
+
+    def full(*arguments: object, **options: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(
+        CheckpointError, match=r"Can't write .*wave\.xml: OpenVINO says .*Make room"
+    ):
+        videorwkv.export(run, tmp_path / "wave.xml", to="openvino")
+
+
 def test_command_line(
     need: Need, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,7 +53,7 @@ class Exported:
     def size(self) -> int:
         """Bytes on disk."""
         weights = self.path.with_suffix(".bin")
-        parts = [self.path, *([weights] if self.path.suffix == ".xml" else [])]
+        parts = [self.path, *([weights] if self.path.suffix.lower() == ".xml" else [])]
         return sum(part.stat().st_size for part in parts)
 
 
@@ -181,7 +181,8 @@ def export(
             if batch_size is not None:
                 proto = graph.fix_batch(proto, batch_size)
             file = graph.to_openvino(proto) if to == "openvino" else proto
-            draft, final = (Path(folder, name + path.suffix) for name in ("draft", "final"))
+            # OpenVINO writes to .xml alone, and not to .XML.
+            draft, final = (Path(folder, name + SUFFIXES[to]) for name in ("draft", "final"))
             save(file, draft, about)
             found = _verify(network, open_exported(draft), shown, precision)
             save(file, final, {**about, "verification": [one.to_dict() for one in found]})
