@@ -238,6 +238,15 @@ def test_wrong_evaluation_options(
     assert arguments[0].partition("=")[2] in line
 
 
+def test_a_place_for_results_that_is_none(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys.modules["videorwkv.evaluate"], "score", None)  # it is not asked
+    code, line = fails(capsys, "evaluate", run, tiny.MOTION, f"--out={tmp_path / 'file'}")
+    assert (code, "the folder can't be made (File exists)" in line) == (2, True)
+
+
 def test_no_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, line = fails(capsys, "predict", run.parent / "tinyy", "x.mp4")
     assert (code, "Did you mean 'tiny'" in line) == (2, True)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -80,7 +82,7 @@ def test_one_bad_file_does_not_stop_the_others(run: Path, tmp_path: Path) -> Non
     assert [bool(p.error) for p in found] == [True, True, False]
     assert "text.mp4" in found[0].error
     assert "missing.mp4" in found[1].error
-    with pytest.raises(ValueError, match=r"missing\.mp4"):
+    with pytest.raises(UsageError, match=r"missing\.mp4"):
         _ = found[1].label
     shown = predictions_table(found)
     assert [str(cell) for cell in shown.columns[0].cells if cell] == [p.path for p in found]
@@ -173,6 +175,24 @@ def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None
         predict(clips, model=run, save=tmp_path / "out.mp4")
     with pytest.raises(UsageError, match=r"\.mp4 or \.gif"):
         predict(clips[0], model=run, save=tmp_path / "out.avi")
+    for place in ("a/clip.mp4/out", "a/clip.mp4/out.mp4"):
+        with pytest.raises(UsageError, match=r"clip\.mp4.*the folder can't be made"):
+            predict(clips[0], model=run, save=tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No room"), av.error.PyAVCallbackError(1, "No room")]
+)
+def test_a_full_disk_names_the_file(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("videorwkv.annotate.write_video", full)
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    (found,) = predict(clip, model=run, save=tmp_path / "out.mp4")
+    assert f"Can't write {tmp_path / 'out.mp4'}: No room" in found.error
 
 
 def test_drawn_bar_grows_with_the_score() -> None:

@@ -16,7 +16,7 @@ import torch
 
 from videorwkv.cli import main
 from videorwkv.data.array_video import ArrayVideo
-from videorwkv.errors import DecodeError, NonFiniteError, UsageError
+from videorwkv.errors import CheckpointError, DecodeError, NonFiniteError, UsageError
 from videorwkv.film import PAUSE
 from videorwkv.models import LCR, build_model
 from videorwkv.pace import Due, Latest, paced
@@ -242,8 +242,11 @@ def test_a_film_that_can_not_be_written_is_an_error(model: LCR, tmp_path: Path) 
     path = tmp_path / "new" / "out.mp4"
     moments = stream(model, video([t / 10 for t in range(30)]), fps=10, save=path)
     path.parent.rmdir()
-    with pytest.raises(OSError, match="new"):
+    with pytest.raises(CheckpointError, match=r"Can't write .*new"):
         list(moments)
+    path.parent.touch()
+    with pytest.raises(UsageError, match="the folder can't be made"):
+        stream(model, video([0.0]), save=path)
 
 
 def test_an_error_of_the_encoder_is_no_end(
@@ -252,7 +255,7 @@ def test_an_error_of_the_encoder_is_no_end(
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("videorwkv.video.writer.write_video", broken)
+    monkeypatch.setattr("videorwkv.annotate.write_video", broken)
     with pytest.raises(ZeroDivisionError):
         list(stream(model, video([0.0, 0.1]), fps=10, save=tmp_path / "out.mp4"))
 

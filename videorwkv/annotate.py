@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.errors import CheckpointError
 from videorwkv.models import LCR
 from videorwkv.video import Video
 from videorwkv.video.writer import write_video
@@ -49,6 +51,9 @@ def write_annotated(
         times_T: seconds of the frames that the model saw.
         running_TK: probabilities after each of them.
         labels: K class names.
+
+    Raises:
+        CheckpointError: the file can't be written.
     """
     times = video.times()
     rate = (len(times) - 1) / max(times[-1], 1e-3) if len(times) > 1 else 1.0
@@ -66,7 +71,22 @@ def write_annotated(
             edges_HW = model.preprocess(frame).edges_BTHW[0, 0].numpy()
             yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time)
 
-    write_video(path, frames(), rate / every)
+    save_video(path, frames(), rate / every)
+
+
+def save_video(path: str | Path, images: Iterable[Image], fps: float) -> None:
+    """`write_video`, with an error that names the file.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder can't be written.
+    """
+    try:
+        write_video(path, images, fps)
+    except (OSError, av.FFmpegError) as error:
+        raise CheckpointError(
+            f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
+            "with --save."
+        ) from error
 
 
 def draw(

@@ -57,10 +57,13 @@ def evaluate(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from videorwkv.evaluate import evaluate as run_evaluate
+    from videorwkv.files import make_folder
     from videorwkv.train.checkpoint import load_run
 
     run = load_run(options.model)
     manifest = _split(options)
+    out = Path(options.out or run.results(options.split))
+    make_folder(out)  # before the work, which may take hours
     with _progress(len(manifest)) as on_batch:
         evaluation = run_evaluate(
             run,
@@ -75,7 +78,6 @@ def evaluate(options: argparse.Namespace) -> int:
             clip_timeout=options.clip_timeout,
             on_batch=on_batch,
         )
-    out = Path(options.out or run.results(options.split))
     evaluation.save(out)
     if options.json:
         print(as_json(evaluation.to_dict(), indent=2))

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from videorwkv.errors import CheckpointError
+from videorwkv.errors import CheckpointError, UsageError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -31,6 +31,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder for results, with those above it; one that is there already is fine.
+
+    Raises:
+        UsageError: a file is in the way, or the folder above can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the folder can't be made ({error.strerror or error}). Choose another place."
+        ) from error
 
 
 def slug(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import UsageError
+from videorwkv.files import make_folder
 from videorwkv.video import Frame
 
 Image = NDArray[np.uint8]
@@ -32,14 +33,15 @@ class Film:
         fps: frames a second of the film.
 
     Raises:
-        UsageError: another suffix: a .gif would have to stay in memory until its end.
+        UsageError: another suffix: a .gif would have to stay in memory until its end; or its folder
+            can't be made.
     """
 
     def __init__(self, path: str | Path, labels: Sequence[str], fps: float) -> None:
         self._path, self._labels, self._fps = Path(path), labels, fps
         if self._path.suffix.lower() != ".mp4" or self._path.is_dir():
             raise UsageError(f"--save {path}: wanted an .mp4 file.")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         self._images: queue.Queue[tuple[Image, float] | None] = queue.Queue(ROOM)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -54,7 +56,7 @@ class Film:
         """One more frame.
 
         Raises:
-            OSError: the file can't be written.
+            CheckpointError: the file can't be written.
         """
         from videorwkv.annotate import draw
 
@@ -74,11 +76,11 @@ class Film:
         self._check()
 
     def _write(self) -> None:
-        from videorwkv.video.writer import write_video
+        from videorwkv.annotate import save_video
 
         images = self._taken()
         try:
-            write_video(self._path, images, self._fps)
+            save_video(self._path, images, self._fps)
         except Exception as error:  # noqa: BLE001 - `add` and `close` raise it again
             self._error = error
         finally:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.files import make_folder
 from videorwkv.masks import Masks
 from videorwkv.models import LCR
 from videorwkv.scoring import origin, pick_device
@@ -55,9 +56,13 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The best class."""
+        """The best class.
+
+        Raises:
+            UsageError: the video could not be read.
+        """
         if self.error:
-            raise ValueError(f"There is no prediction: {self.error}")
+            raise UsageError(f"There is no prediction: {self.error} Look at `error` first.")
         return self.labels[0]
 
     @property
@@ -280,11 +285,11 @@ def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | No
             raise UsageError(
                 f"--save {save}: one file for {len(files)} videos; give a folder instead."
             )
-        save.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(save.parent)
         return [save]
     if save.suffix and not save.is_dir():
         raise UsageError(f"--save {save}: wanted a .mp4 or .gif file, or a folder.")
-    save.mkdir(parents=True, exist_ok=True)
+    make_folder(save)
     targets: list[Path | None] = []
     for number, file in enumerate(files):
         stem = f"clip-{number}" if isinstance(file, bytes) else Path(file).stem
