@@ -98,6 +98,30 @@ def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
             load_run(foreign)
 
 
+def test_a_file_of_another_version(tmp_path: Path, onnx_file: Path) -> None:
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(onnx_file)
+    about = json.loads(model.metadata_props[0].value)
+    other = tmp_path / "other.onnx"
+    recipe = about["recipe"]
+    for changed in (
+        {"recipe": {**recipe, "model": {**recipe["model"], "new_option": 1}}},
+        {"recipe": {**recipe, "model": {**recipe["model"], "mixer": "newer"}}},
+        {"frame_size": 32},
+        {"state": None},
+    ):
+        onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps({**about, **changed})})
+        other.write_bytes(model.SerializeToString())
+        with pytest.raises(CheckpointError, match=r"other\.onnx: .*Export the run again"):
+            load_run(other)
+    for name in ("kept", "flips"):
+        less = {key: value for key, value in about.items() if key != name}
+        onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps(less)})
+        other.write_bytes(model.SerializeToString())
+        with pytest.raises(CheckpointError, match=rf"written by videorwkv .*'{name}'"):
+            load_run(other)
+
+
 def test_openvino_file_without_its_weights(xml_file: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.xml"
     alone.write_bytes(xml_file.read_bytes())
