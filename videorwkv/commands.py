@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.train.recipes import Recipe
 
+VALIDATION_SHARE = 0.2
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
     "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"
@@ -100,7 +101,7 @@ def predict(options: argparse.Namespace) -> int:
 
     if options.submission is not None:
         return _submit(options)
-    _refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
+    refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
     views = _views(options.views, crops="1") if options.views else None
     if views is not None and views[1] > 1:
         raise UsageError(f"--views {options.views}: crops are for --submission alone.")
@@ -130,18 +131,18 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if any(prediction.error for prediction in predictions) else 0
 
 
-# Options of `predict` that speak of a data set, and those that speak of single videos.
-_SUBMISSION_OPTIONS = (
-    *("split", "batch_size", "workers", "clip_timeout", "layout", "label_names", "flips"),
-    *("cache", "fold_by", "folds", "fold"),
+# Options that speak of a data set; those of `predict` that do, and that speak of single videos.
+DATA_OPTIONS = (
+    *("layout", "label_names", "validation_share", "flips", "cache", "fold_by", "folds", "fold"),
 )
+_SUBMISSION_OPTIONS = ("split", "batch_size", "workers", "clip_timeout", *DATA_OPTIONS)
 _VIDEO_OPTIONS = ("top", "save", "json")
 
 
 def _submit(options: argparse.Namespace) -> int:
     from videorwkv.submission import predict_split
 
-    _refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
+    refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
     if len(options.sources) > 1:
         raise UsageError(
             f"--submission: one data set is wanted, got {len(options.sources)} "
@@ -225,7 +226,7 @@ def load_data(options: argparse.Namespace) -> Manifest:
 
     manifest = load_manifest(
         options.data,
-        validation_share=options.validation_share,
+        validation_share=validation_share(options),
         flips=options.flips,
         layout=options.layout,
         label_names=options.label_names,
@@ -244,6 +245,11 @@ def load_data(options: argparse.Namespace) -> Manifest:
             f"{len(all_folds) - 1}."
         )
     return all_folds[options.fold]
+
+
+def validation_share(options: argparse.Namespace) -> float:
+    """What `--validation-share` says. It has no default there: what was given could not be told."""
+    return VALIDATION_SHARE if options.validation_share is None else options.validation_share
 
 
 def as_json(values: object, *, indent: int | None = None) -> str:
@@ -270,10 +276,11 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+def refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """An option that would have no effect is a mistake."""
     for name in names:
-        if getattr(options, name) not in (None, False):
+        value = getattr(options, name)
+        if value is not None and value is not False:  # 0 is a value, and equals False
             raise UsageError(f"--{name.replace('_', '-')} {why}.")
 
 

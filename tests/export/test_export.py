@@ -243,6 +243,9 @@ def test_command_line(
     assert (tmp_path / "wave-evaluation-validation" / "evaluation.json").is_file()
     assert main(["export", str(out), "--to", "onnx"]) == 2
     assert "an exported file already" in capsys.readouterr().err
+    for alone in ("--cache=frames", "--fold=0", "--validation-share=0.2"):
+        assert main(["export", str(run), "--to", "onnx", alone]) == 2
+        assert f"{alone.split('=')[0]} needs --calibrate DATA" in capsys.readouterr().err
 
 
 def test_onnxruntime_alone_as_documented(
