@@ -360,9 +360,10 @@ def test_help_draws_and_logs_nothing() -> None:
 
 def test_a_closed_pipe_is_no_error() -> None:
     # `true` has gone long before the first line.
-    command = f"{sys.executable} -m videorwkv.cli env | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
+    for command in ("env", "models lcr_nano"):
+        line = f"{sys.executable} -m videorwkv.cli {command} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from videorwkv.data.manifest import Manifest
     from videorwkv.train.recipes import Recipe
 
@@ -55,8 +57,6 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from videorwkv.evaluate import evaluate as run_evaluate
     from videorwkv.files import make_folder
     from videorwkv.train.checkpoint import load_run
@@ -83,7 +83,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json(evaluation.to_dict(), indent=2))
         return 0
-    Console().print(evaluation.table())
+    make_console().print(evaluation.table())
     print(evaluation.summary())
     for clip in evaluation.bad:
         where = "" if clip.path in clip.reason else f"{clip.path}: "
@@ -120,9 +120,7 @@ def predict(options: argparse.Namespace) -> int:
         if options.json:
             print(as_json(prediction.to_dict()), flush=True)
     if not options.json and any(not prediction.error for prediction in predictions):
-        from rich.console import Console
-
-        Console().print(predictions_table(predictions))
+        make_console().print(predictions_table(predictions))
     # After the table, or the first of many would scroll away.
     sys.stdout.flush()
     for prediction in predictions:
@@ -201,9 +199,7 @@ def models(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json(rows, indent=2))
         return 0
-    from rich.console import Console
-
-    Console().print(models_table(rows))
+    make_console().print(models_table(rows))
     return 0
 
 
@@ -245,6 +241,17 @@ def load_data(options: argparse.Namespace) -> Manifest:
             f"{len(all_folds) - 1}."
         )
     return all_folds[options.fold]
+
+
+def make_console() -> Console:
+    """What writes tables to stdout. A reader that has gone is left to `cli.main`, as by `print`."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped()
 
 
 def validation_share(options: argparse.Namespace) -> float:
