@@ -97,6 +97,19 @@ def test_a_gap_begins_anew(model: LCR) -> None:
         assert not any(m.reset for m in moments)
 
 
+def test_a_slow_source_is_no_row_of_gaps() -> None:
+    source = video([0.0, 5.0, 10.0, 15.5, 20.0, 60.0, 65.0])
+    # Whether a first step is a pause can't be known.
+    assert [due.number for due in paced(source, 10, 2.0) if due.gap] == [1, 5]
+
+
+def test_resets_do_not_drift(model: LCR) -> None:
+    # 0.1 + 0.2 and the like are not what they seem.
+    source = video([0.1 * t + (0.003 if t % 2 else 0.0) for t in range(31)])
+    resets = [m.number for m in stream(model, source, fps=10, reset_every=0.3) if m.reset]
+    assert resets == list(range(3, 31, 3))
+
+
 def test_cells_that_do_not_forget_begin_anew_by_themselves() -> None:
     source = video([t / 10 for t in range(9)])
     config = tiny.recipe(model={"cell": "none"}).model

@@ -83,7 +83,8 @@ class StreamOptions:
         threshold: probability from which on a class is the stream's label. It stays so until
             another one reaches the threshold or its own falls below half of it.
         smooth: seconds; time constant of the running mean of the probabilities. 0: none.
-        gap: seconds; where the source pauses for longer, the model begins anew.
+        gap: seconds; where the source pauses for longer, the model begins anew. A source that is
+            this slow by nature pauses where a step is thrice as long as usual.
         reset_every: seconds after which the model begins anew; 0: never. None: never for the gated
             cell, which forgets by itself, and after the length of a training clip for the others.
         tube_mask_ratio, motion_mask_ratio: share of the patches to leave out, as in
@@ -254,10 +255,12 @@ class Stream:
             state, scores_K = recogniser.begin(), None
             label: int | None = None
             last = started = 0.0
+            # Half a frame early: times are rounded, and the nearest frame is meant.
+            life = recogniser.life - 0.5 / self.fps
             for one in frames:
                 before = time.perf_counter()
                 now = one.frame.time
-                reset = self.frames > 0 and (one.gap or now - started >= recogniser.life)
+                reset = self.frames > 0 and (one.gap or now - started >= life)
                 if reset:
                     state, scores_K, started = recogniser.begin(), None, now
                 inputs, new_K, state = recogniser.step(one.frame, state, self._video.name)
