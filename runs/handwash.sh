@@ -27,11 +27,15 @@ one_fold() {  # VARIANT FOLD
   videorwkv evaluate "$run" "$data" --split test "${folds[@]}" --fold "$2" --workers 0 > "$run/evaluation.txt"
 }
 
+failed=0
 for variant in "${@:-default}"; do
   [ -v "variants[$variant]" ] || { echo "Unknown variant $variant: ${!variants[*]}" >&2; exit 2; }
   for pair in "0 1" "2 3"; do
-    for fold in $pair; do one_fold "$variant" "$fold" & done
-    wait
+    jobs=()
+    for fold in $pair; do one_fold "$variant" "$fold" & jobs+=($!); done
+    # A plain `wait` forgets what became of them.
+    for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+    [ "$failed" = 0 ] || { echo "$variant: a fold of $pair has failed" >&2; exit 1; }
   done
-  python runs/pool.py "$out/$variant"
+  python runs/pool.py --folds 4 "$out/$variant"
 done

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from videorwkv.cli import main
 
+ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2", "--quiet"]
 
 
@@ -236,6 +238,15 @@ def test_wrong_evaluation_options(
     assert arguments[0].partition("=")[2] in line
 
 
+def test_a_place_for_results_that_is_none(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(sys.modules["videorwkv.evaluate"], "score", None)  # it is not asked
+    code, line = fails(capsys, "evaluate", run, tiny.MOTION, f"--out={tmp_path / 'file'}")
+    assert (code, "the folder can't be made (File exists)" in line) == (2, True)
+
+
 def test_no_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, line = fails(capsys, "predict", run.parent / "tinyy", "x.mp4")
     assert (code, "Did you mean 'tiny'" in line) == (2, True)
@@ -298,6 +309,23 @@ def test_ctrl_c_ends_with_130(
     assert "2 of 2 steps" in capfd.readouterr().out
 
 
+def test_ctrl_c_while_pytorch_is_imported() -> None:
+    code = (
+        "import sys, videorwkv_command\n"
+        "class Torch:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'torch':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Torch())\n"
+        "sys.exit(videorwkv_command.main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (130, "videorwkv: interrupted\n")
+    assert 'videorwkv = "videorwkv_command:main"' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_env_and_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["env", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
@@ -332,9 +360,26 @@ def test_help_draws_and_logs_nothing() -> None:
 
 def test_a_closed_pipe_is_no_error() -> None:
     # `true` has gone long before the first line.
-    command = f"{sys.executable} -m videorwkv.cli env | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert done.stderr == ""
+    for command in ("env", "models lcr_nano"):
+        line = f"{sys.executable} -m videorwkv.cli {command} | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_a_name_that_is_no_utf8_is_shown(run: Path, tmp_path: Path, encoding: str) -> None:
+    name = os.fsdecode(b"\xff\xc3\xa9.mp4")
+    clip = tiny.write_clip(tmp_path / "clip.mp4").rename(tmp_path / name)
+    command = [sys.executable, "-m", "videorwkv.cli", "predict", str(run), str(clip)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "200"}
+    table, lines = (
+        subprocess.run([*command, *more], capture_output=True, env=environment, check=False)
+        for more in ([], ["--json"])
+    )
+    assert (table.returncode, table.stderr) == (0, b"")
+    assert b"\\udcff" in table.stdout
+    assert (lines.returncode, lines.stderr) == (0, b"")
+    assert json.loads(lines.stdout.decode())["path"] == str(clip)
 
 
 def test_what_nobody_foresaw_is_one_line() -> None:

@@ -45,4 +45,11 @@ def test_demo_removes_nothing_that_is_not_its_own(tmp_path: Path) -> None:
 def test_demo_says_at_once_that_the_video_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No video at"):
         demo(tmp_path / "demo", video=tmp_path / "none.mp4")
+    for name in "ab":
+        tiny.write_clip(tmp_path / "videos" / f"{name}.mp4")
+    with pytest.raises(UsageError, match=r"folder of 2 videos.*a\.mp4"):
+        demo(tmp_path / "demo", video=tmp_path / "videos")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no video in it"):
+        demo(tmp_path / "demo", video=tmp_path / "empty")
     assert not (tmp_path / "demo").exists()

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 import tiny
 import torch
+from rich.console import Console
 
 from videorwkv.annotate import HEIGHT, draw
 from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.evaluate import evaluate
 from videorwkv.models import Inputs, LCRState, build_model, create_model
-from videorwkv.predict import _targets, expand, predict, predictions_table
+from videorwkv.predict import Prediction, _targets, expand, predict, predictions_table
 from videorwkv.train.checkpoint import load_run
 from videorwkv.video import open_video
 from videorwkv.video.sampling import Sampling
+from videorwkv.video.writer import write_video
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +84,21 @@ def test_one_bad_file_does_not_stop_the_others(run: Path, tmp_path: Path) -> Non
     assert [bool(p.error) for p in found] == [True, True, False]
     assert "text.mp4" in found[0].error
     assert "missing.mp4" in found[1].error
-    with pytest.raises(ValueError, match=r"missing\.mp4"):
+    with pytest.raises(UsageError, match=r"missing\.mp4"):
         _ = found[1].label
-    assert predictions_table(found).row_count == 3
+    shown = predictions_table(found)
+    assert [str(cell) for cell in shown.columns[0].cells if cell] == [p.path for p in found]
+
+
+def test_scores_stand_beside_their_labels() -> None:
+    long = "moving a thing away " + "from something else " * 5
+    found = [Prediction("a.mp4", ("short", long, "last"), (0.5, 0.3, 0.1), warnings=("note",))]
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(predictions_table(found))
+    lines = console.export_text().splitlines()
+    for label, score in (("short", "0.500"), ("moving", "0.300"), ("last", "0.100")):
+        (line,) = (line for line in lines if label in line)
+        assert score in line
 
 
 def test_bytes_and_a_model_without_a_run(tmp_path: Path) -> None:
@@ -134,6 +151,24 @@ def test_annotated_video_shows_every_frame(run: Path, tmp_path: Path, suffix: st
     assert annotated.frames_THWC.shape[2] == 320 + 240 + 260
 
 
+@pytest.mark.parametrize(
+    ("suffix", "rate", "frames"),
+    [(".mp4", 60, 120), (".mp4", 120, 120), (".mp4", 240, 120), (".gif", 15, 15), (".gif", 25, 25)],
+)
+def test_annotated_video_lasts_as_long_as_the_video(
+    run: Path, tmp_path: Path, suffix: str, rate: int, frames: int
+) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_video(clip, np.zeros((frames, 32, 32, 3), np.uint8), rate)
+    out = tmp_path / f"out{suffix}"
+    predict(clip, model=run, save=out)
+    with open_video(out) as video:
+        times = video.times()
+    step = times[1] - times[0]
+    assert 1 / step <= (12.6 if suffix == ".gif" else 60.1)
+    assert times[-1] + step == pytest.approx(frames / rate, abs=step)
+
+
 def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None:
     clips = [tiny.write_clip(tmp_path / part / "clip.mp4") for part in "ab"]
     predict(clips, model=run, save=tmp_path / "out")
@@ -142,6 +177,26 @@ def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None
         predict(clips, model=run, save=tmp_path / "out.mp4")
     with pytest.raises(UsageError, match=r"\.mp4 or \.gif"):
         predict(clips[0], model=run, save=tmp_path / "out.avi")
+    for place in ("a/clip.mp4/out", "a/clip.mp4/out.mp4"):
+        with pytest.raises(UsageError, match=r"clip\.mp4.*the folder can't be made"):
+            predict(clips[0], model=run, save=tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No room"), av.error.PyAVCallbackError(1, "No room")]
+)
+def test_a_full_disk_costs_no_prediction_and_names_the_file(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("videorwkv.annotate.write_video", full)
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    (found,) = predict(clip, model=run, save=tmp_path / "out.mp4")
+    assert found.labels
+    assert found.error == ""
+    assert f"was not written: Can't write {tmp_path / 'out.mp4'}: No room" in found.warnings[-1]
 
 
 def test_saving_never_replaces_a_video_that_is_read(run: Path, tmp_path: Path) -> None:
@@ -152,20 +207,6 @@ def test_saving_never_replaces_a_video_that_is_read(run: Path, tmp_path: Path) -
         with pytest.raises(UsageError, match="would be overwritten"):
             predict(clip.parent, model=run, save=save)
     assert clip.read_bytes() == content
-
-
-def test_a_film_that_can_not_be_written_costs_no_prediction(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: object) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr("videorwkv.annotate.write_video", fail)
-    clip = tiny.write_clip(tmp_path / "clip.mp4")
-    (prediction,) = predict(clip, model=run, save=tmp_path / "out.mp4")
-    assert prediction.labels
-    assert prediction.error == ""
-    assert "out.mp4 was not written: the disk is full" in prediction.warnings[-1]
 
 
 def test_annotated_videos_replace_none_of_each_other(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import torch
 
 from videorwkv.cli import main
 from videorwkv.data.array_video import ArrayVideo
-from videorwkv.errors import DecodeError, NonFiniteError, UsageError
+from videorwkv.errors import CheckpointError, DecodeError, NonFiniteError, UsageError
+from videorwkv.film import PAUSE
 from videorwkv.models import LCR, build_model
 from videorwkv.pace import Due, Latest, paced
 from videorwkv.predict import predict
@@ -96,6 +97,19 @@ def test_a_gap_begins_anew(model: LCR) -> None:
         assert not any(m.reset for m in moments)
 
 
+def test_a_slow_source_is_no_row_of_gaps() -> None:
+    source = video([0.0, 5.0, 10.0, 15.5, 20.0, 60.0, 65.0])
+    # Whether a first step is a pause can't be known.
+    assert [due.number for due in paced(source, 10, 2.0) if due.gap] == [1, 5]
+
+
+def test_resets_do_not_drift(model: LCR) -> None:
+    # 0.1 + 0.2 and the like are not what they seem.
+    source = video([0.1 * t + (0.003 if t % 2 else 0.0) for t in range(31)])
+    resets = [m.number for m in stream(model, source, fps=10, reset_every=0.3) if m.reset]
+    assert resets == list(range(3, 31, 3))
+
+
 def test_cells_that_do_not_forget_begin_anew_by_themselves() -> None:
     source = video([t / 10 for t in range(9)])
     config = tiny.recipe(model={"cell": "none"}).model
@@ -147,6 +161,16 @@ def test_a_broken_camera_is_reported_after_its_last_frame(model: LCR) -> None:
     ):
         found.extend(moments)
     assert found[-1].number == 4
+
+
+def test_an_error_that_nobody_foresaw_is_no_end() -> None:
+    def frames() -> Iterator[Due]:
+        yield Due(Frame(np.zeros((8, 8, 3), np.uint8), 0.0), 0, gap=False)
+        raise ZeroDivisionError
+
+    source = iter(Latest(frames()))
+    with pytest.raises(ZeroDivisionError):
+        list(source)
 
 
 def test_closing_ends_the_thread(model: LCR) -> None:
@@ -216,12 +240,37 @@ def test_the_annotated_video_has_every_classified_frame(model: LCR, tmp_path: Pa
         stream(model, video([0.0]), save=tmp_path / "out.gif")
 
 
+def test_the_annotated_video_runs_as_fast_as_its_source(model: LCR, tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    # Slower than the model's frames; then a pause of an hour.
+    times = [t / 5 for t in range(15)] + [3602.8, 3603.0]
+    for shown, seconds in ((15, 2.8), (17, 2.8 + PAUSE + 0.2)):
+        with stream(model, video(times[:shown]), fps=30, save=path) as moments:
+            assert len(list(moments)) == shown
+        with open_video(path) as written:
+            assert written.times()[-1] == pytest.approx(seconds, abs=0.05)
+
+
 def test_a_film_that_can_not_be_written_is_an_error(model: LCR, tmp_path: Path) -> None:
     path = tmp_path / "new" / "out.mp4"
     moments = stream(model, video([t / 10 for t in range(30)]), fps=10, save=path)
     path.parent.rmdir()
-    with pytest.raises(OSError, match="new"):
+    with pytest.raises(CheckpointError, match=r"Can't write .*new"):
         list(moments)
+    path.parent.touch()
+    with pytest.raises(UsageError, match="the folder can't be made"):
+        stream(model, video([0.0]), save=path)
+
+
+def test_an_error_of_the_encoder_is_no_end(
+    model: LCR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("videorwkv.annotate.write_video", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(stream(model, video([0.0, 0.1]), fps=10, save=tmp_path / "out.mp4"))
 
 
 def test_a_film_never_replaces_the_video_that_is_read(model: LCR, tmp_path: Path) -> None:

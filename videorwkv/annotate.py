@@ -5,17 +5,24 @@ T frames of the clip that the model saw, K classes, H height, W width.
 
 from __future__ import annotations
 
+import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.errors import CheckpointError
 from videorwkv.models import LCR
 from videorwkv.video import Video
 from videorwkv.video.writer import write_video
+
+if TYPE_CHECKING:
+    from videorwkv.runtime import ExportedModel
 
 Image = NDArray[np.uint8]
 
@@ -27,15 +34,15 @@ _INK, _BAR, _TROUGH, _PAPER = (35, 35, 35), (31, 119, 180), (225, 228, 232), (25
 def write_annotated(
     path: str | Path,
     video: Video,
-    model: LCR,
+    model: LCR | ExportedModel,
     times_T: NDArray[np.float64],
     running_TK: NDArray[np.float32],
     labels: Sequence[str],
 ) -> None:
     """Write the whole video as .mp4 or .gif: frame | edge map | best classes so far.
 
-    The scores change at the frames that the model saw and stay until the next of them. A .gif is
-    thinned to at most 12.5 frames a second.
+    The scores change at the frames that the model saw and stay until the next of them. Frames are
+    left out above 12.5 a second in a .gif, above 60 in a .mp4; the duration stays the same.
 
     Args:
         path: .mp4 or .gif.
@@ -44,10 +51,15 @@ def write_annotated(
         times_T: seconds of the frames that the model saw.
         running_TK: probabilities after each of them.
         labels: K class names.
+
+    Raises:
+        CheckpointError: the file can't be written.
     """
     times = video.times()
     rate = (len(times) - 1) / max(times[-1], 1e-3) if len(times) > 1 else 1.0
-    every = max(1, round(rate / 12.5)) if Path(path).suffix.lower() == ".gif" else 1
+    most = 12.5 if Path(path).suffix.lower() == ".gif" else 60.0
+    # A rate is that of rounded times: a hundredth above the limit is none.
+    every = max(1, math.ceil(rate / most - 0.01))
 
     def frames() -> Iterator[Image]:
         for number, frame in enumerate(video):
@@ -59,7 +71,22 @@ def write_annotated(
             edges_HW = model.preprocess(frame).edges_BTHW[0, 0].numpy()
             yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time)
 
-    write_video(path, frames(), min(rate, 60.0) / every)
+    save_video(path, frames(), rate / every)
+
+
+def save_video(path: str | Path, images: Iterable[Image], fps: float) -> None:
+    """`write_video`, with an error that names the file.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder can't be written.
+    """
+    try:
+        write_video(path, images, fps)
+    except (OSError, av.FFmpegError) as error:
+        raise CheckpointError(
+            f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
+            "with --save."
+        ) from error
 
 
 def draw(

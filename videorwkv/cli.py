@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
     options.command_line = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files and labels can hold what a terminal can't show, or no UTF-8 at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _run(options)
         sys.stdout.flush()

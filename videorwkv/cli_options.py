@@ -84,7 +84,6 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--validation-share",
         type=float,
-        default=0.2,
         metavar="X",
         help="share of each class held out where the data names no split (default: 0.2)",
     )

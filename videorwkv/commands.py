@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING
 from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from videorwkv.data.manifest import Manifest
     from videorwkv.train.recipes import Recipe
 
+VALIDATION_SHARE = 0.2
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
     "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"
@@ -54,13 +57,14 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from videorwkv.evaluate import evaluate as run_evaluate
+    from videorwkv.files import make_folder
     from videorwkv.train.checkpoint import load_run
 
     run = load_run(options.model)
     manifest = _split(options)
+    out = Path(options.out or run.results(options.split))
+    make_folder(out)  # before the work, which may take hours
     with _progress(len(manifest)) as on_batch:
         evaluation = run_evaluate(
             run,
@@ -75,12 +79,11 @@ def evaluate(options: argparse.Namespace) -> int:
             clip_timeout=options.clip_timeout,
             on_batch=on_batch,
         )
-    out = Path(options.out or run.results(options.split))
     evaluation.save(out)
     if options.json:
-        print(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(evaluation.to_dict(), indent=2))
         return 0
-    Console().print(evaluation.table())
+    make_console().print(evaluation.table())
     print(evaluation.summary())
     for clip in evaluation.bad:
         where = "" if clip.path in clip.reason else f"{clip.path}: "
@@ -98,7 +101,7 @@ def predict(options: argparse.Namespace) -> int:
 
     if options.submission is not None:
         return _submit(options)
-    _refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
+    refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
     views = _views(options.views, crops="1") if options.views else None
     if views is not None and views[1] > 1:
         raise UsageError(f"--views {options.views}: crops are for --submission alone.")
@@ -115,11 +118,9 @@ def predict(options: argparse.Namespace) -> int:
     ):
         predictions.append(prediction)
         if options.json:
-            print(json.dumps(prediction.to_dict(), ensure_ascii=False), flush=True)
+            print(as_json(prediction.to_dict()), flush=True)
     if not options.json and any(not prediction.error for prediction in predictions):
-        from rich.console import Console
-
-        Console().print(predictions_table(predictions))
+        make_console().print(predictions_table(predictions))
     # After the table, or the first of many would scroll away.
     sys.stdout.flush()
     for prediction in predictions:
@@ -128,18 +129,18 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if any(prediction.error for prediction in predictions) else 0
 
 
-# Options of `predict` that speak of a data set, and those that speak of single videos.
-_SUBMISSION_OPTIONS = (
-    *("split", "batch_size", "workers", "clip_timeout", "layout", "label_names", "flips"),
-    *("cache", "fold_by", "folds", "fold"),
+# Options that speak of a data set; those of `predict` that do, and that speak of single videos.
+DATA_OPTIONS = (
+    *("layout", "label_names", "validation_share", "flips", "cache", "fold_by", "folds", "fold"),
 )
+_SUBMISSION_OPTIONS = ("split", "batch_size", "workers", "clip_timeout", *DATA_OPTIONS)
 _VIDEO_OPTIONS = ("top", "save", "json")
 
 
 def _submit(options: argparse.Namespace) -> int:
     from videorwkv.submission import predict_split
 
-    _refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
+    refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
     if len(options.sources) > 1:
         raise UsageError(
             f"--submission: one data set is wanted, got {len(options.sources)} "
@@ -196,11 +197,9 @@ def models(options: argparse.Namespace) -> int:
 
     rows = describe_models(options.pattern, num_classes=options.classes)
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(as_json(rows, indent=2))
         return 0
-    from rich.console import Console
-
-    Console().print(models_table(rows))
+    make_console().print(models_table(rows))
     return 0
 
 
@@ -209,7 +208,7 @@ def env(options: argparse.Namespace) -> int:
 
     values = environment()
     if options.json:
-        print(json.dumps(values, indent=2))
+        print(as_json(values, indent=2))
     else:
         for name, value in values.items():
             print(f"{name:<16} {value}")
@@ -223,7 +222,7 @@ def load_data(options: argparse.Namespace) -> Manifest:
 
     manifest = load_manifest(
         options.data,
-        validation_share=options.validation_share,
+        validation_share=validation_share(options),
         flips=options.flips,
         layout=options.layout,
         label_names=options.label_names,
@@ -244,6 +243,28 @@ def load_data(options: argparse.Namespace) -> Manifest:
     return all_folds[options.fold]
 
 
+def make_console() -> Console:
+    """What writes tables to stdout. A reader that has gone is left to `cli.main`, as by `print`."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped()
+
+
+def validation_share(options: argparse.Namespace) -> float:
+    """What `--validation-share` says. It has no default there: what was given could not be told."""
+    return VALIDATION_SHARE if options.validation_share is None else options.validation_share
+
+
+def as_json(values: object, *, indent: int | None = None) -> str:
+    """JSON that stdout can take: readable in UTF-8, with escapes in any other encoding."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return json.dumps(values, indent=indent, ensure_ascii=encoding != "utf8")
+
+
 def _split(options: argparse.Namespace) -> Manifest:
     """The rows of `--split`; `all` keeps every one."""
     manifest = load_data(options)
@@ -262,10 +283,11 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def _refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+def refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """An option that would have no effect is a mistake."""
     for name in names:
-        if getattr(options, name) not in (None, False):
+        value = getattr(options, name)
+        if value is not None and value is not False:  # 0 is a value, and equals False
             raise UsageError(f"--{name.replace('_', '-')} {why}.")
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
+from videorwkv.commands import as_json, make_console
 from videorwkv.errors import UsageError
 
 
 def bench(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from videorwkv.bench import BenchOptions
     from videorwkv.bench import bench as run_bench
     from videorwkv.bench.summary import sentences
@@ -34,9 +32,9 @@ def bench(options: argparse.Namespace) -> int:
     if options.out:
         report.save(options.out)
     if options.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(report.to_dict(), indent=2))
         return 0
-    console = Console()
+    console = make_console()
     tables = list(report.tables())
     # Cut to a narrow terminal, the table would lose names and digits; so the terminal wraps it.
     wide = console.options.update(max_width=1000)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videorwkv.commands import as_json, make_console
 from videorwkv.errors import UsageError, VideoRWKVError
 
 if TYPE_CHECKING:
@@ -98,8 +98,6 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
 
 
 def check(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from videorwkv.commands import load_data
     from videorwkv.data.check import check as run_check
     from videorwkv.data.meter import Meter
@@ -135,9 +133,9 @@ def check(options: argparse.Namespace) -> int:
             return 130
     arguments = report.save(out)
     if options.json:
-        print(json.dumps({**report.to_dict(), "out": str(out)}, indent=2, ensure_ascii=False))
+        print(as_json({**report.to_dict(), "out": str(out)}, indent=2))
         return int(bool(report.bad))
-    Console().print(report.table())
+    make_console().print(report.table())
     if examples := report.examples():
         print(examples)
     print(f"{out}: report.csv; good.csv {len(report.good):,}, bad.csv {len(report.bad):,} clips")
@@ -181,8 +179,8 @@ def bench(options: argparse.Namespace) -> int:
             on_share=lambda share: progress.update(task, completed=share),
         )
     if options.json:
-        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
+        print(as_json(report.to_dict(), indent=2))
         return 0
-    Console().print(report.table())
+    make_console().print(report.table())
     print(report.summary())
     return 0

@@ -6,9 +6,11 @@ import argparse
 
 
 def export(options: argparse.Namespace) -> int:
-    from videorwkv.commands import load_data
+    from videorwkv.commands import DATA_OPTIONS, load_data, refuse
     from videorwkv.export import export as run_export
 
+    if options.data is None:
+        refuse(options, DATA_OPTIONS, "needs --calibrate DATA")
     exported = run_export(
         options.model,
         options.out,

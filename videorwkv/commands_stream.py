@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
+from videorwkv.commands import as_json
 from videorwkv.errors import UsageError
 
 
@@ -48,7 +48,7 @@ def stream(options: argparse.Namespace) -> int:
         try:
             for moment in moments:
                 if options.json:
-                    print(json.dumps(moment.to_dict(), ensure_ascii=False), flush=True)
+                    print(as_json(moment.to_dict()), flush=True)
                 elif moment.changed or moments.frames == 1:
                     score = "" if moment.label is None else f"  {moment.score:.2f}"
                     print(f"{moment.time:10.2f} s  {moment.label or 'nothing'}{score}", flush=True)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videorwkv.commands import validation_share
 from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _data(options: argparse.Namespace) -> DataOptions:
         spec=options.data,
         fold_by=options.fold_by,
         folds=options.folds,
-        validation_share=options.validation_share,
+        validation_share=validation_share(options),
         flips=options.flips,
         layout=options.layout,
         label_names=options.label_names,

@@ -13,7 +13,7 @@ from videorwkv.evaluate import evaluate
 from videorwkv.evaluation import Evaluation
 from videorwkv.files import write_atomic
 from videorwkv.plots import save_learning_curve
-from videorwkv.predict import Prediction, predict
+from videorwkv.predict import Prediction, expand, predict
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.loop import TrainResult, train
 from videorwkv.train.monitor import read_log
@@ -68,11 +68,18 @@ def demo(
         quiet: print nothing.
 
     Raises:
-        UsageError: the user's video does not exist, or `out` holds something else.
+        UsageError: the user's video does not exist or is several, or `out` holds something else.
     """
     folder = Path(out)
-    if video is not None and not Path(video).exists():
-        raise UsageError(f"No video at {str(video)!r}. The demo goes without one, too.")
+    if video is not None:
+        if not Path(video).exists():
+            raise UsageError(f"No video at {str(video)!r}. The demo goes without one, too.")
+        found = list(expand(video))
+        if len(found) > 1:
+            raise UsageError(
+                f"--video {video}: a folder of {len(found)} videos; give one of them, such as "
+                f"{found[0]!s}."
+            )
     manifest = load_manifest(data)
     recipe = replace(recipe or motion_demo(), seed=seed)
     if steps is not None:

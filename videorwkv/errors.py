@@ -6,7 +6,7 @@ VideoRWKVError
 ├── DecodeError         a video that can't be opened or decoded
 ├── DataError           a data set that can't be used as it stands
 │   └── ManifestError   a row or a label that can't be understood (names file and line)
-├── CheckpointError     a run or weights that can't be read, written or matched
+├── CheckpointError     a run or weights that can't be read or matched, or a result written
 └── NonFiniteError      NaN or infinity, with the name of the module that made it
 
 A message says what happened, what was got, what is allowed and what to do next. The command line
@@ -44,7 +44,7 @@ class ManifestError(DataError):
 
 
 class CheckpointError(VideoRWKVError):
-    """A run or its weights can't be read, written or matched."""
+    """A run or its weights can't be read or matched, or a result can't be written."""
 
 
 class NonFiniteError(VideoRWKVError):

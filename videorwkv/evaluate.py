@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,9 +18,12 @@ from videorwkv.scoring import score
 from videorwkv.train.checkpoint import Run
 from videorwkv.video.sampling import Sampling
 
+if TYPE_CHECKING:
+    from videorwkv.runtime import ExportedModel
+
 
 def evaluate(
-    model: LCR | Run | str | Path,
+    model: LCR | ExportedModel | Run | str | Path,
     manifest: Manifest,
     sampling: Sampling | None = None,
     *,
@@ -39,11 +43,12 @@ def evaluate(
     """Score every labelled clip of a manifest; scores are averaged over its views.
 
     Args:
-        model: a model, a `Run`, a run's folder, or a file that `videorwkv.export` wrote.
+        model: a model, also one of `videorwkv.open_exported`, a `Run`, a run's folder, or a file
+            that `videorwkv.export` wrote.
         manifest: the clips, one split as a rule.
-        sampling: which frames; a run's own if None.
-        labels: the model's K class names, in the order of its logits; a run's own, or the
-            manifest's, if None.
+        sampling: which frames; the run's or the file's own if None.
+        labels: the model's K class names, in the order of its logits; the run's or the file's own,
+            or the manifest's, if None.
         views: temporal and spatial views of a clip; a run's own if None, else (1, 1).
         batch_size: views that go through the model at once.
         workers: processes that decode; 0 does it here.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.files import write_atomic
+from videorwkv.files import make_folder, write_atomic
 from videorwkv.scoring import Scored
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Evaluation:
         from videorwkv.plots import save_confusion
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomic(folder / "evaluation.json", text.encode(errors="backslashreplace"))
         unreadable = Counter(clip.label for clip in self.bad)

@@ -34,6 +34,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """A folder for results, with those above it; one that is there already is fine.
+
+    Raises:
+        UsageError: a file is in the way, or the folder above can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: the folder can't be made ({error.strerror or error}). Choose another place."
+        ) from error
+
+
 def require_no_source(targets: Iterable[Path], sources: Iterable[object]) -> None:
     """`UsageError` if writing one of `targets` would replace one of the files that are read.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -10,34 +11,40 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.errors import UsageError
+from videorwkv.files import make_folder
 from videorwkv.video import Frame
 
 Image = NDArray[np.uint8]
 # Frames that may wait for the encoder.
 ROOM = 8
+# Seconds. A longer pause of the source is shown as this: hours of one picture help nobody.
+PAUSE = 10.0
 
 
 class Film:
     """Writes frames as they come; the file appears, whole, with `close()`. None without a frame.
 
+    It runs as fast as its source: a frame stays until the time of the next one.
+
     Args:
         path: an .mp4 file; missing folders are made.
         labels: K class names.
-        fps: frames a second.
+        fps: frames a second of the film.
 
     Raises:
-        UsageError: another suffix: a .gif would have to stay in memory until its end.
+        UsageError: another suffix: a .gif would have to stay in memory until its end; or its folder
+            can't be made.
     """
 
     def __init__(self, path: str | Path, labels: Sequence[str], fps: float) -> None:
         self._path, self._labels, self._fps = Path(path), labels, fps
         if self._path.suffix.lower() != ".mp4" or self._path.is_dir():
             raise UsageError(f"--save {path}: wanted an .mp4 file.")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._images: queue.Queue[Image | None] = queue.Queue(ROOM)
+        make_folder(self._path.parent)
+        self._images: queue.Queue[tuple[Image, float] | None] = queue.Queue(ROOM)
         self._thread: threading.Thread | None = None
-        self._error: VideoRWKVError | OSError | None = None
+        self._error: Exception | None = None
 
     def __enter__(self) -> Film:
         return self
@@ -49,7 +56,7 @@ class Film:
         """One more frame.
 
         Raises:
-            OSError: the file can't be written.
+            CheckpointError: the file can't be written.
         """
         from videorwkv.annotate import draw
 
@@ -58,7 +65,7 @@ class Film:
             self._thread = threading.Thread(target=self._write, daemon=True, name="videorwkv-film")
             self._thread.start()
         image_HWC = draw(frame.image_HWC, edges_HW, scores_K, self._labels, time=frame.time)
-        self._images.put(image_HWC)
+        self._images.put((image_HWC, frame.time))
 
     def close(self) -> None:
         """Finish the file; errors as `add`."""
@@ -69,20 +76,33 @@ class Film:
         self._check()
 
     def _write(self) -> None:
-        from videorwkv.video.writer import write_video
+        from videorwkv.annotate import save_video
 
         images = self._taken()
         try:
-            write_video(self._path, images, self._fps)
-        except (VideoRWKVError, OSError) as error:
+            save_video(self._path, images, self._fps)
+        except Exception as error:  # noqa: BLE001 - `add` and `close` raise it again
             self._error = error
         finally:
             for _ in images:  # or whoever adds would wait for ever
                 pass
 
     def _taken(self) -> Iterator[Image]:
-        while (image_HWC := self._images.get()) is not None:
-            yield image_HWC
+        shown: Image | None = None
+        start = last = 0.0
+        tick = 0
+        while (one := self._images.get()) is not None:
+            image_HWC, time = one
+            if shown is None:
+                start = time
+            else:
+                start += max(0.0, time - last - PAUSE)
+                steps = max(1, round((time - start) * self._fps) - tick)
+                yield from itertools.repeat(shown, steps)
+                tick += steps
+            shown, last = image_HWC, time
+        if shown is not None:
+            yield shown
 
     def _check(self) -> None:
         error, self._error = self._error, None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from statistics import median
 
-from videorwkv.errors import VideoRWKVError
 from videorwkv.video import Frame, Video
 
 # How long a live source's thread may take to end: it looks up once a frame.
@@ -40,14 +41,19 @@ def paced(video: Video, fps: float, gap: float) -> Iterator[Due]:
     Args:
         video: any source.
         fps: frames a second.
-        gap: a longer time between two frames of the source, in seconds, is a gap.
+        gap: a longer time between two frames of the source, in seconds, is a gap, unless those
+            before were about as long.
     """
     tick, last = -1, 0.0
+    steps: deque[float] = deque(maxlen=5)
     for number, frame in enumerate(video):
         step = frame.time - last
         # Half a frame of slack: the nearest frame is due, not the first one past its time.
         now = math.ceil((frame.time + min(step, 1 / fps) / 2) * fps) - 1 if number else 0
-        paused, last = step > gap, frame.time
+        # A source may be slower than that by nature: time lapse, a camera at night.
+        paused, last = step > gap and not (steps and step <= 3 * median(steps)), frame.time
+        if number:
+            steps.append(step)
         if now > tick or paused:
             tick = max(now, tick)
             yield Due(frame, number, paused)
@@ -66,7 +72,7 @@ class Latest:
         self._waiting: Due | None = None
         self._dropped = 0
         self._ended = self._stopped = False
-        self._error: VideoRWKVError | None = None
+        self._error: Exception | None = None
         # A daemon: a device that gives no more frames must not keep the program alive.
         self._thread = threading.Thread(target=self._read, daemon=True, name="videorwkv-live")
         self._thread.start()
@@ -101,7 +107,7 @@ class Latest:
                         gap = due.gap or (missed is not None and missed.gap)
                         self._waiting = replace(due, gap=gap, dropped=self._dropped)
                         self._changed.notify()
-        except VideoRWKVError as error:
+        except Exception as error:  # noqa: BLE001 - `__iter__` raises it again
             self._error = error
         finally:
             with self._changed:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
-from videorwkv.files import require_no_source
+from videorwkv.files import make_folder, require_no_source
 from videorwkv.masks import Masks
 from videorwkv.models import LCR, Inputs, LCRState
-from videorwkv.scoring import check_labels, pick_device
+from videorwkv.scoring import check_labels, origin, pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Clip, Sampling, open_video
@@ -27,6 +28,7 @@ from videorwkv.video import Clip, Sampling, open_video
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from videorwkv.runtime import ExportedModel
     from videorwkv.video import Video
 
 Source = str | Path | bytes
@@ -54,9 +56,13 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The best class."""
+        """The best class.
+
+        Raises:
+            UsageError: the video could not be read.
+        """
         if self.error:
-            raise ValueError(f"There is no prediction: {self.error}")
+            raise UsageError(f"There is no prediction: {self.error} Look at `error` first.")
         return self.labels[0]
 
     @property
@@ -88,7 +94,7 @@ class _Answer(NamedTuple):
 def predict(
     sources: Source | Sequence[Source],
     *,
-    model: str | Path | Run | LCR,
+    model: str | Path | Run | LCR | ExportedModel,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
     views: int | None = None,
@@ -102,9 +108,10 @@ def predict(
 
     Args:
         sources: files, globs, folders of videos, folders of one clip's frames, or bytes.
-        model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, or a model.
-        labels: class names, for a model without a run; its class numbers if None.
-        sampling: which frames; the run's if None, else 16 spread over the video.
+        model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, or a model, also
+            one of `videorwkv.open_exported`.
+        labels: class names; the run's or the file's if None, else class numbers.
+        sampling: which frames; the run's or the file's if None, else 16 spread over the video.
         views: temporal views of each video whose scores are averaged; those that the run was
             validated with if None, else 1.
         top: how many classes to name.
@@ -143,7 +150,7 @@ def predict(
 def iter_predictions(
     sources: Source | Sequence[Source],
     *,
-    model: str | Path | Run | LCR,
+    model: str | Path | Run | LCR | ExportedModel,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
     views: int | None = None,
@@ -162,12 +169,11 @@ def iter_predictions(
     if isinstance(model, str | Path):
         model = load_run(model)
     device = pick_device(device)
-    if isinstance(model, Run):
-        labels, sampling = model.labels, sampling or model.recipe.sampling
-        views = views or model.recipe.views[0]
-        network = model.model(device)
-    else:
-        network = model.to(device)
+    own_labels, recipe = origin(model)
+    labels = labels or own_labels
+    if recipe is not None:
+        sampling, views = sampling or recipe.sampling, views or recipe.views[0]
+    network = model.model(device) if isinstance(model, Run) else model.to(device)
     masks = masks.fitted(network)
     sampling = sampling or Sampling()
     if labels is None:
@@ -216,7 +222,7 @@ def _annotate(
 
 
 def _answer(
-    model: LCR,
+    model: LCR | ExportedModel,
     video: Video,
     sampling: Sampling,
     views: int,
@@ -302,10 +308,11 @@ def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | No
                 f"--save {save}: one file for {len(files)} videos; give a folder instead."
             )
         require_no_source([save], files)
-        save.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(save.parent)
         return [save]
     if save.suffix and not save.is_dir():
         raise UsageError(f"--save {save}: wanted a .mp4 or .gif file, or a folder.")
+    make_folder(save)
     targets: list[Path | None] = []
     for number, file in enumerate(files):
         stem = f"clip-{number}" if isinstance(file, bytes) else Path(file).stem
@@ -332,12 +339,19 @@ def predictions_table(predictions: Sequence[Prediction]) -> Table:
     for prediction in predictions:
         if prediction.error:
             table.add_row(escape(prediction.path), "[red]not readable[/red]", "", "")
+            table.add_section()
             continue
-        notes = "".join(f"\n[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
-        table.add_row(
-            escape(prediction.path) + notes,
-            "\n".join(escape(label) for label in prediction.labels),
-            "\n".join(f"{score:.3f}" for score in prediction.scores),
-            f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}",
+        notes = (f"[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
+        seconds = f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}"
+        # A row for each label: one that is wrapped must not move its score to another's line.
+        rows = zip_longest(
+            (escape(prediction.path), *notes),
+            map(escape, prediction.labels),
+            (f"{score:.3f}" for score in prediction.scores),
+            (seconds,),
+            fillvalue="",
         )
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
     return table

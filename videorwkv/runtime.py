@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,17 +70,18 @@ class ExportedModel(nn.Module):
         self.path = Path(path)
         self.engine = open_engine(self.path, threads or torch.get_num_threads())
         self.metadata = _metadata(self.path, self.engine.metadata)
-        self.precision: str = self.metadata["precision"]
-        self.labels = tuple(self.metadata["labels"])
-        self.recipe = Recipe.from_dict(self.metadata["recipe"])
-        self.config = self.recipe.model
-        self.sampling = self.recipe.sampling
-        self.height, self.width = self.metadata["frame_size"]
-        self.batch_size: int | None = self.metadata["batch_size"]
-        self.kept: int | None = self.metadata["kept"]
-        self.state_ports = tuple(
-            Port(name, tuple(shape), dtype) for name, shape, dtype in self.metadata["state"]
-        )
+        with _of_another_version(self.path, self.metadata):
+            self.precision: str = self.metadata["precision"]
+            self.labels = tuple(self.metadata["labels"])
+            self.recipe = Recipe.from_dict(self.metadata["recipe"])
+            self.config = self.recipe.model
+            self.sampling = self.recipe.sampling
+            self.height, self.width = self.metadata["frame_size"]
+            self.batch_size: int | None = self.metadata["batch_size"]
+            self.kept: int | None = self.metadata["kept"]
+            self.state_ports = tuple(
+                Port(name, tuple(shape), dtype) for name, shape, dtype in self.metadata["state"]
+            )
         self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
 
     def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
@@ -229,15 +231,32 @@ def load_exported_run(path: str | Path) -> ExportedRun:
         UsageError, CheckpointError: as `open_exported`.
     """
     model = open_exported(path)
-    return ExportedRun(
-        folder=model.path.parent,
-        which=model.path.name,
-        recipe=model.recipe,
-        labels=model.labels,
-        flips=model.metadata["flips"],
-        data=model.metadata["data"],
-        versions=model.metadata["versions"],
-    )
+    with _of_another_version(model.path, model.metadata):
+        run = ExportedRun(
+            folder=model.path.parent,
+            which=model.path.name,
+            recipe=model.recipe,
+            labels=model.labels,
+            flips=model.metadata["flips"],
+            data=model.metadata["data"],
+            versions=model.metadata["versions"],
+        )
+    return run
+
+
+@contextmanager
+def _of_another_version(path: Path, metadata: Mapping[str, Any]) -> Iterator[None]:
+    """What can't be understood was written by another version, or changed by hand."""
+    try:
+        yield
+    except (UsageError, LookupError, TypeError, ValueError) as error:
+        reason = error if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        versions = metadata.get("versions")
+        writer = versions.get("videorwkv", "?") if isinstance(versions, dict) else "?"
+        raise CheckpointError(
+            f"{path}: its metadata, written by videorwkv {writer}, does not fit this version "
+            f"({reason}). Export the run again."
+        ) from error
 
 
 def _metadata(path: Path, text: str | None) -> dict[str, Any]:

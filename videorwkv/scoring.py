@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video.sampling import Sampling
+
+if TYPE_CHECKING:
+    from videorwkv.runtime import ExportedModel
+    from videorwkv.train.recipes import Recipe
 
 
 class Scored(NamedTuple):
@@ -60,7 +64,7 @@ class Scores:
 
 
 def score(
-    model: LCR | Run | str | Path,
+    model: LCR | ExportedModel | Run | str | Path,
     manifest: Manifest,
     sampling: Sampling | None = None,
     *,
@@ -89,15 +93,15 @@ def score(
     if isinstance(model, str | Path):
         model = load_run(model)
     device = pick_device(device)
+    own_labels, recipe = origin(model)
+    if recipe is not None:
+        sampling, views = sampling or recipe.sampling, views or recipe.views
+        clip_timeout = recipe.clip_timeout if clip_timeout is None else clip_timeout
     if isinstance(model, Run):
-        run = model
-        labels, sampling = run.labels, sampling or run.recipe.sampling
-        views = views or run.recipe.views
-        clip_timeout = run.recipe.clip_timeout if clip_timeout is None else clip_timeout
-        model = run.model(device)
+        model = model.model(device)
     model = model.to(device)
     masks = masks.fitted(model)
-    labels = tuple(labels or manifest.labels)
+    labels = tuple(labels or own_labels or manifest.labels)
     check_labels(labels, model.config.num_classes, "evaluate")
     known = manifest.with_labels(labels)
     dataset = make_dataset(
@@ -150,7 +154,7 @@ def score(
 
 
 def _score(
-    model: LCR,
+    model: LCR | ExportedModel,
     classifier: Callable[[Inputs], Callable[[], torch.Tensor]],
     batch: Batch,
     device: torch.device,
@@ -173,6 +177,17 @@ def _score(
             parts.append(logits_BK.double().softmax(-1).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
     yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)
+
+
+def origin(
+    model: LCR | ExportedModel | Run,
+) -> tuple[tuple[str, ...] | None, Recipe | None]:
+    """Labels and recipe that a run or an exported file brings along; None for a model alone."""
+    from videorwkv.runtime import ExportedModel
+
+    if isinstance(model, Run | ExportedModel):
+        return model.labels, model.recipe
+    return None, None
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:

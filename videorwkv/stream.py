@@ -28,7 +28,7 @@ from videorwkv.models.inputs import Inputs
 from videorwkv.pace import Due, Latest, paced
 from videorwkv.predict import Source
 from videorwkv.runtime import ExportedModel
-from videorwkv.scoring import check_labels, pick_device
+from videorwkv.scoring import check_labels, origin, pick_device
 from videorwkv.train.checkpoint import Run, load_run
 from videorwkv.train.nonfinite import check_scores
 from videorwkv.video import Frame, Sampling, Video, open_video
@@ -84,7 +84,8 @@ class StreamOptions:
         threshold: probability from which on a class is the stream's label. It stays so until
             another one reaches the threshold or its own falls below half of it.
         smooth: seconds; time constant of the running mean of the probabilities. 0: none.
-        gap: seconds; where the source pauses for longer, the model begins anew.
+        gap: seconds; where the source pauses for longer, the model begins anew. A source that is
+            this slow by nature pauses where a step is thrice as long as usual.
         reset_every: seconds after which the model begins anew; 0: never. None: never for the gated
             cell, which forgets by itself, and after the length of a training clip for the others.
         tube_mask_ratio, motion_mask_ratio: share of the patches to leave out, as in
@@ -255,10 +256,12 @@ class Stream:
             state, scores_K = recogniser.begin(), None
             label: int | None = None
             last = started = 0.0
+            # Half a frame early: times are rounded, and the nearest frame is meant.
+            life = recogniser.life - 0.5 / self.fps
             for one in frames:
                 before = time.perf_counter()
                 now = one.frame.time
-                reset = self.frames > 0 and (one.gap or now - started >= recogniser.life)
+                reset = self.frames > 0 and (one.gap or now - started >= life)
                 if reset:
                     state, scores_K, started = recogniser.begin(), None, now
                 inputs, new_K, state = recogniser.step(one.frame, state, self._video.name)
@@ -315,13 +318,13 @@ def stream(
         model: a run's folder, a file that `videorwkv.export` wrote, or a `Run`: run in their
             fastest way (`LCR.for_inference`); or a model, run as it is.
         source: what `open_video` takes, such as 0 for the first camera; or an open `Video`.
-        labels: class names, for a model without a run; its class numbers if None.
+        labels: class names; the run's or the file's if None, else class numbers.
         fps, threshold, smooth, gap, reset_every, top: see `StreamOptions`.
         tube_mask_ratio, motion_mask_ratio: see `StreamOptions`.
         half: products in bfloat16, for a run that is not exported.
         device: `auto`, or a device by name.
         save: an .mp4 file to write, when the stream ends: the classified frames with edge map,
-            labels and scores drawn in.
+            labels and scores drawn in, at the source's speed; pauses end after 10 s.
 
     Returns:
         A `Stream`: a `Moment` for each frame that was classified.
@@ -352,13 +355,10 @@ def stream(
     device = pick_device(device)
     if isinstance(model, str | Path):
         model = load_run(model)
-    sampling = Sampling()
-    network: Any = model
-    if isinstance(model, Run):
-        labels, sampling = model.labels, model.recipe.sampling
-        network = model.model(device)
-    elif isinstance(model, ExportedModel):
-        labels, sampling = labels or model.labels, model.sampling
+    own_labels, recipe = origin(model)
+    labels = labels or own_labels
+    sampling = Sampling() if recipe is None else recipe.sampling
+    network: Any = model.model(device) if isinstance(model, Run) else model
     is_exported = isinstance(network, ExportedModel)
     if half and (is_exported or not isinstance(model, Run)):
         raise UsageError(

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from videorwkv.data import Manifest, Row
 from videorwkv.data.formats.kinetics import youtube_id
 from videorwkv.errors import DataError, UsageError
-from videorwkv.files import write_atomic
+from videorwkv.files import make_folder, write_atomic
 from videorwkv.scoring import Scored, Scores, score
 from videorwkv.train.checkpoint import Run, load_run
 
@@ -98,7 +98,7 @@ def predict_split(
     # Before the work, which may take hours.
     if path.is_dir():
         raise UsageError(f"{path} is a folder; --submission wants a file.")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     strange = sorted(set(run.labels) - set(manifest.labels))
     if manifest.name in _FORMATS and strange:
         raise DataError(

@@ -16,6 +16,7 @@ from videorwkv.bench.summary import sentences
 from videorwkv.bench.ways import WAYS, find_ways, missing, peer_program, prepared
 from videorwkv.cli import main
 from videorwkv.errors import ConfigError, UsageError
+from videorwkv.export import export
 from videorwkv.models import build_model, model_config
 from videorwkv.models.registry import _PRESETS
 
@@ -177,6 +178,28 @@ def test_an_exported_way() -> None:
     ]
 
 
+def test_an_exported_file_with_a_tube_mask(tmp_path: Path) -> None:
+    for name in WAYS["onnx"].needs:
+        pytest.importorskip(name, reason="needs the extra `onnx`")
+    model = build_model(model_config("lcr_nano", **SMALL)).eval()
+    file = export(model, tmp_path / "half.onnx", tube_mask_ratio=0.5).path
+    report = bench(options(models=(str(file),), num_frames=1, ways=("eager",)))
+    (row,) = report.of("frame")
+    assert (row.way, row.tube_mask_ratio) == ("exported", 0.5)
+
+
+def test_joint_attention_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = model_config("lcr_nano", **SMALL, mixer="joint", cell="none")
+    monkeypatch.setitem(_PRESETS, "bench_joint", lambda: config)
+    report = bench(options(models=("bench_joint",), num_frames=2, ways=("inference", "bfloat16")))
+    assert {row.way for row in report.rows} == {"eager"}
+
+
+def test_clips_too_short_for_a_peer() -> None:
+    with pytest.raises(UsageError, match=r"num_frames \(1\) is too few for videomae_tiny.*needs 2"):
+        bench(options(num_frames=1, against=("x3d_m", "videomae_tiny")))
+
+
 @pytest.mark.parametrize(
     ("way", "tolerance"),
     [("eager", 1e-5), ("bfloat16", 0.02), ("openvino", 1e-4), ("openvino-bfloat16", 0.02)],
@@ -201,6 +224,7 @@ def test_a_peer_gives_the_same_numbers_in_every_way(
 def test_ways_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_ways(["bfloat16"]) == ("eager", "bfloat16")
     assert set(find_ways(["all"])) <= set(WAYS)
+    assert find_ways(["all", "eager"]) == find_ways(["all"])
     with pytest.raises(UsageError, match="Did you mean 'openvino'"):
         find_ways(["openvin"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -114,7 +114,9 @@ def test_pixels_have_the_statistics_of_imagenet() -> None:
 def test_unknown_peer() -> None:
     with pytest.raises(UsageError, match=r"Unknown peer 'x3dm'. Did you mean 'x3d_m'\?"):
         find_peers(["x3dm"])
-    assert find_peers(["all"]) == PEERS
+    assert find_peers(["all"]) == find_peers(["all", "x3d_m"]) == PEERS
+    with pytest.raises(UsageError, match="Unknown peer 'x3dm'"):
+        find_peers(["all", "x3dm"])
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

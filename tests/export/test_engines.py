@@ -53,6 +53,20 @@ def test_openvino_uses_memory_again_only_when_nobody_holds_it(xml_file: Path) ->
         _, state = exported.step(inputs, state)
         held.append(state.arrays["state.memory.0"][0, :1])
     assert len({view.__array_interface__["data"][0] for view in held}) == 5
+    assert len(engine.rooms[1]) <= 3
+
+
+def test_openvino_logits_that_are_kept_hold_no_state(xml_file: Path) -> None:
+    exported = videorwkv.open_exported(xml_file)
+    inputs = generated(exported.config, streams=1, num_frames=1)
+    state = exported.init_state(1)
+    kept, places = [], set()
+    for _ in range(8):
+        logits_BK, state = exported.step(inputs, state)
+        kept.append(logits_BK)
+        places.add(state.arrays["state.memory.0"].__array_interface__["data"][0])
+    assert len(places) <= 3
+    assert len({logits_BK.data_ptr() for logits_BK in kept}) == 8
 
 
 def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
@@ -82,6 +96,30 @@ def test_files_that_are_none(tmp_path: Path, onnx_file: Path) -> None:
         foreign.write_bytes(model.SerializeToString())
         with pytest.raises(CheckpointError, match="metadata can't be read"):
             load_run(foreign)
+
+
+def test_a_file_of_another_version(tmp_path: Path, onnx_file: Path) -> None:
+    onnx = importlib.import_module("onnx")
+    model = onnx.load(onnx_file)
+    about = json.loads(model.metadata_props[0].value)
+    other = tmp_path / "other.onnx"
+    recipe = about["recipe"]
+    for changed in (
+        {"recipe": {**recipe, "model": {**recipe["model"], "new_option": 1}}},
+        {"recipe": {**recipe, "model": {**recipe["model"], "mixer": "newer"}}},
+        {"frame_size": 32},
+        {"state": None},
+    ):
+        onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps({**about, **changed})})
+        other.write_bytes(model.SerializeToString())
+        with pytest.raises(CheckpointError, match=r"other\.onnx: .*Export the run again"):
+            load_run(other)
+    for name in ("kept", "flips"):
+        less = {key: value for key, value in about.items() if key != name}
+        onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps(less)})
+        other.write_bytes(model.SerializeToString())
+        with pytest.raises(CheckpointError, match=rf"written by videorwkv .*'{name}'"):
+            load_run(other)
 
 
 def test_openvino_file_without_its_weights(xml_file: Path, tmp_path: Path) -> None:

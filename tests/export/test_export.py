@@ -4,10 +4,12 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tiny
@@ -16,12 +18,14 @@ import torch
 import videorwkv
 from videorwkv.cli import main
 from videorwkv.data import load_manifest
+from videorwkv.edges import EdgeOptions, edge_map
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.export import graph
 from videorwkv.export.frames import generated
 from videorwkv.export.step import RecurrentStep
 from videorwkv.export.verify import TOLERANCES
 from videorwkv.models import create_model
+from videorwkv.models.inputs import fit_image
 from videorwkv.train.checkpoint import load_run
 
 TARGETS = ("onnx", "openvino")
@@ -71,6 +75,22 @@ def test_takes_the_place_of_a_run(run: Path, file: Path, tmp_path: Path) -> None
     ours, theirs = videorwkv.evaluate(run, data), videorwkv.evaluate(file, data, batch_size=3)
     assert theirs.top1 == ours.top1
     assert theirs.loss == pytest.approx(ours.loss, abs=1e-5)
+
+
+def test_an_open_file_keeps_its_labels_and_sampling(file: Path, tmp_path: Path) -> None:
+    opened = videorwkv.open_exported(file)
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    assert videorwkv.predict(clip, model=opened) == videorwkv.predict(clip, model=file)
+    # Data with a part of the file's classes.
+    data, few = tiny.manifest().split("test"), opened.labels[3:5]
+    part = replace(
+        data, labels=few, flips=None, rows=tuple(row for row in data.rows if row.label in few)
+    )
+    by_path, by_model = videorwkv.evaluate(file, part), videorwkv.evaluate(opened, part)
+    assert by_model.labels == by_path.labels == opened.labels
+    assert by_model.loss == pytest.approx(by_path.loss, abs=1e-6)
+    names = [f"class {k}" for k in range(len(opened.labels))]
+    assert videorwkv.predict(clip, model=opened, labels=names)[0].label.startswith("class")
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -183,6 +203,29 @@ def test_an_old_file_survives_a_failure(
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_suffix_in_capitals(need: Need, run: Path, tmp_path: Path) -> None:
+    need("openvino")
+    exported = videorwkv.export(run, tmp_path / "wave.XML", to="openvino")
+    assert exported.size > exported.path.with_suffix(".bin").stat().st_size
+    assert videorwkv.open_exported(exported.path).labels == load_run(run).labels
+
+
+def test_a_full_disk_of_openvino(
+    need: Need, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("openvino")
+    import openvino
+
+    def full(*arguments: object, **options: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(
+        CheckpointError, match=r"Can't write .*wave\.xml: OpenVINO says .*Make room"
+    ):
+        videorwkv.export(run, tmp_path / "wave.xml", to="openvino")
+
+
 def test_command_line(
     need: Need, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,28 +243,44 @@ def test_command_line(
     assert (tmp_path / "wave-evaluation-validation" / "evaluation.json").is_file()
     assert main(["export", str(out), "--to", "onnx"]) == 2
     assert "an exported file already" in capsys.readouterr().err
+    for alone in ("--cache=frames", "--fold=0", "--validation-share=0.2"):
+        assert main(["export", str(run), "--to", "onnx", alone]) == 2
+        assert f"{alone.split('=')[0]} needs --calibrate DATA" in capsys.readouterr().err
 
 
 def test_onnxruntime_alone_as_documented(
     onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documentation = sys.modules["videorwkv.export"].__doc__ or ""
-    example = textwrap.dedent(documentation.split("how to do without it:\n")[1])
-    assert len([line for line in example.splitlines() if line.strip()]) <= 18
-    # Frames of the model's own shape: the example stretches, the package crops.
-    clip = tmp_path / "wave.mp4"
-    side = videorwkv.open_exported(onnx_file).height
-    frames_THWC = np.random.default_rng(0).integers(0, 256, (8, side, side, 3), dtype=np.uint8)
-    from videorwkv.video.writer import write_video
-
-    write_video(clip, frames_THWC, 8)
+    example = textwrap.dedent("    import json\n" + documentation.split("    import json\n")[1])
+    assert "videorwkv." not in example
+    # Wide, so that the square must be cut out.
+    clip = tiny.write_clip(tmp_path / "wave.mp4")
     code = example.replace("step-float32.onnx", str(onnx_file)).replace("wave.mp4", str(clip))
-    exec(compile(code, "example", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(code, "example", "exec"), names)
     model = videorwkv.open_exported(onnx_file)
     state = model.init_state(1)
     for frame in videorwkv.open_video(clip):
         logits_BK, state = model.step(model.preprocess(frame), state)
     assert capsys.readouterr().out.strip() == model.labels[int(logits_BK.argmax())]
+    # OpenCV and PyAV may decode to colours that differ by a level.
+    np.testing.assert_allclose(names["logits_BK"], logits_BK, atol=0.02)
+    rng = np.random.default_rng(0)
+    images = [
+        np.zeros((40, 60, 3), np.uint8),
+        cv2.GaussianBlur(rng.integers(0, 256, (70, 50, 3), dtype=np.uint8), (9, 9), 0),
+        rng.integers(0, 256, (9, 20, 3), dtype=np.uint8),
+    ]
+    for changed in ({}, {"norm": "l1", "blur_size": 1}, {"high": 80.0, "blur_sigma": 0.7}):
+        edge_options = replace(EdgeOptions(), **changed)
+        names["options"].update(edge_options.to_dict())
+        for image_HWC in images:
+            square_HWC = fit_image(image_HWC, model.height)
+            np.testing.assert_array_equal(names["centred_square"](image_HWC), square_HWC)
+            np.testing.assert_array_equal(
+                names["canny"](square_HWC), edge_map(square_HWC, options=edge_options)
+            )
 
 
 @pytest.mark.parametrize(
@@ -271,6 +330,13 @@ def test_missing_library_is_named_with_its_extra(
     pattern = rf"needs {missing},.*pip install 'videorwkv\[{extra}\]'"
     with pytest.raises(UsageError, match=pattern):
         videorwkv.export(run, to=to)
+
+
+def test_joint_attention_is_refused(need: Need, tmp_path: Path) -> None:
+    need("onnx")
+    model = create_model("lcr_nano", depth=1, image_size=32, mixer="joint", cell="none")
+    with pytest.raises(UsageError, match="its state grows"):
+        videorwkv.export(model, tmp_path)
 
 
 def test_a_copy_for_inference_is_refused(need: Need, tmp_path: Path) -> None:

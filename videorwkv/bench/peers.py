@@ -45,6 +45,7 @@ class Peer:
         build: `build(num_classes, num_frames)` makes it.
         convolutions: whether it consists of them, and so likes channels last.
         extra: whether it needs transformers.
+        least_frames: the shortest clip that it takes.
     """
 
     title: str
@@ -52,6 +53,7 @@ class Peer:
     build: Callable[[int, int], nn.Module]
     convolutions: bool = False
     extra: bool = True
+    least_frames: int = 1
 
     def network(self, num_classes: int = NUM_CLASSES, num_frames: int = 16) -> nn.Module:
         """The model in evaluation mode.
@@ -86,12 +88,10 @@ def find_peers(names: Sequence[str]) -> dict[str, Peer]:
     Raises:
         UsageError: an unknown name.
     """
-    if list(names) == ["all"]:
-        return dict(PEERS)
     for name in names:
-        if name not in PEERS:
+        if name not in (*PEERS, "all"):
             raise UsageError(f"Unknown peer {name!r}. {did_you_mean(name, [*PEERS, 'all'])}")
-    return {name: PEERS[name] for name in names}
+    return {name: PEERS[name] for name in (PEERS if "all" in names else names)}
 
 
 def has_transformers() -> bool:
@@ -191,7 +191,8 @@ PEERS = {
         convolutions=True,
         extra=False,
     ),
-    "videomae_tiny": Peer(title="VideoMAE-Ti", kind="clip", build=video_mae(192)),
-    "videomae_small": Peer(title="VideoMAE-S", kind="clip", build=video_mae(384)),
+    # A token of VideoMAE is two frames long.
+    "videomae_tiny": Peer(title="VideoMAE-Ti", kind="clip", build=video_mae(192), least_frames=2),
+    "videomae_small": Peer(title="VideoMAE-S", kind="clip", build=video_mae(384), least_frames=2),
     "timesformer": Peer(title="TimeSformer-B", kind="clip", build=_timesformer),
 }

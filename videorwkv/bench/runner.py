@@ -170,8 +170,18 @@ def _peers(options: BenchOptions, on_note: Callable[[str], None]) -> dict[str, A
     if options.lengths:
         find_peers(["videomae_tiny"])
     peers = find_peers(names) if names else {}
-    if names != ["all"]:
+    long = [name for name, peer in peers.items() if peer.least_frames > options.num_frames]
+    if "all" not in names:
+        if long:
+            raise UsageError(
+                f"bench: num_frames ({options.num_frames}) is too few for {', '.join(long)}, which "
+                f"needs {peers[long[0]].least_frames}; raise --frames, or choose other peers with "
+                "--against."
+            )
         return peers
+    if long:
+        on_note(f"{options.num_frames} frames are too few for {', '.join(long)}: left out")
+        peers = {name: peer for name, peer in peers.items() if name not in long}
     if not has_transformers():
         on_note("transformers is not here (pip install 'videorwkv[bench]'): its peers are left out")
         peers = {name: peer for name, peer in peers.items() if not peer.extra}
@@ -180,7 +190,7 @@ def _peers(options: BenchOptions, on_note: Callable[[str], None]) -> dict[str, A
 
 def _subjects(options: BenchOptions, peers: dict[str, Any], folder: Path) -> list[Subject]:
     """What to time, the models first."""
-    softmax = "softmax" in options.against or list(options.against) == ["all"]
+    softmax = not {"softmax", "all"}.isdisjoint(options.against)
     shape = {"streams": options.batch_size, "num_frames": options.num_frames}
     subjects: list[Subject] = []
     for name in options.models:
@@ -188,9 +198,11 @@ def _subjects(options: BenchOptions, peers: dict[str, Any], folder: Path) -> lis
         inputs = generated(model.config, **shape)
         room = folder / str(len(subjects))
         make = partial(OwnSubject, inputs=inputs)
-        subjects.append(make(title=name, model=model, folder=room))
         if isinstance(model, ExportedModel):
+            ratio = model.metadata["tube_mask_ratio"]
+            subjects.append(make(title=name, model=model, folder=room, tube_mask_ratio=ratio))
             continue
+        subjects.append(make(title=name, model=model, folder=room))
         if options.tube_mask_ratio:
             subjects.append(
                 make(

@@ -52,6 +52,8 @@ class OwnSubject:
         """Those of `names` that it can run in."""
         if isinstance(self.model, ExportedModel):
             return ("exported",)
+        if self.model.config.mixer == "joint":
+            return ("eager",)
         if self.model.config.mixer != "wkv":
             # A comparison of mixers: the exported step is written for the scan.
             return tuple(

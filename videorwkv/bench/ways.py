@@ -63,8 +63,9 @@ def find_ways(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: an unknown way, or one whose library or compiler is missing.
     """
-    if list(names) == ["all"]:
-        names = [name for name, way in WAYS.items() if missing(way) is None]
+    if "all" in names:
+        here = [name for name, way in WAYS.items() if missing(way) is None]
+        names = [*here, *(name for name in names if name != "all")]
     for name in names:
         if name not in WAYS:
             raise UsageError(f"Unknown way {name!r}. {did_you_mean(name, [*WAYS, 'all'])}")

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.export.extras import load
-from videorwkv.export.graph import METADATA_KEY
+from videorwkv.export.graph import METADATA_KEY, NEXT
 
 Arrays = dict[str, NDArray[Any]]
 
 # Target -> what its files are called.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+# The state of the frame before, the one that is written, and one that somebody looks at.
+ROOMS = 3
 
 
 def is_exported(path: str | Path) -> bool:
@@ -115,14 +117,19 @@ class _OpenVinoEngine:
         for name, tensor in room.tensors.items():
             request.set_tensor(name, tensor)
         request.infer(feeds, share_inputs=True, share_outputs=True)
-        return dict(room.arrays)
+        # Whoever collects logits must not hold the state that lies in the same room.
+        return {
+            name: array if name.startswith(NEXT) else array.copy()
+            for name, array in room.arrays.items()
+        }
 
     def _room(self, streams: int) -> _Room:
         rooms = self.rooms.setdefault(streams, [])
         for room in rooms:
             if room.is_free():
                 return room
-        rooms.append(_Room(self.openvino, self.file.outputs, streams))
+        # Those left out stay with whoever holds their arrays, and go with the last of them.
+        rooms[:] = [*rooms[1 - ROOMS :], _Room(self.openvino, self.file.outputs, streams)]
         return rooms[-1]
 
     def _compile(self, streams: int) -> Any:

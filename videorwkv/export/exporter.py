@@ -53,7 +53,7 @@ class Exported:
     def size(self) -> int:
         """Bytes on disk."""
         weights = self.path.with_suffix(".bin")
-        parts = [self.path, *([weights] if self.path.suffix == ".xml" else [])]
+        parts = [self.path, *([weights] if self.path.suffix.lower() == ".xml" else [])]
         return sum(part.stat().st_size for part in parts)
 
 
@@ -128,6 +128,11 @@ def export(
         raise UsageError(f"{model} is an exported file already; give the run that it came from.")
     network, recipe, about = _describe(run, labels, sampling)
     config = recipe.model
+    if config.mixer == "joint":
+        raise UsageError(
+            "export: mixer='joint' attends to all frames so far, so its state grows; a file's has "
+            "a fixed size. The mixers wkv, softmax and none can be exported."
+        )
     if image_size is not None:
         config = replace(config, image_size=image_size)
     path = _target(out, run, to, precision)
@@ -176,7 +181,8 @@ def export(
             if batch_size is not None:
                 proto = graph.fix_batch(proto, batch_size)
             file = graph.to_openvino(proto) if to == "openvino" else proto
-            draft, final = (Path(folder, name + path.suffix) for name in ("draft", "final"))
+            # OpenVINO writes to .xml alone, and not to .XML.
+            draft, final = (Path(folder, name + SUFFIXES[to]) for name in ("draft", "final"))
             save(file, draft, about)
             found = _verify(network, open_exported(draft), shown, precision)
             save(file, final, {**about, "verification": [one.to_dict() for one in found]})

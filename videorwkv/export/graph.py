@@ -124,12 +124,19 @@ def to_openvino(model: onnx.ModelProto) -> openvino.Model:
 
 
 def save_openvino(model: openvino.Model, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write path.xml, which carries the metadata, and path.bin, the weights."""
+    """Write path.xml, which carries the metadata, and path.bin, the weights.
+
+    Raises:
+        OSError: OpenVINO can't write them.
+    """
     openvino = load("openvino", "export --to openvino")
 
     def save(text: str) -> None:
         model.set_rt_info(text, [METADATA_KEY])
-        openvino.save_model(model, path, compress_to_fp16=False)
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(f"OpenVINO says {' '.join(str(error).split())!r}") from error
 
     save("")  # for the digest of the weights
     digest = hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()

@@ -1,0 +1,58 @@
+"""The scripts behind the published numbers notice what fails; the commands they call are stood in
+for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# `train` makes nothing; `evaluate RUN ...` writes one right answer, but not for fold 1 if it fails.
+VIDEORWKV = """#!/usr/bin/env bash
+[ "$1" = evaluate ] || exit 0
+[[ "$2" == */fold1 && -n "${FAILS:-}" ]] && exit 1
+mkdir -p "$2/evaluation-test"
+printf 'path,label,predicted\\na.mp4,wash,wash\\n' > "$2/evaluation-test/predictions.csv"
+"""
+
+
+@pytest.mark.parametrize("fails", ["", "yes"])
+def test_a_fold_that_fails_is_noticed(tmp_path: Path, fails: str) -> None:
+    command = tmp_path / "bin" / "videorwkv"
+    command.parent.mkdir()
+    command.write_text(VIDEORWKV)
+    command.chmod(0o755)
+    path = os.pathsep.join(
+        [str(command.parent), str(Path(sys.executable).parent), os.environ["PATH"]]
+    )
+    out = tmp_path / "out"
+    for fold in range(4):
+        (out / "default" / f"fold{fold}").mkdir(parents=True)
+    done = subprocess.run(
+        ["bash", ROOT / "runs/handwash.sh"],
+        env={**os.environ, "PATH": path, "OUT": str(out), "FAILS": fails},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fails:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "default: a fold of 0 1 has failed" in done.stderr
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "4/4 = 1.000, 4 folds" in done.stdout
+
+
+def test_pooling_says_how_many_folds_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "fold0" / "evaluation-test" / "predictions.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("path,label,predicted\na.mp4,wash,dry\n")
+    pool = [sys.executable, ROOT / "runs/pool.py", tmp_path]
+    assert ", 1 folds: 0.000" in subprocess.check_output(pool, text=True)
+    short = subprocess.run([*pool, "--folds=2"], capture_output=True, text=True, check=False)
+    assert (short.returncode, short.stdout) == (1, "")
+    assert "1 of 2 fold*" in short.stderr
