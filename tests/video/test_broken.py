@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
-from numbered_video import number_of, numbers_of
+from numbered_video import number_of, numbered_frame, numbers_of
 
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video import open_video
@@ -107,6 +109,28 @@ def test_a_damaged_file_is_its_decodable_frames(make_video: MakeVideo) -> None:
     assert len(open_video(path).read([0, 59])) == 2
     dense = open_video(path).sample(num_frames=6, fps=10.0, view=1, num_views=2)
     assert dense.times[-1] == times[-1]
+
+
+def test_frames_far_from_their_place(tmp_path: Path) -> None:
+    """The packet that is stored as number 20 is to be shown as number 10."""
+    path = tmp_path / "clip.mkv"
+    places = [*range(10), *range(11, 21), 10, *range(21, 30)]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for index, place in enumerate(places):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(place), format="rgb24")
+            for packet in stream.encode(frame):
+                packet.dts, packet.pts = index, 30 + place
+                container.mux(packet)
+    video = open_video(path)
+    assert numbers_of(video.read_all().frames_THWC) == list(range(30))
+    # It comes too late to be shown in its place, and that is said.
+    numbers = [number_of(frame.image_HWC) for frame in video]
+    assert numbers == [number for number in range(30) if number != 10]
+    assert video.warnings == ("frames left out, with another's time or too late: 1",)
+    # Now the file is known.
+    assert [number_of(frame.image_HWC) for frame in video] == list(range(30))
 
 
 def test_a_random_sample_of_a_damaged_file_repeats(make_video: MakeVideo) -> None:

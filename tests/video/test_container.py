@@ -35,6 +35,10 @@ KINDS = {
         {"codec": "libvpx-vp9", "options": {"g": "20", "deadline": "realtime", "cpu-used": "8"}},
     ),
     "mpeg4 avi, B-frames": ("clip.avi", {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}}),
+    "h264 avi, B-frames": ("clip.avi", {"options": {"g": "30", "bf": "3"}}),
+    "h264 avi, B-frames far apart": ("clip.avi", {"options": {"preset": "veryslow"}}),
+    "h264 asf, B-frames": ("clip.asf", {"options": {"g": "30", "bf": "3"}}),
+    "mpeg4 asf, B-frames": ("clip.asf", {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}}),
     "hevc": (
         "clip.mp4",
         {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=15:bframes=3"}},

@@ -144,7 +144,7 @@ def read_pictures(path: Path) -> Reading:
     num_repaired = 0
     fingerprint = _Fingerprint()
     with _errors() as errors, _Watched(path, strict=True) as decoding:
-        for when, picture in decoding.pictures():
+        for when, picture in decoding.pictures_from_start():
             pts.append(when)
             sizes[picture.width, picture.height] = None
             num_repaired += picture.is_corrupt
