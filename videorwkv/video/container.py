@@ -70,7 +70,7 @@ class ContainerVideo(Video):
         return self._iterate()
 
     def _iterate(self) -> Iterator[Frame]:
-        convert = ToImage()
+        convert = ToImage(self.name)
         waiting: list[tuple[int, int, av.VideoFrame]] = []
         decoded: list[int] = []
         first: int | None = int(self._pts[0]) if len(self._pts) else None
@@ -175,7 +175,7 @@ class ContainerVideo(Video):
                 return images
         # A seek can miss its frame where key frames are marked wrongly, and a decoder that repairs
         # damage does so from what it has decoded: from the beginning then, leaving nothing out.
-        convert = ToImage()
+        convert = ToImage(self.name)
         with self._take() as decoding:
             images = {
                 wanted[pts]: transform(convert(picture))
@@ -187,7 +187,7 @@ class ContainerVideo(Video):
     def _fetch_in_runs(self, wanted: dict[int, int], transform: Transform) -> Images | None:
         """Frames by index, from key frames on; None if one is missing, a packet can't be decoded,
         or the first interlaced picture is met. `wanted` is pts -> index."""
-        convert = ToImage()
+        convert = ToImage(self.name)
         images: Images = {}
         decoding = self._take()
         if decoding.guesses_pts:

@@ -55,7 +55,7 @@ class LiveVideo(Video):
     def _iterate(self) -> Iterator[Frame]:
         # The first iteration takes over the connection that has shown the source to be there.
         decoding, self._decoding = self._decoding or self._open(), None
-        convert = ToImage()
+        convert = ToImage(self.name)
         first: int | None = None
         last = 0.0
         with decoding:
