@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numbered_video import number_of, numbered_frame, numbers_of
 
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video import open_video
+from videorwkv.video.decoding import Decoding
 
 MakeVideo = Callable[..., Path]
 FAST_START = {"container_options": {"movflags": "faststart"}}
@@ -109,6 +111,35 @@ def test_a_damaged_file_is_its_decodable_frames(make_video: MakeVideo) -> None:
     assert len(open_video(path).read([0, 59])) == 2
     dense = open_video(path).sample(num_frames=6, fps=10.0, view=1, num_views=2)
     assert dense.times[-1] == times[-1]
+
+
+def test_colours_that_ffmpeg_cannot_convert(make_video: MakeVideo) -> None:
+    path = make_video("clip.mp4", 5, options={"x264-params": "colormatrix=ICtCp"})
+    for use in (lambda video: video.sample(2), list):
+        with pytest.raises(DecodeError, match=r"clip\.mp4: its colours .*matrix 14.*to RGB"):
+            use(open_video(path))
+
+
+class _Surprising:
+    """A container whose packets are soon those of a stream that PyAV does not know."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def demux(self, stream: Any) -> Iterator[av.Packet]:
+        yield from islice(self._container.demux(stream), 5)
+        raise IndexError("list index out of range")
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def test_another_stream_begins_on_the_way(make_video: MakeVideo) -> None:
+    with Decoding(str(make_video("clip.ts", 20)), "clip") as decoding:
+        decoding._container = _Surprising(decoding._container)
+        assert len(list(decoding.packets())) == 5
+        assert decoding.broken_off == "another stream begins on the way"
+        assert decoding.num_errors == 1
 
 
 def test_frames_far_from_their_place(tmp_path: Path) -> None:

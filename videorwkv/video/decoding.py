@@ -196,6 +196,10 @@ class Decoding:
             except av.FFmpegError as error:
                 yield error.strerror
                 return
+            except IndexError:
+                # PyAV fails at packets of a stream that it did not know when it opened the file.
+                yield "another stream begins on the way"
+                return
             if packet is None:
                 return
             yield packet
