@@ -153,7 +153,7 @@ def _work(path: str, *, quick: bool) -> tuple[str | None, Finding]:
     except MemoryError:
         detail = f"decoding it takes more than {MEMORY >> 30} GiB of memory"
         return sign, Finding(verdict="unreadable", detail=detail)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # Ruined files find defects of libraries; the other clips are to be checked all the same.
         return sign, Finding(verdict="unreadable", detail=f"{type(error).__name__}: {error}")
 
