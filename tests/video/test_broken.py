@@ -212,6 +212,27 @@ def test_missing_file(tmp_path: Path) -> None:
         open_video(tmp_path / "nope.mp4")
 
 
+def test_a_name_that_is_too_long() -> None:
+    with pytest.raises(DecodeError, match="it can't be opened: File name too long"):
+        open_video("x" * 300 + ".mp4")
+    with pytest.raises(DecodeError, match=r"can't be opened: .*null"):
+        open_video("x\0.mp4")
+
+
+def test_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DecodeError, match=r"a\.mp4: it can't be opened: Permission denied"):
+        open_video("private/a.mp4")
+
+
+def test_an_empty_source() -> None:
+    with pytest.raises(UsageError, match="the source is empty text"):
+        open_video("")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a video" * 50])
 def test_bytes_that_are_no_video(content: bytes) -> None:
     with pytest.raises(DecodeError, match=f"<{len(content)} bytes>"):

@@ -23,6 +23,10 @@ INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
 # Containers without presentation times. FFmpeg makes some up, wrong ones where pictures are stored
 # in another order than shown; the decoder still gives the pictures in the order of showing.
 UNTIMED = ("avi", "asf")
+# Containers of which several may be put one behind the other; each has its own clock. A jump back
+# by so many seconds tells that the next one begins.
+JOINABLE = ("mpegts", "mpeg")
+JUMP = 1.0
 # No codec lets a picture wait for more than so many others.
 MAX_REORDER = 16
 # What a packet takes in memory besides its content.
@@ -118,6 +122,9 @@ class Decoding:
         self._is_untimed = self.container_name in UNTIMED
         # AVI's header counts frames that a recorder dropped; they leave gaps in the dts.
         self._counts_dropped = self.container_name == "avi"
+        # Ticks to add to what a file says that lies behind another one, and the last dts so far.
+        self._offset = 0
+        self._last_dts: int | None = None
         self._kept: list[av.Packet | str] | None = None
         # Whether the decoder has met no packet yet.
         self._is_fresh = True
@@ -202,7 +209,19 @@ class Decoding:
                 return
             if packet is None:
                 return
+            if self.container_name in JOINABLE and packet.dts is not None:
+                self._put_behind(packet)
             yield packet
+
+    def _put_behind(self, packet: av.Packet) -> None:
+        """Gives a packet of a second recording in the file its time behind the first one."""
+        dts = packet.dts + self._offset
+        if self._last_dts is not None and dts < self._last_dts - JUMP / self.tick:
+            self._offset = self._last_dts + self._step - packet.dts
+        self._last_dts = packet.dts + self._offset
+        if self._offset:
+            packet.dts = self._last_dts
+            packet.pts = None if packet.pts is None else packet.pts + self._offset
 
     def pictures(
         self, wanted: Set[int] | None = None, *, last_place: int | None = None
