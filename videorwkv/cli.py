@@ -44,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     if arguments is None and not options.traceback:
         sys.excepthook = _report_bug
-    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
     options.command_line = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files and labels can hold what a terminal can't show, or no UTF-8 at all.

@@ -209,7 +209,11 @@ def iter_predictions(
 
 
 def _annotate(
-    target: Path, video: Video, model: LCR, answer: _Answer, labels: Sequence[str]
+    target: Path,
+    video: Video,
+    model: LCR | ExportedModel,
+    answer: _Answer,
+    labels: Sequence[str],
 ) -> tuple[str, ...]:
     """Write the annotated video; what kept it from being written costs no prediction."""
     from videorwkv.annotate import write_annotated
@@ -252,7 +256,7 @@ def _answer(
     return _Answer(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
 
 
-def _logits(model: LCR, inputs: Inputs, state: LCRState | None) -> torch.Tensor:
+def _logits(model: Any, inputs: Inputs, state: LCRState | None) -> torch.Tensor:
     return model.scan(inputs, state)[0]
 
 

@@ -203,6 +203,16 @@ def test_videos_in_a_folder_need_no_layout(class_folder: Path, tmp_path: Path) -
     assert unlabelled("motion") is None
 
 
+def test_names_with_a_colon(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(load_manifest(class_folder).rows[0].path, tmp_path / "2024T12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    manifest = unlabelled(".")
+    assert manifest is not None
+    assert bench(manifest, QUICK).clips == 1
+
+
 def test_command(class_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["data", "bench", str(class_folder), "--frames", "2", "--size", "32"]
     command += ["--clips", "2", "--rounds", "1", "--workers", "0"]

@@ -126,12 +126,57 @@ def test_full_disk(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(read(cache, clip).times()) == 20
 
 
+def test_an_error_of_the_clip_is_not_one_of_the_disk(clip: Path, tmp_path: Path) -> None:
+    class Broken(Video):
+        def __iter__(self) -> Any:
+            raise OSError(errno.EIO, "Input/output error")
+
+        _scan = _rescan = _fetch = Video._check_open  # type: ignore[assignment]
+
+    with pytest.raises(DecodeError, match=r"the clip: can't be read .Input/output error"):
+        FrameCache(str(tmp_path / "cache"), 30).open(str(clip), lambda: Broken("the clip"))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_two_processes_may_store_a_clip_at_once(clip: Path, tmp_path: Path) -> None:
+    one, two = (
+        FrameCache(str(tmp_path / "cache"), 30, store="jpeg", quality=quality)
+        for quality in (90, 50)
+    )
+
+    def slowly() -> Video:
+        # The other one is done before this one has begun to write.
+        read(two, clip)
+        return open_video(clip)
+
+    assert len(one.open(str(clip), slowly).read_all()) == 20
+    assert len(two.open(str(clip), refuse).read_all()) == 20
+    # Their frames stand, then the other one's index and not this one's.
+    entry = one.entry(str(clip))
+    entry.unlink()
+    read(two, clip)
+    about = entry.read_text()
+    entry.unlink()
+    read(one, clip)
+    entry.write_text(about)
+    assert len(one.open(str(clip), refuse).read_all()) == 20
+
+
+def test_settling_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".new.part").write_bytes(b"half")
+    found = list(tmp_path.glob(".*.part"))
+    (tmp_path / ".new.part").unlink()
+    # It was listed, and has its name by now.
+    monkeypatch.setattr(Path, "glob", lambda *_: found)
+    FrameCache(str(tmp_path), 30).settle()
+
+
 def test_broken_entry_says_what_to_delete(clip: Path, tmp_path: Path) -> None:
     cache = FrameCache(str(tmp_path / "cache"), 30)
     read(cache, clip)
     frames = next((tmp_path / "cache").glob("*.rgb"))
     frames.write_bytes(b"short")
-    with pytest.raises(DataError, match=rf"Delete {frames.stem}\.\*"):
+    with pytest.raises(DataError, match=rf"Delete {frames.name.partition('.')[0]}\.\*"):
         read(cache, clip)
 
 
@@ -207,6 +252,7 @@ def test_entries_of_the_first_version_count(clip: Path, tmp_path: Path) -> None:
     wanted = read(cache, clip).read_all().frames_THWC
     entry = cache.entry(str(clip))
     about = json.loads(entry.read_text())
+    (entry.parent / about.pop("file")).rename(entry.with_suffix(".rgb"))
     del about["store"]
     entry.write_text(json.dumps(about))
     assert np.array_equal(cache.open(str(clip), refuse).read_all().frames_THWC, wanted)
@@ -229,17 +275,17 @@ def test_damaged_jpeg_entry_says_what_to_delete(clip: Path, tmp_path: Path) -> N
     cache = FrameCache(str(tmp_path / "cache"), 30, store="jpeg")
     good = read(cache, clip).read([3]).frames_THWC
     images = next((tmp_path / "cache").glob("*.jpegs"))
-    content = images.read_bytes()
+    content, name = images.read_bytes(), images.name.partition(".")[0]
     half = len(content) // 2
     images.write_bytes(content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :])
     assert np.array_equal(read(cache, clip).read([3]).frames_THWC, good)
-    with pytest.raises(DataError, match=rf"frame \d+ is not as .*Delete {images.stem}\.\*"):
+    with pytest.raises(DataError, match=rf"frame \d+ is not as .*Delete {name}\.\*"):
         read(cache, clip).read_all()
     images.write_bytes(content[:-1])
-    with pytest.raises(DataError, match=rf"Delete {images.stem}\.\*"):
+    with pytest.raises(DataError, match=rf"Delete {name}\.\*"):
         read(cache, clip)
     images.unlink()
-    with pytest.raises(DataError, match=rf"Delete {images.stem}\.\*"):
+    with pytest.raises(DataError, match=rf"Delete {name}\.\*"):
         read(cache, clip)
 
 

@@ -175,6 +175,22 @@ def test_memory_is_limited(
     assert "GiB of memory" in report.clips[0].finding.detail
 
 
+def _stumbling(path: str, *, quick: bool) -> Finding:
+    if Path(path).name == "b.mp4":
+        raise IndexError("list index out of range")
+    return inspect_clip(path, quick=quick)
+
+
+@needs_fork
+def test_a_defect_of_a_library_ends_no_check(
+    three: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_module, "inspect_clip", _stumbling)
+    report = check(three, tmp_path / "out", workers=1)
+    assert _verdicts(report) == {"a.mp4": "ok", "b.mp4": "unreadable", "c.mp4": "ok"}
+    assert report.bad[0].finding.detail == "IndexError: list index out of range"
+
+
 def _refusing(path: str, *, quick: bool) -> Finding:
     raise AssertionError(f"{path} was read again")
 

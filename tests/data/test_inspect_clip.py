@@ -31,6 +31,15 @@ def test_a_whole_file_is_ok(tmp_path: Path, name: str) -> None:
     assert found.remarks == (() if name in COUNTED else ("no frame count in the header",))
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_colours_that_cannot_be_converted(tmp_path: Path, quick: bool) -> None:
+    path = tmp_path / "clip.mp4"
+    encode(path, 5, options={"x264-params": "colormatrix=ICtCp"})
+    found = inspect_clip(path, quick=quick)
+    assert found.verdict == "unreadable"
+    assert "to RGB" in found.detail
+
+
 def test_copies_in_other_containers_have_one_fingerprint(tmp_path: Path) -> None:
     original = make(tmp_path, "index_last.mp4")
     found = [inspect_clip(original)]

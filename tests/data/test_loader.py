@@ -167,6 +167,8 @@ def test_full_disk_ends_the_run_in_one_line(
 def test_wrong_arguments() -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         make_loader(motion(), batch_size=0)
+    with pytest.raises(ConfigError, match=r"clip_timeout \(nan\)"):
+        make_loader(motion(), batch_size=4, clip_timeout=float("nan"))
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="pin_memory is for a GPU"):
             make_loader(motion(), batch_size=4, pin_memory=True)

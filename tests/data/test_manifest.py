@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -82,6 +83,31 @@ def test_class_called_train(tmp_path: Path) -> None:
     assert manifest.labels == ("bus", "car", "train")
 
 
+def test_what_lies_beside_splits(tmp_path: Path) -> None:
+    touch(tmp_path, "train/wave/a.mp4", "val/wave/b.mp4", "__MACOSX/wave/a.mp4")
+    touch(tmp_path, "annotations/train/labels.txt", "loose.mp4", "train/c.mp4", "train/d.avi")
+    manifest = load_manifest(tmp_path)
+    assert [(row.label, row.split) for row in manifest.rows] == [
+        ("wave", "train"),
+        ("wave", "validation"),
+    ]
+    assert manifest.notes == (
+        f"{tmp_path}: 1 videos left out, in no class folder (loose.mp4)",
+        f"{tmp_path / 'train'}: 2 videos left out, in no class folder (c.mp4, d.avi)",
+    )
+
+
+def test_a_folder_whose_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "wave/a.mp4")
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(ManifestError, match="can't be listed: Input/output error"):
+        load_manifest(f"folder:{tmp_path}")
+
+
 def test_class_with_one_clip_is_reported(tmp_path: Path) -> None:
     manifest = load_manifest(touch(tmp_path, "wave/1.mp4", "wave/2.mp4", "nod/1.mp4"))
     assert "class 'nod' has one clip" in manifest.summary()
@@ -156,6 +182,12 @@ def test_csv_errors_name_the_line(tmp_path: Path, text: str, message: str) -> No
         load_manifest(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_csv_with_a_doubled_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "d.csv", "path,label,label\na.mp4,x,z\n")
+    with pytest.raises(ManifestError, match=r"d\.csv:1: column 'label' stands twice"):
+        load_manifest(path)
 
 
 def test_csv_that_is_no_text(tmp_path: Path) -> None:

@@ -205,6 +205,14 @@ def test_numbered_files_that_are_no_parts(source: Path, root: Path) -> None:
     assert sum(line.startswith("left alone") for line in lines) == 2
 
 
+def test_a_zip_of_numbered_videos_is_found_once(source: Path, root: Path) -> None:
+    downloads.put(source, {"a.zip": downloads.zip_of({"video_01": b"1", "video_02": b"2"})})
+    lines: list[str] = []
+    unpack([source], root, say=lines.append)
+    assert sum(line.startswith("found") for line in lines) == 1
+    assert downloads.tree(root) == {"video_01": b"1", "video_02": b"2"}
+
+
 def test_content_that_ends_early_is_not_taken_for_whole(tmp_path: Path) -> None:
     content: IO[bytes] = io.BytesIO(b"123")
     with pytest.raises(EOFError):

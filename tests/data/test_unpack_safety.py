@@ -122,6 +122,15 @@ def test_full_disk_is_refused_before_anything_is_written(
     assert run(source, root).problems == ()
 
 
+@pytest.mark.parametrize("pack", [downloads.tar, downloads.zip_of])
+def test_a_folder_that_cannot_be_written_is_no_fault_of_the_download(
+    pack: Any, source: Path, root: Path
+) -> None:
+    downloads.put(source, {"clips.tar.gz": pack({"n" * 300 + ".mp4": b"1"})})
+    with pytest.raises(DataError, match=r"can't be written \(File name too long\)"):
+        run(source, root)
+
+
 def test_members_of_a_zip_that_stand_are_not_needed_again(
     source: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

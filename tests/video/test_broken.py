@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
-from numbered_video import number_of, numbers_of
+from numbered_video import number_of, numbered_frame, numbers_of
 
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video import open_video
+from videorwkv.video.decoding import Decoding
 
 MakeVideo = Callable[..., Path]
 FAST_START = {"container_options": {"movflags": "faststart"}}
@@ -109,6 +113,57 @@ def test_a_damaged_file_is_its_decodable_frames(make_video: MakeVideo) -> None:
     assert dense.times[-1] == times[-1]
 
 
+def test_colours_that_ffmpeg_cannot_convert(make_video: MakeVideo) -> None:
+    path = make_video("clip.mp4", 5, options={"x264-params": "colormatrix=ICtCp"})
+    for use in (lambda video: video.sample(2), list):
+        with pytest.raises(DecodeError, match=r"clip\.mp4: its colours .*matrix 14.*to RGB"):
+            use(open_video(path))
+
+
+class _Surprising:
+    """A container whose packets are soon those of a stream that PyAV does not know."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def demux(self, stream: Any) -> Iterator[av.Packet]:
+        yield from islice(self._container.demux(stream), 5)
+        raise IndexError("list index out of range")
+
+    def close(self) -> None:
+        self._container.close()
+
+
+def test_another_stream_begins_on_the_way(make_video: MakeVideo) -> None:
+    with Decoding(str(make_video("clip.ts", 20)), "clip") as decoding:
+        decoding._container = _Surprising(decoding._container)
+        assert len(list(decoding.packets())) == 5
+        assert decoding.broken_off == "another stream begins on the way"
+        assert decoding.num_errors == 1
+
+
+def test_frames_far_from_their_place(tmp_path: Path) -> None:
+    """The packet that is stored as number 20 is to be shown as number 10."""
+    path = tmp_path / "clip.mkv"
+    places = [*range(10), *range(11, 21), 10, *range(21, 30)]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for index, place in enumerate(places):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(place), format="rgb24")
+            for packet in stream.encode(frame):
+                packet.dts, packet.pts = index, 30 + place
+                container.mux(packet)
+    video = open_video(path)
+    assert numbers_of(video.read_all().frames_THWC) == list(range(30))
+    # It comes too late to be shown in its place, and that is said.
+    numbers = [number_of(frame.image_HWC) for frame in video]
+    assert numbers == [number for number in range(30) if number != 10]
+    assert video.warnings == ("frames left out, with another's time or too late: 1",)
+    # Now the file is known.
+    assert [number_of(frame.image_HWC) for frame in video] == list(range(30))
+
+
 def test_a_random_sample_of_a_damaged_file_repeats(make_video: MakeVideo) -> None:
     path = _damage(make_video("clip.mp4", 60, options={"g": "10"}, **FAST_START))
     known = open_video(path)
@@ -155,6 +210,27 @@ def test_not_a_video(tmp_path: Path, name: str, content: bytes, words: str) -> N
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match=r"nope\.mp4: no such file"):
         open_video(tmp_path / "nope.mp4")
+
+
+def test_a_name_that_is_too_long() -> None:
+    with pytest.raises(DecodeError, match="it can't be opened: File name too long"):
+        open_video("x" * 300 + ".mp4")
+    with pytest.raises(DecodeError, match=r"can't be opened: .*null"):
+        open_video("x\0.mp4")
+
+
+def test_a_folder_that_may_not_be_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(DecodeError, match=r"a\.mp4: it can't be opened: Permission denied"):
+        open_video("private/a.mp4")
+
+
+def test_an_empty_source() -> None:
+    with pytest.raises(UsageError, match="the source is empty text"):
+        open_video("")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 50])

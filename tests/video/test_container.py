@@ -35,6 +35,10 @@ KINDS = {
         {"codec": "libvpx-vp9", "options": {"g": "20", "deadline": "realtime", "cpu-used": "8"}},
     ),
     "mpeg4 avi, B-frames": ("clip.avi", {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}}),
+    "h264 avi, B-frames": ("clip.avi", {"options": {"g": "30", "bf": "3"}}),
+    "h264 avi, B-frames far apart": ("clip.avi", {"options": {"preset": "veryslow"}}),
+    "h264 asf, B-frames": ("clip.asf", {"options": {"g": "30", "bf": "3"}}),
+    "mpeg4 asf, B-frames": ("clip.asf", {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}}),
     "hevc": (
         "clip.mp4",
         {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=15:bframes=3"}},
@@ -208,6 +212,28 @@ def test_two_readers_at_once(make_video: MakeVideo) -> None:
 def test_wrong_indices(make_video: MakeVideo, indices: list, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         open_video(make_video(num_frames=10)).read(indices)
+
+
+def test_indices_of_few_bits(make_video: MakeVideo) -> None:
+    video = open_video(make_video(num_frames=200))
+    assert numbers_of(video.read(np.array([2, 199], np.uint8)).frames_THWC) == [2, 199]
+    with pytest.raises(UsageError, match="must not decrease"):
+        video.read(np.array([3, 1], np.uint8))
+
+
+def test_a_recording_behind_another_one(make_video: MakeVideo) -> None:
+    path = make_video("clip.ts", 50, options={"g": "15"})
+    path.write_bytes(path.read_bytes() * 2)
+    clip = open_video(path).read_all()
+    numbers = numbers_of(clip.frames_THWC)
+    # FFmpeg calls the packet before the seam damaged, and so the warning counts it as lost.
+    assert len(numbers) >= 97
+    assert numbers[-50:] == [*range(50)]
+    assert numbers[:-50] == [*range(len(numbers) - 50)]
+    assert np.all(np.diff(clip.times) < 0.41)
+    iterated = list(open_video(path))
+    assert [number_of(frame.image_HWC) for frame in iterated] == numbers
+    assert [frame.time for frame in iterated] == clip.times.tolist()
 
 
 def test_wrong_short_side(make_video: MakeVideo) -> None:

@@ -110,6 +110,28 @@ def test_a_url_without_an_end_is_live(make_video: Callable[..., Path], serve: st
     assert [number_of(frame.image_HWC) for frame in video] == list(range(20))
 
 
+def test_a_live_url_is_opened_once(
+    make_video: Callable[..., Path], serve: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_video("clip.h264", 20, container_format="h264")
+    opened = []
+    real_open = av.open
+    monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or real_open(*a, **k))
+    assert len(list(open_video(f"{serve}/clip.h264"))) == 20
+    assert len(opened) == 1
+
+
+def test_a_clock_that_restarts(make_video: Callable[..., Path]) -> None:
+    path = make_video("clip.mkv", pts=list(range(0, 2000, 100)), options={"bf": "0"})
+    live = LiveVideo(str(path), "camera")
+    assert live._decoding is not None
+    pictures = list(live._decoding.pictures())
+    # After ten frames the camera begins again at 0.
+    restarted = [(pts % 1000, picture) for pts, picture in pictures]
+    live._decoding.pictures = lambda: iter(restarted)  # type: ignore[method-assign,assignment]
+    np.testing.assert_allclose([frame.time for frame in live], np.arange(20) / 10)
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/clip.mp4", "rtsp://127.0.0.1:9/live"])
 def test_unreachable_url(url: str) -> None:
     with pytest.raises(DecodeError, match=url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -120,7 +121,9 @@ def test_the_generator_decides() -> None:
         assert one != other
 
 
-@pytest.mark.parametrize("wrong", [{"num_frames": 0}, {"fps": 0.0}, {"fps": -2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_frames": 0}, {"fps": 0.0}, {"fps": -2.0}, {"fps": math.nan}, {"fps": math.inf}]
+)
 def test_wrong_settings(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         Sampling(**wrong)

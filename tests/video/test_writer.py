@@ -30,7 +30,7 @@ def test_what_is_written_can_be_read(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(("suffix", "shape"), [(".mp4", (52, 98)), (".gif", (51, 97))])
 def test_odd_sizes(tmp_path: Path, suffix: str, shape: tuple[int, int]) -> None:
     path = tmp_path / f"out{suffix}"
-    write_video(path, _frames(3, 97, 51), fps=10)
+    write_video(path, _frames(3, 97, 51), fps=np.float32(10))
     assert open_video(path).read_all().frames_THWC.shape == (3, *shape, 3)
 
 
@@ -46,8 +46,10 @@ def test_one_frame_from_an_iterator(tmp_path: Path, suffix: str) -> None:
     [
         ("out.webm", _frames(2), 10, "'.webm'"),
         ("out", _frames(2), 10, "Available: .mp4, .gif"),
-        ("out.mp4", _frames(2), 0, "above 0"),
-        ("out.mp4", _frames(2), float("nan"), "above 0"),
+        ("out.mp4", _frames(2), 0, "must lie in"),
+        ("out.mp4", _frames(2), float("nan"), "must lie in"),
+        ("out.mp4", _frames(2), float("inf"), "must lie in"),
+        ("out.gif", _frames(2), 1e-6, "must lie in"),
         ("out.mp4", [], 10, "no frames"),
         ("out.gif", [], 10, "no frames"),
         ("out.mp4", _frames(2).astype(np.float32), 10, "float32"),

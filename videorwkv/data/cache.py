@@ -7,7 +7,9 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +17,7 @@ from typing import IO, Any
 from videorwkv.data.cache_stores import STORES, SUFFIXES, damaged, open_frames, write_frames
 from videorwkv.errors import ConfigError, DataError, DecodeError, did_you_mean
 from videorwkv.video.base import Video
+from videorwkv.video.clip import Frame
 
 # In the folder: how `auto` stores what is not there yet.
 SETTINGS = "cache.json"
@@ -124,9 +127,11 @@ class FrameCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.part"):
-                if time.time() - left.stat().st_mtime > STALE:
-                    left.unlink()
-            _write(folder / SETTINGS, lambda file: file.write(content))
+                # Another process may finish it in between.
+                with suppress(FileNotFoundError):
+                    if time.time() - left.stat().st_mtime > STALE:
+                        left.unlink()
+            _write(folder, SETTINGS, content)
         except OSError as error:
             raise self._unwritable(SETTINGS, error) from error
 
@@ -138,20 +143,21 @@ class FrameCache:
 
     def _store(self, video: Video, entry: Path) -> None:
         store, quality = self.settled()
-        about: dict[str, Any] = {}
-
-        def write(file: IO[bytes]) -> None:
-            about.update(
-                write_frames(file, video, store=store, short_side=self.short_side, quality=quality)
-            )
-
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            _write(entry.with_suffix(SUFFIXES[store]), write)
+            with _unfinished(entry.parent) as (path, file):
+                summed = _Summed(file)
+                about = write_frames(
+                    summed, _frames(video), store=store, short_side=self.short_side, quality=quality
+                )
+                file.close()
+                # Two processes may store a clip at once, and their bytes differ. Each index then
+                # names the frames that belong to it.
+                about["file"] = f"{entry.stem}.{summed.crc:08x}{SUFFIXES[store]}"
+                os.replace(path, entry.with_name(about["file"]))
             about.update(source=video.name, warnings=list(video.warnings))
-            content = json.dumps(about).encode()
             # Last: an entry counts once this file stands.
-            _write(entry, lambda file: file.write(content))
+            _write(entry.parent, entry.name, json.dumps(about).encode())
         except OSError as error:
             raise self._unwritable(f"the frames of {video.name}", error) from error
 
@@ -162,13 +168,41 @@ class FrameCache:
         )
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """All of the file or nothing: written beside its place, then renamed."""
-    # Not `tempfile`: its files are their owner's alone, and a cache may serve several users.
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.part")
+class _Summed:
+    """Writes to a file and keeps the CRC-32 of what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.crc = 0
+
+    def write(self, content: bytes | memoryview) -> None:
+        self.crc = zlib.crc32(content, self.crc)
+        self._file.write(content)
+
+
+def _frames(video: Video) -> Iterator[Frame]:
+    """The video's frames; an `OSError` of theirs is none of the cache's."""
     try:
-        with unfinished.open("xb") as file:
-            write(file)
-        os.replace(unfinished, path)
+        yield from video
+    except OSError as error:
+        raise DecodeError(f"{video.name}: can't be read ({error.strerror or error}).") from error
+
+
+def _write(folder: Path, name: str, content: bytes) -> None:
+    """All of the file or nothing."""
+    with _unfinished(folder) as (path, file):
+        file.write(content)
+        file.close()
+        os.replace(path, folder / name)
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """A new file, open, to be closed and renamed when it is complete; else it is removed."""
+    # Not `tempfile`: its files are their owner's alone, and a cache may serve several users.
+    path = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with path.open("xb") as file:
+            yield path, file
     finally:
-        unfinished.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -26,8 +26,15 @@ STORES = ("raw", "jpeg")
 SUFFIXES = {"raw": ".rgb", "jpeg": ".jpegs"}
 
 
+class Writes(Protocol):
+    """What frames are written to."""
+
+    def write(self, content: Any, /) -> object:
+        """Take bytes."""
+
+
 def write_frames(
-    file: IO[bytes], frames: Iterable[Frame], *, store: str, short_side: int, quality: int
+    file: Writes, frames: Iterable[Frame], *, store: str, short_side: int, quality: int
 ) -> dict[str, Any]:
     """Write the frames one by one (an hour of video must not lie in memory).
 
@@ -71,7 +78,8 @@ def open_frames(name: str, entry: Path, about: dict[str, Any]) -> Video:
     """
     # Entries of the first version say nothing; all of them are raw.
     store = about.get("store", "raw")
-    path = entry.with_suffix(SUFFIXES[store])
+    # Older ones don't name their file.
+    path = entry.with_name(about.get("file", f"{entry.stem}{SUFFIXES[store]}"))
     shape = tuple(about["shape"])
     times = np.array(about["times"], np.float64)
     warnings = tuple(about["warnings"])
@@ -87,8 +95,8 @@ def open_frames(name: str, entry: Path, about: dict[str, Any]) -> Video:
 def damaged(entry: Path, reason: object) -> DataError:
     """What is said of an entry that can't be read, and what to do."""
     return DataError(
-        f"Cache entry {entry} can't be read ({reason}). Delete {entry.stem}.* in that folder; the "
-        "clip is then decoded again."
+        f"Cache entry {entry} can't be read ({reason}). Delete {entry.name.partition('.')[0]}.* in "
+        "that folder; the clip is then decoded again."
     )
 
 

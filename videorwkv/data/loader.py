@@ -44,7 +44,7 @@ class Loader:
         clip_timeout: float | None,
         lost: dict[str, str] | None,
     ) -> None:
-        if batch_size < 1 or workers < 0 or (clip_timeout or 0) < 0:
+        if batch_size < 1 or workers < 0 or not (clip_timeout or 0) >= 0:
             raise ConfigError(
                 f"Loader: batch_size ({batch_size}) must be at least 1, workers ({workers}) and "
                 f"clip_timeout ({clip_timeout}) 0 or more."

@@ -35,13 +35,18 @@ def read_text(path: str | Path) -> str:
         ) from error
 
 
+def split_lines(text: str) -> list[str]:
+    """Lines as editors number them: `str.splitlines` would cut at U+2028 and form feeds, too."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def read_names(path: str | Path) -> list[str]:
     """One name a line, in order; empty lines are allowed at the end alone.
 
     Raises:
         ManifestError: an empty line between names, a name that stands twice, or no name.
     """
-    lines = [line.strip() for line in read_text(path).splitlines()]
+    lines = [line.strip() for line in split_lines(read_text(path))]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
@@ -58,7 +63,7 @@ def read_names(path: str | Path) -> list[str]:
 
 def sniff_delimiter(text: str, delimiters: str = DELIMITERS) -> str:
     """The first of `delimiters` that the first line with anything in it holds; else the first."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in split_lines(text) if line.strip()), "")
     return next((delimiter for delimiter in delimiters if delimiter in first), delimiters[0])
 
 
@@ -93,7 +98,8 @@ def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int
 
     Raises:
         UsageError: no such file.
-        ManifestError: not UTF-8 text, a column is missing, or a row has another number of fields.
+        ManifestError: not UTF-8 text, a column is missing or stands twice, or a row has another
+            number of fields.
     """
     rows = read_fields(path, delimiters=",;\t")
     header = next(rows, (1, []))[1]
@@ -102,6 +108,12 @@ def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int
         raise ManifestError(
             f"{path}:1: no column {', '.join(map(repr, missing))} in the header "
             f"{','.join(header)!r}; the first line must be {','.join(required)!r}."
+        )
+    doubled = sorted({name for name in header if name and header.count(name) > 1})
+    if doubled:
+        raise ManifestError(
+            f"{path}:1: column {', '.join(map(repr, doubled))} stands twice in the header "
+            f"{','.join(header)!r}; rename or remove one."
         )
     for line, fields in rows:
         if len(fields) != len(header):

@@ -113,6 +113,8 @@ class Video(ABC):
             raise UsageError(
                 f"{self.name}: read takes a list of at least one frame index; got {indices!r}."
             )
+        # Of 8 bits, say, a product below would overflow, and a difference wrap around.
+        given = given.astype(np.int64)
         if given.min() < 0 or given.max() >= total:
             raise UsageError(
                 f"{self.name}: frame indices {given.min()}..{given.max()} are out of range; the "

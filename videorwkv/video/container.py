@@ -21,7 +21,7 @@ from videorwkv.video.decoding import Decoding
 from videorwkv.video.picture import ToImage
 from videorwkv.video.runs import plan_runs
 
-# Old AVI files with B-frames leave the decoder a few frames out of order.
+# Where a header promises less reordering than there is, frames leave the decoder out of order.
 REORDER = 4
 # Packets of a whole file stay in memory between listing them and decoding some, up to this many
 # bytes: a minute or two of 720p. Of larger files the packets are read again.
@@ -70,34 +70,50 @@ class ContainerVideo(Video):
         return self._iterate()
 
     def _iterate(self) -> Iterator[Frame]:
-        convert = ToImage()
+        convert = ToImage(self.name)
         waiting: list[tuple[int, int, av.VideoFrame]] = []
         decoded: list[int] = []
         first: int | None = int(self._pts[0]) if len(self._pts) else None
         last: int | None = None
+        num_left_out = 0
         with self._take() as decoding:
-            pictures = decoding.pictures()
+            pictures = decoding.pictures_from_start()
             while True:
                 arrived = next(pictures, None)
+                is_late = arrived is not None and bool(decoded) and arrived[0] < decoded[-1]
+                if (decoding.num_errors or is_late) and not self._settled:
+                    # A decoder that repairs damage may give pictures in any order. Now, and not at
+                    # the end, so that the frames are those that `read` gives.
+                    self._keep(self._rescan())
+                    first = int(self._pts[0]) if last is None else first
                 if arrived is not None:
                     pts, picture = arrived
                     decoded.append(pts)
                     heapq.heappush(waiting, (pts, len(decoded), picture))
-                    if len(waiting) <= REORDER:
+                    if len(waiting) <= REORDER or self._awaits_another(waiting[0][0], last):
                         continue
                 elif not waiting:
                     break
                 pts, _, picture = heapq.heappop(waiting)
                 if last is not None and pts <= last:
+                    num_left_out += 1
                     continue
                 first = pts if first is None else first
                 last = pts
                 image_HWC = np.ascontiguousarray(convert(picture))
                 yield Frame(image_HWC, (pts - first) * decoding.tick)
-        if not self._settled and (decoding.num_errors or len(decoded) < decoding.num_expected):
+        if not self._settled and len(decoded) < decoding.num_expected:
             self._keep(self._settle(decoded, decoding))
         elif last is None:
             self._keep(np.empty(0))
+        self._warn_of_left_out(num_left_out)
+
+    def _awaits_another(self, pts: int, last: int | None) -> bool:
+        """Whether it is known that a frame is still to come between that at `last` and `pts`."""
+        if not self._settled:
+            return False
+        place = 0 if last is None else int(np.searchsorted(self._pts, last, side="right"))
+        return place < len(self._pts) and int(self._pts[place]) < pts
 
     def _scan(self) -> NDArray[np.float64]:
         num_shown = 0
@@ -126,7 +142,7 @@ class ContainerVideo(Video):
 
     def _rescan(self) -> NDArray[np.float64]:
         with self._open() as decoding:
-            decoded = [pts for pts, _ in decoding.pictures()]
+            decoded = [pts for pts, _ in decoding.pictures_from_start()]
         return self._settle(decoded, decoding)
 
     def _settle(self, decoded: list[int], decoding: Decoding) -> NDArray[np.float64]:
@@ -136,11 +152,17 @@ class ContainerVideo(Video):
         self._total = max(self._total, expected)
         self._settled = True
         self._warn_of_missing()
+        self._warn_of_left_out(len(decoded) - len(self._pts))
         return self._seconds(decoding.tick)
 
     def _warn_of_missing(self) -> None:
         if len(self._pts) < self._total:
             self._warnings = (incomplete(len(self._pts), self._total),)
+
+    def _warn_of_left_out(self, count: int) -> None:
+        text = f"frames left out, with another's time or too late: {count}"
+        if count and text not in self._warnings:
+            self._warnings += (text,)
 
     def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images | None:
         wanted = {int(self._pts[index]): int(index) for index in indices}
@@ -153,11 +175,11 @@ class ContainerVideo(Video):
                 return images
         # A seek can miss its frame where key frames are marked wrongly, and a decoder that repairs
         # damage does so from what it has decoded: from the beginning then, leaving nothing out.
-        convert = ToImage()
+        convert = ToImage(self.name)
         with self._take() as decoding:
             images = {
                 wanted[pts]: transform(convert(picture))
-                for pts, picture in _pick(decoding.pictures(), wanted)
+                for pts, picture in _pick(decoding.pictures_from_start(), wanted)
             }
         clean = self._settled or decoding.num_errors == 0
         return images if clean and len(images) == len(wanted) else None
@@ -165,9 +187,13 @@ class ContainerVideo(Video):
     def _fetch_in_runs(self, wanted: dict[int, int], transform: Transform) -> Images | None:
         """Frames by index, from key frames on; None if one is missing, a packet can't be decoded,
         or the first interlaced picture is met. `wanted` is pts -> index."""
-        convert = ToImage()
+        convert = ToImage(self.name)
         images: Images = {}
-        with self._take() as decoding:
+        decoding = self._take()
+        if decoding.guesses_pts:
+            self._ready = decoding
+            return None
+        with decoding:
             for run in plan_runs(sorted(wanted), self._places, self._key_places):
                 if run.key is not None:
                     try:
@@ -181,6 +207,8 @@ class ContainerVideo(Video):
                         self._interlaced = True
                         return None
                     images[wanted[pts]] = transform(convert(picture))
+            if decoding.guesses_pts:
+                return None
         return images if len(images) == len(wanted) and decoding.num_errors == 0 else None
 
     def _seconds(self, tick: float) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import io
 from collections import deque
 from collections.abc import Iterator, Set
 from fractions import Fraction
+from heapq import heappop, heappush
 from itertools import islice
 
 import av
@@ -19,6 +20,15 @@ CAN_SKIP = ("h264", "hevc")
 # Containers with a table of their key frames: a seek takes 0.03 ms and ends where it should. In
 # others it may end anywhere; reading without decoding takes 5 us a packet and is exact.
 INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+# Containers without presentation times. FFmpeg makes some up, wrong ones where pictures are stored
+# in another order than shown; the decoder still gives the pictures in the order of showing.
+UNTIMED = ("avi", "asf")
+# Containers of which several may be put one behind the other; each has its own clock. A jump back
+# by so many seconds tells that the next one begins.
+JOINABLE = ("mpegts", "mpeg")
+JUMP = 1.0
+# No codec lets a picture wait for more than so many others.
+MAX_REORDER = 16
 # What a packet takes in memory besides its content.
 PACKET_BYTES = 512
 # FFmpeg's own assumption for streams without any clock.
@@ -109,8 +119,12 @@ class Decoding:
         announced = self._stream.frames
         # A frame takes a byte at the very least: a broken header may say any number.
         self.num_announced = announced if announced <= self._container.size else 0
+        self._is_untimed = self.container_name in UNTIMED
         # AVI's header counts frames that a recorder dropped; they leave gaps in the dts.
         self._counts_dropped = self.container_name == "avi"
+        # Ticks to add to what a file says that lies behind another one, and the last dts so far.
+        self._offset = 0
+        self._last_dts: int | None = None
         self._kept: list[av.Packet | str] | None = None
         # Whether the decoder has met no packet yet.
         self._is_fresh = True
@@ -128,6 +142,13 @@ class Decoding:
     def num_expected(self) -> int:
         """After a whole pass: how many pictures there should have been."""
         return max(self.num_packets, self.num_announced - self._num_hidden)
+
+    @property
+    def guesses_pts(self) -> bool:
+        """Whether the pts of pictures and packets may belong to other ones: no seek finds its
+        frame then, and only `pictures_from_start` tells when pictures are shown. Ask again after
+        decoding: a header may promise less reordering than there is."""
+        return self._is_untimed and bool(self._stream.codec_context.has_b_frames)
 
     @property
     def is_kept(self) -> bool:
@@ -182,9 +203,25 @@ class Decoding:
             except av.FFmpegError as error:
                 yield error.strerror
                 return
+            except IndexError:
+                # PyAV fails at packets of a stream that it did not know when it opened the file.
+                yield "another stream begins on the way"
+                return
             if packet is None:
                 return
+            if self.container_name in JOINABLE and packet.dts is not None:
+                self._put_behind(packet)
             yield packet
+
+    def _put_behind(self, packet: av.Packet) -> None:
+        """Gives a packet of a second recording in the file its time behind the first one."""
+        dts = packet.dts + self._offset
+        if self._last_dts is not None and dts < self._last_dts - JUMP / self.tick:
+            self._offset = self._last_dts + self._step - packet.dts
+        self._last_dts = packet.dts + self._offset
+        if self._offset:
+            packet.dts = self._last_dts
+            packet.pts = None if packet.pts is None else packet.pts + self._offset
 
     def pictures(
         self, wanted: Set[int] | None = None, *, last_place: int | None = None
@@ -223,6 +260,32 @@ class Decoding:
                 yield last, picture
             if ends:
                 return
+
+    def pictures_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """All pictures with the pts at which they are shown; nothing may have been decoded yet.
+
+        In an `UNTIMED` container the k-th picture that the decoder gives has the k-th smallest pts;
+        pictures that share one get a tick each.
+        """
+        if not self._is_untimed:
+            yield from self.pictures()
+            return
+        waiting: deque[av.VideoFrame] = deque()
+        found: list[int] = []
+        last: int | None = None
+        pictures = self.pictures()
+        while True:
+            arrived = next(pictures, None)
+            if arrived is not None:
+                heappush(found, arrived[0])
+                waiting.append(arrived[1])
+                if len(waiting) <= MAX_REORDER:
+                    continue
+            elif not waiting:
+                return
+            pts = heappop(found)
+            last = pts if last is None else max(pts, last + 1)
+            yield last, waiting.popleft()
 
     def rewind(self) -> None:
         """Back to the first packet and to a count of nothing; packets must be kept and none of

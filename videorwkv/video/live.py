@@ -30,6 +30,7 @@ class LiveVideo(Video):
         name: what messages call it.
         container_format: FFmpeg's input format; None detects it.
         options: FFmpeg's options.
+        decoding: the source, opened already; the first iteration takes it.
     """
 
     is_live = True
@@ -41,12 +42,13 @@ class LiveVideo(Video):
         *,
         container_format: str | None = None,
         options: dict[str, str] | None = None,
+        decoding: Decoding | None = None,
     ) -> None:
         super().__init__(name)
         self._source = source
         self._format = container_format
         self._options = options
-        self._decoding: Decoding | None = self._open()
+        self._decoding: Decoding | None = decoding or self._open()
 
     def __iter__(self) -> Iterator[Frame]:
         self._check_open()
@@ -55,17 +57,24 @@ class LiveVideo(Video):
     def _iterate(self) -> Iterator[Frame]:
         # The first iteration takes over the connection that has shown the source to be there.
         decoding, self._decoding = self._decoding or self._open(), None
-        convert = ToImage()
+        convert = ToImage(self.name)
         first: int | None = None
         last = 0.0
+        step = 0.0
         with decoding:
             for pts, picture in decoding.pictures():
                 if self._closed:
                     return
                 first = pts if first is None else first
-                # Cameras restart their clock at times; a frame never comes before the last one.
-                last = max(last, (pts - first) * decoding.tick)
-                yield Frame(np.ascontiguousarray(convert(picture)), last)
+                time = (pts - first) * decoding.tick
+                if time < last:
+                    # Cameras restart their clock at times; ours goes on.
+                    first = pts - round((last + step) / decoding.tick)
+                    time = (pts - first) * decoding.tick
+                else:
+                    step = time - last
+                last = time
+                yield Frame(np.ascontiguousarray(convert(picture)), time)
         if decoding.broken_off:
             raise DecodeError(f"{self.name}: the stream broke off: {decoding.broken_off}.")
         if first is None:

@@ -9,6 +9,8 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from videorwkv.errors import DecodeError
+
 # PyAV would otherwise start as many threads as there are cores, anew for every reformatter.
 ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 
@@ -18,19 +20,34 @@ class ToImage:
 
     One reformatter serves all of them: making one for each picture, as `to_ndarray(format="rgb24")`
     does in many versions of PyAV, halves the speed of reading a whole file.
+
+    Args:
+        name: what messages call the video.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._reformatter = VideoReformatter()
         self._matrix: NDArray[np.int32] | None = None
         self._size: tuple[int, int] | None = None
 
     def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
-        """uint8 RGB [H, W, 3], upright; its rows may lie apart in memory."""
+        """uint8 RGB [H, W, 3], upright; its rows may lie apart in memory.
+
+        Raises:
+            DecodeError: FFmpeg can't convert such colours to RGB.
+        """
         if self._matrix is None:
             self._matrix = display_matrix(picture)
             self._size = (picture.width, picture.height)
-        rgb = self._reformatter.reformat(picture, format="rgb24", **ONE_THREAD)
+        try:
+            rgb = self._reformatter.reformat(picture, format="rgb24", **ONE_THREAD)
+        except av.FFmpegError as error:
+            # Some colour matrices, `ICtCp` and `YCgCo-R` among them, are beyond it.
+            raise DecodeError(
+                f"{self._name}: its colours ({picture.format.name}, matrix "
+                f"{int(picture.colorspace)}) can't be converted to RGB: {error.strerror}."
+            ) from error
         plane = rgb.planes[0]
         # A view, not a copy: whoever takes the image makes it smaller or stacks it anyway.
         image_HWC: NDArray[np.uint8] = np.ndarray(

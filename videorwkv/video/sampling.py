@@ -5,6 +5,7 @@ Everything goes by time, not by index, so a variable frame rate is sampled evenl
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,8 +30,10 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise ConfigError(f"Sampling: num_frames ({self.num_frames}) must be at least 1.")
-        if self.fps is not None and self.fps <= 0:
-            raise ConfigError(f"Sampling: fps ({self.fps}) must be above 0; None spreads.")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ConfigError(
+                f"Sampling: fps ({self.fps}) must be above 0 and finite; None spreads."
+            )
 
     def indices(
         self,

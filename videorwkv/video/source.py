@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from videorwkv.errors import DecodeError, UsageError, did_you_mean
@@ -53,9 +54,9 @@ def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Vi
 
     Raises:
         DecodeError: missing, empty, not a video, without a video stream, a folder without frames,
-            no such camera.
-        UsageError: something else than the above; an unknown decoder, or one that is not installed
-            or can't read such a source.
+            no such camera, or nothing that may be read.
+        UsageError: empty text; something else than the above; an unknown decoder, or one that is
+            not installed or can't read such a source.
 
     Example:
         >>> with open_video("wave.mp4") as video:  # doctest: +SKIP
@@ -79,16 +80,27 @@ def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Vi
     if isinstance(source, str) and "://" in source:
         _refuse_live(source, decoder)
         return _open_url(source)
+    if not os.fspath(source):
+        raise UsageError(
+            "open_video: the source is empty text; give a path, a URL or a camera's number, or '.' "
+            "for the frames in this folder."
+        )
     path = Path(source)
     name = str(source)
-    if isinstance(source, str) and source.isdecimal() and not path.exists():
-        _refuse_live(f"camera {source}", decoder)
-        return open_camera(int(source))
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if isinstance(source, str) and source.isdecimal():
+            _refuse_live(f"camera {source}", decoder)
+            return open_camera(int(source))
+        raise DecodeError(f"{name}: no such file.") from error
+    except (OSError, ValueError) as error:
+        # No right to look into its folder, a name that is too long or has a zero byte in it.
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise DecodeError(f"{name}: it can't be opened: {reason}.") from error
+    if stat.S_ISDIR(status.st_mode):
         return FolderVideo(path, name)
-    if not path.exists():
-        raise DecodeError(f"{name}: no such file.")
-    if path.is_file() and path.stat().st_size == 0:
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
     return _open_file(os.path.abspath(path), name, decoder)
@@ -111,9 +123,10 @@ def _refuse_live(name: str, decoder: str) -> None:
 
 def _open_url(url: str) -> Video:
     if url.split("://", 1)[0].lower() in FILE_SCHEMES:
-        with Decoding(url, url, timeout=TIMEOUT) as decoding:
-            has_end = decoding.duration is not None
-        if has_end:
-            return ContainerVideo(url, url, timeout=TIMEOUT)
-        return LiveVideo(url, url)
+        decoding = Decoding(url, url, timeout=TIMEOUT)
+        if decoding.duration is None:
+            # A camera may bear one viewer only, so it is not opened again.
+            return LiveVideo(url, url, decoding=decoding)
+        decoding.__exit__(None, None, None)
+        return ContainerVideo(url, url, timeout=TIMEOUT)
     return LiveVideo(url, url, options=BROADCAST_OPTIONS)

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from videorwkv.errors import UsageError, did_you_mean
 
 SUFFIXES = (".mp4", ".gif")
+# Slower ones would round to 0, faster ones are beyond what clocks of files count.
+MIN_FPS = 0.001
+MAX_FPS = 1e6
 
 
 def write_video(
@@ -32,7 +35,7 @@ def write_video(
 
     Raises:
         UsageError: unknown suffix, no frames, frames of the wrong kind or of several sizes, or a
-            rate that isn't above 0.
+            rate outside of `MIN_FPS` and `MAX_FPS`.
         OSError: the folder is missing or can't be written to.
     """
     path = Path(path)
@@ -42,14 +45,14 @@ def write_video(
             f"write_video: unknown suffix {suffix!r} of {path.name}. "
             f"{did_you_mean(suffix, SUFFIXES)}"
         )
-    if not fps > 0:
-        raise UsageError(f"write_video: fps ({fps}) must be above 0.")
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise UsageError(f"write_video: fps ({fps}) must lie in [{MIN_FPS:g}, {MAX_FPS:g}].")
     write = _write_mp4 if suffix == ".mp4" else _write_gif
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         # Opened here, because FFmpeg's own error for a missing folder names no folder.
         with unfinished.open("wb") as file, av.open(file, "w", format=suffix[1:]) as container:
-            write(container, _checked(frames_THWC), Fraction(fps).limit_denominator(10_000))
+            write(container, _checked(frames_THWC), Fraction(float(fps)).limit_denominator(10_000))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -25,6 +25,9 @@ ON_DISK = ("34870", "7", "9223", "109621", "1417", "555")  # 12 is missing, 555 
 HEADER = "video_id,label,frames,label_id,shape,format\n"
 
 
+QUOTED = '"' + HEADER.strip().replace(",", '","') + '"\n'
+
+
 def clips(*folders: Path) -> None:
     for folder in folders:
         disk.frames(folder)
@@ -151,6 +154,17 @@ def test_a_plain_folder_is_recognised(tmp_path: Path) -> None:
         assert "note: read as Jester by the lists in it; folder:" in manifest.summary()
     # Named, the reader for class folders is obeyed.
     assert load_manifest(f"folder:{tmp_path / 'qualcomm'}").name == "folder"
+
+
+@pytest.mark.parametrize("change", [lambda text: f"\ufeff{text}", lambda text: QUOTED])
+def test_lists_that_spreadsheets_have_saved(change: Callable[[str], str], tmp_path: Path) -> None:
+    kaggle(tmp_path)
+    for name in ("Train.csv", "Validation.csv", "Test.csv"):
+        path = tmp_path / name
+        path.write_text(path.read_text().replace(HEADER, change(HEADER)), encoding="utf-8")
+    assert load_manifest(tmp_path).name == "jester"
+    manifest = load_manifest(f"jester:{tmp_path}", layout="kaggle")
+    assert not any(row.split == "validation" for row in manifest.missing)
 
 
 def test_somebody_elses_train_csv_is_not_jester(tmp_path: Path) -> None:

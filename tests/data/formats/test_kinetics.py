@@ -155,6 +155,16 @@ def test_a_split_without_a_csv_takes_its_class_folders(tmp_path: Path) -> None:
     assert "train: no CSV lists it, so its folders name the classes" in manifest.summary()
 
 
+def test_class_folders_without_splits_list_a_clip_once(tmp_path: Path) -> None:
+    disk.text(tmp_path / "train.csv", SIX + TRAIN)
+    for name in NAMES["train"]:
+        disk.video(tmp_path / CLASS[name[:11]] / f"{name}.mp4")
+    disk.video(tmp_path / "hurling_sport" / "unlistedxxx_000000_000010.mp4")
+    manifest = load_manifest(f"kinetics400:{tmp_path}")
+    assert [row.split for row in manifest.rows] == ["train", "train"]
+    assert "clips on disk that no CSV names: 1" in manifest.notes
+
+
 def test_an_unknown_class_folder_is_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path)
     (tmp_path / "annotations" / "test.csv").unlink()

@@ -125,6 +125,32 @@ def test_the_name_of_a_list_is_its_split(root: Path) -> None:
         load_manifest(f"list:{root}")
 
 
+def test_each_list_has_its_own_place(tmp_path: Path) -> None:
+    for split, names in {"train": "abc", "val": "ad"}.items():
+        disk.video(*(tmp_path / f"{split}_256" / "wave" / f"{name}.mp4" for name in names))
+        disk.text(tmp_path / f"{split}.txt", "".join(f"wave/{name}.mp4 0\n" for name in names))
+    manifest = load_manifest(f"list:{tmp_path}")
+    assert not manifest.missing
+    assert [manifest.relative_path(row) for row in manifest.rows] == [
+        *(f"train_256/wave/{name}.mp4" for name in "abc"),
+        *(f"val_256/wave/{name}.mp4" for name in "ad"),
+    ]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_labels_with_a_slash(quote: str, root: Path) -> None:
+    lines = [f"{quote}up/b.webm{quote},{quote}open/close{quote}"]
+    lines += [f'"frames of c",{quote or chr(34)}open/close{quote or chr(34)}']
+    path = disk.text(root / "l.txt", "\n".join(lines))
+    assert load_manifest(path).labels == ("open/close",)
+
+
+def test_a_line_ends_where_editors_end_it(root: Path) -> None:
+    (root / "up" / "b.webm").rename(root / "up" / "b\u2028c.webm")
+    path = disk.text(root / "l.txt", "up/b\u2028c.webm 0\nframes of c 2\n")
+    assert [row.line for row in load_manifest(path).rows] == [1, 2]
+
+
 def test_a_layout_can_be_forced(root: Path) -> None:
     # By its form this might be a folder called `frames of c`, or one called `frames`.
     disk.frames(root / "take 3")

@@ -91,6 +91,15 @@ def test_videos_come_before_extracted_frames(tmp_path: Path) -> None:
     assert [Path(row.path).name for row in manifest.split("train").rows] == ["78687.webm", "2"]
 
 
+def test_videos_come_before_frames_in_another_folder(tmp_path: Path) -> None:
+    twentybn(tmp_path)
+    disk.frames(tmp_path / "frames" / "78687")
+    disk.frames(tmp_path / "frames" / "2")
+    (tmp_path / "20bn-something-something-v2").rename(tmp_path / "videos")
+    manifest = load_manifest(f"ssv2:{tmp_path}")
+    assert [Path(row.path).name for row in manifest.split("train").rows] == ["78687.webm", "2"]
+
+
 def test_brackets_of_every_kind() -> None:
     template = "Putting [number of] [something] onto [something]"
     assert template_label(template) == "Putting number of something onto something"

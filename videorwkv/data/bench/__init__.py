@@ -9,6 +9,7 @@ files lie in memory by then (page cache): what is measured is work, not the disk
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from videorwkv.edges import EDGE_METHODS, edge_map
 from videorwkv.errors import ConfigError, DataError, UsageError, did_you_mean
 from videorwkv.models.inputs import fit_image
 from videorwkv.video.base import Transform
+from videorwkv.video.decoding import UNTIMED
 from videorwkv.video.frames_folder import FolderVideo
 from videorwkv.video.sampling import Sampling
 
@@ -204,11 +206,13 @@ def _task(dataset: ClipDataset, index: int) -> Task | None:
     box = Box(top, left, top + side, left + side)
     if drawn.draw is not None:
         box = drawn.draw.crop_box(height, width)
-    pts, key_pts = ([], []) if files else _pts(row.path)
+    # Absolute, so that FFmpeg takes no part of the name for a protocol.
+    path = os.path.abspath(row.path)
+    pts, key_pts = ([], []) if files else _pts(path)
     # Where packets don't tell the frames, only a pass from the beginning does.
     known = len(pts) == len(times)
     return Task(
-        path=row.path,
+        path=path,
         indices=tuple(indices),
         box=box,
         size=dataset.size,
@@ -219,14 +223,15 @@ def _task(dataset: ClipDataset, index: int) -> Task | None:
 
 
 def _pts(path: str) -> tuple[list[int], list[int]]:
-    """All pts of a file and those of its key frames, increasing; empty where packets have none."""
+    """All pts of a file and those of its key frames, increasing; empty where packets have none,
+    or other pictures' ones."""
     with av.open(path) as container:
+        stream = container.streams.video[0]
+        is_guess = container.format.name in UNTIMED and stream.codec_context.has_b_frames
         packets = [
-            packet
-            for packet in container.demux(container.streams.video[0])
-            if packet.size and not packet.is_discard
+            packet for packet in container.demux(stream) if packet.size and not packet.is_discard
         ]
-    if any(packet.pts is None for packet in packets):
+    if is_guess or any(packet.pts is None for packet in packets):
         return [], []
     keys = {packet.pts for packet in packets if packet.is_keyframe}
     return sorted({packet.pts for packet in packets}), sorted(keys)

@@ -27,7 +27,7 @@ from videorwkv.errors import UsageError
 TIMEOUT = 120.0
 RESULTS = "results.jsonl"
 # Raised when a clip may be judged differently than before: older results are then not taken over.
-VERSION = 1
+VERSION = 2
 # Bytes that a process may take to decode one clip. A broken header can ask for any amount.
 MEMORY = 4 << 30
 
@@ -153,6 +153,9 @@ def _work(path: str, *, quick: bool) -> tuple[str | None, Finding]:
     except MemoryError:
         detail = f"decoding it takes more than {MEMORY >> 30} GiB of memory"
         return sign, Finding(verdict="unreadable", detail=detail)
+    except Exception as error:  # noqa: BLE001
+        # Ruined files find defects of libraries; the other clips are to be checked all the same.
+        return sign, Finding(verdict="unreadable", detail=f"{type(error).__name__}: {error}")
 
 
 def _confine() -> None:

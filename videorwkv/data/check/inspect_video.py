@@ -21,7 +21,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from videorwkv.video.decoding import Decoding
-from videorwkv.video.picture import display_matrix
+from videorwkv.video.picture import ToImage, display_matrix
 
 # A ruined file can make a decoder complain a million times.
 MAX_COMPLAINTS = 100
@@ -133,22 +133,28 @@ class Reading:
 
 
 def read_pictures(path: Path) -> Reading:
-    """Decode every picture.
+    """Decode every picture; convert the first one of each kind to RGB.
 
     Raises:
-        DecodeError: the file can't be opened.
+        DecodeError: the file can't be opened, or its colours not be converted.
     """
     pts: list[int] = []
     sizes: dict[tuple[int, int], None] = {}
     matrix: NDArray[np.int32] | None = None
     num_repaired = 0
     fingerprint = _Fingerprint()
+    kinds: set[tuple[object, ...]] = set()
     with _errors() as errors, _Watched(path, strict=True) as decoding:
-        for when, picture in decoding.pictures():
+        for when, picture in decoding.pictures_from_start():
             pts.append(when)
             sizes[picture.width, picture.height] = None
             num_repaired += picture.is_corrupt
             matrix = display_matrix(picture) if matrix is None else matrix
+            # First, as the fingerprint may have to convert it, too.
+            kind = (picture.format.name, picture.colorspace, picture.width, picture.height)
+            if kind not in kinds:
+                kinds.add(kind)
+                ToImage(path.name)(picture)
             fingerprint.add(picture)
             del errors[MAX_COMPLAINTS:]
         return Reading(
@@ -162,15 +168,17 @@ def read_pictures(path: Path) -> Reading:
 
 
 def read_packets(path: Path) -> Reading:
-    """Read every packet, but decode the first picture alone.
+    """Read every packet, but decode and convert the first picture alone.
 
     Raises:
-        DecodeError: the file can't be opened.
+        DecodeError: the file can't be opened, or its colours not be converted.
     """
     with _errors(), _Watched(path) as decoding:
         _, first = next(decoding.pictures(), (0, None))
         sizes = [] if first is None else [(first.width, first.height)]
         matrix = None if first is None else display_matrix(first)
+        if first is not None:
+            ToImage(path.name)(first)
     with _errors() as errors, _Watched(path) as decoding:
         pts = [
             packet.pts

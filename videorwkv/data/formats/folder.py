@@ -1,12 +1,14 @@
 """A folder per class: `root/<class>/clip.mp4`, or `root/{train,validation,test}/<class>/clip.mp4`.
 
-A clip is a video file or a folder of JPEG or PNG frames.
+A clip is a video file or a folder of JPEG or PNG frames. Beside splits, a folder of annotations is
+passed over.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, is_video
 from videorwkv.data.formats.tree import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from videorwkv.data.formats.tree import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
@@ -22,9 +24,10 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     """The clips below `root`; `layout` decides where classes are called as splits are.
 
     Raises:
-        ManifestError: no class folder, or no clip in any of them.
+        ManifestError: no class folder, no clip in any of them, or a folder that can't be listed.
     """
-    folders = _folders(root)
+    tree = Tree(root)
+    folders = _folders(tree, root)
     if not folders:
         raise ManifestError(
             f"{root}: no class folder in it. One is wanted for each class, with the clips inside: "
@@ -32,18 +35,23 @@ def read(root: Path, layout: str | None = None) -> Manifest:
         )
     rows: list[Row] = []
     notes: list[str] = []
+    # Lists beside the splits are no class.
+    parts = [folder for folder in folders if folder.name.lower() not in ANNOTATION_FOLDERS]
     # A class may be called `train` beside `car` and `bus`: only split names alone make splits.
-    splits = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
-    if layout == "splits" and len(splits) < len(folders):
-        strange = next(folder for folder in folders if folder not in splits)
-        raise ManifestError(f"{strange}: no split is called so; wanted train, validation or test.")
-    if layout != "classes" and len(splits) == len(folders):
-        for part in folders:
-            for folder in _folders(part):
-                _read_class(folder, SPLIT_NAMES[part.name.lower()], rows, notes)
+    strange = [folder for folder in parts if folder.name.lower() not in SPLIT_NAMES]
+    if layout == "splits" and (strange or not parts):
+        raise ManifestError(
+            f"{(strange or folders)[0]}: no split is called so; wanted train, validation or test."
+        )
+    _note_loose(tree, root, notes)
+    if layout != "classes" and parts and not strange:
+        for part in parts:
+            _note_loose(tree, part, notes)
+            for folder in _folders(tree, part):
+                _read_class(tree, folder, SPLIT_NAMES[part.name.lower()], rows, notes)
     else:
         for folder in folders:
-            _read_class(folder, "", rows, notes)
+            _read_class(tree, folder, "", rows, notes)
     if len(notes) > SHOWN:
         # A wrong root may hold thousands of folders without a clip.
         notes[SHOWN:] = [f"and {len(notes) - SHOWN:,} more folders like these"]
@@ -55,30 +63,41 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     return make_manifest("folder", rows, root=root, notes=notes)
 
 
-def _read_class(folder: Path, split: str, rows: list[Row], notes: list[str]) -> None:
+def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: list[str]) -> None:
     found: list[Row] = []
-    skipped: list[Path] = []
-    for item in sorted(folder.iterdir()):
-        if item.name.startswith("."):
-            continue
-        is_clip = _holds_images(item) if item.is_dir() else item.suffix.lower() in VIDEO_SUFFIXES
-        if is_clip:
-            found.append(Row(str(item), folder.name, split))
+    skipped: list[str] = []
+    entries = tree.entries(folder)
+    is_folder = {**dict.fromkeys(entries.files, False), **dict.fromkeys(entries.folders, True)}
+    for name in sorted(is_folder):
+        if _holds_images(tree, folder / name) if is_folder[name] else is_video(name):
+            found.append(Row(str(folder / name), folder.name, split))
         else:
-            skipped.append(item)
+            skipped.append(name)
     rows += found
     if skipped:
         notes.append(
             f"{folder}: {len(skipped)} left out, neither a video nor a folder of frames "
-            f"({', '.join(item.name for item in skipped[:3])}{', ...' * (len(skipped) > 3)})"
+            f"{_some(skipped)}"
         )
     elif not found:
         notes.append(f"{folder}: empty")
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _note_loose(tree: Tree, folder: Path, notes: list[str]) -> None:
+    """Notes the videos that lie beside class folders."""
+    videos = [name for name in tree.entries(folder).files if is_video(name)]
+    if videos:
+        notes.append(f"{folder}: {len(videos)} videos left out, in no class folder {_some(videos)}")
 
 
-def _holds_images(folder: Path) -> bool:
-    return any(item.suffix.lower() in IMAGE_SUFFIXES for item in folder.iterdir())
+def _some(names: list[str]) -> str:
+    return f"({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+
+
+def _folders(tree: Tree, root: Path) -> list[Path]:
+    # macOS puts a second tree, of hidden files, into its archives.
+    return [root / name for name in tree.entries(root).folders if name != "__MACOSX"]
+
+
+def _holds_images(tree: Tree, folder: Path) -> bool:
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in tree.entries(folder).files)

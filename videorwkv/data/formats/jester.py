@@ -101,9 +101,9 @@ def recognises(root: Path) -> bool:
 
 
 def _first_fields(path: Path, lines: int) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for line, _ in zip(file, range(lines), strict=False):
-            yield from (field.strip() for field in re.split("[;,\t]", line))
+            yield from (field.strip().strip('"') for field in re.split("[;,\t]", line))
 
 
 def _find(tree: Tree) -> list[Lists]:

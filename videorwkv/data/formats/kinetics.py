@@ -92,7 +92,16 @@ def read(root: Path, layout: str | None = None) -> Manifest:
         raise ManifestError(_nothing(tree, layout))
     used, missing = _match(segments, files, root)
     listed_splits = {segment.split for segment in segments}
-    loose = [file for file in files if file.label and file.split not in listed_splits]
+    matched = {row.path for row in used}
+    # Beside a CSV, a clip in a class folder without a split is one that no CSV names.
+    loose = [
+        file
+        for file in files
+        if file.label
+        and file.split not in listed_splits
+        and file.path not in matched
+        and (file.split or not segments)
+    ]
     rows = [
         *used,
         *(Row(file.path, labels.of_folder(file), file.split) for file in loose),

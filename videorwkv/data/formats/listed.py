@@ -39,10 +39,16 @@ class Lists(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A folder with clips: id -> path."""
+    """A folder with clips: id -> path; `others` are of the kind that serves where no place has the
+    preferred one, frames or video."""
 
     folder: Path
     clips: dict[str, str]
+    others: dict[str, str]
+
+    @property
+    def ids(self) -> set[str]:
+        return {*self.clips, *self.others}
 
 
 def find_files(tree: Tree, folders: Iterable[Path], pattern: re.Pattern[str]) -> Iterator[Lists]:
@@ -141,23 +147,21 @@ def find_clips(
         ids: those that are listed.
         names: what the folder of clips is usually called, lower case. Where none of them holds a
             clip, another folder of the root serves: the one with the most.
-        prefer_frames: of a clip that is there both ways, take the frames.
+        prefer_frames: of a clip that is there both ways, take the frames; else the video.
     """
     usual = tree.below(names)
-    places = [Place(folder, _numbered(tree, folder, prefer_frames)) for folder in usual]
-    found = [place for place in places if not place.clips.keys().isdisjoint(ids)]
+    places = [_numbered(tree, folder, prefer_frames) for folder in usual]
+    found = [place for place in places if not place.ids.isdisjoint(ids)]
     if not found:
         others = [tree.root / name for name in tree.entries(tree.root).folders]
         places = [
-            Place(folder, _numbered(tree, folder, prefer_frames))
-            for folder in others
-            if folder not in usual
+            _numbered(tree, folder, prefer_frames) for folder in others if folder not in usual
         ]
-        found = sorted(places, key=lambda place: -len(place.clips.keys() & ids))[:1]
-    return [place for place in found if not place.clips.keys().isdisjoint(ids)]
+        found = sorted(places, key=lambda place: -len(place.ids & set(ids)))[:1]
+    return [place for place in found if not place.ids.isdisjoint(ids)]
 
 
-def _numbered(tree: Tree, folder: Path, prefer_frames: bool) -> dict[str, str]:
+def _numbered(tree: Tree, folder: Path, prefer_frames: bool) -> Place:
     entries = tree.entries(folder)
     prefix = f"{folder}{os.sep}"
     frames = {name: prefix + name for name in entries.folders if name.isdecimal()}
@@ -166,7 +170,7 @@ def _numbered(tree: Tree, folder: Path, prefer_frames: bool) -> dict[str, str]:
         for name in entries.files
         if (stem := video_stem(name)) is not None and stem.isdecimal()
     }
-    return {**videos, **frames} if prefer_frames else {**frames, **videos}
+    return Place(folder, *((frames, videos) if prefer_frames else (videos, frames)))
 
 
 def assemble(
@@ -203,9 +207,15 @@ def assemble(
     for split in {clip.split for clip in listed}:
         clips_of[split] = {}
         prefixes[split] = f"{wanted(split)}{os.sep}"
-        for place in reversed(places):
-            if SPLIT_NAMES.get(place.folder.name.lower(), split) == split:
-                clips_of[split].update(place.clips)
+        serving = [
+            place
+            for place in reversed(places)
+            if SPLIT_NAMES.get(place.folder.name.lower(), split) == split
+        ]
+        for place in serving:
+            clips_of[split].update(place.others)
+        for place in serving:
+            clips_of[split].update(place.clips)
     for clip in listed:
         path = clips_of[clip.split].get(clip.clip_id)
         if path is not None:
@@ -213,8 +223,7 @@ def assemble(
         else:
             path = f"{prefixes[clip.split]}{clip.clip_id}{suffix}"
             missing.append(Row(path, clip.label, clip.split, clip.line))
-    found = {path for place in places for path in place.clips.values()}
-    idle = len(found) - len(rows)
+    idle = len({clip_id for place in places for clip_id in place.ids}) - len(rows)
     flips, flip_notes = flip_table(pairs, labels)
     notes = [*notes, *flip_notes]
     unlabelled = sum(clip.label is None for clip in listed)

@@ -6,8 +6,9 @@ frames      some folder/clip_1 64 3                 folder of frames, their numb
 
 A label is a name or a number; numbers become names by a file with one name a line, the first for
 0. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
-(videos, frames, ...): wherever most are found. What is not found ends in `missing`, as such lists
-come from other people's copies. The number of frames is not used: frames are counted on disk.
+(videos, frames, one called after the list's split, ...): wherever most of the list's are found.
+What is not found ends in `missing`, as such lists come from other people's copies. The number of
+frames is not used: frames are counted on disk.
 
 A list called after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
 lists is all of them.
@@ -24,7 +25,7 @@ from typing import NamedTuple
 
 from videorwkv.data.formats.tree import VIDEO_SUFFIXES, Tree, is_video, split_in_name
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.tables import read_names, read_text
+from videorwkv.data.tables import read_names, read_text, split_lines
 from videorwkv.errors import ManifestError, did_you_mean
 
 LAYOUTS = {
@@ -72,29 +73,32 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         )
     if names is None and all(line.label.isdecimal() for _, lines in found for line in lines):
         notes.append("labels are numbers; --label-names FILE gives them names, one a line")
-    base = _base(folder, [line.path for _, lines in found for line in lines])
-    if base != folder:
-        notes.append(f"paths start at {base}")
+    bases: list[Path] = []
     rows: list[Row] = []
     missing: list[Row] = []
     seen: dict[str, str] = {}
     is_there = _on_disk()
     for file, lines in found:
         split = split_in_name(file.stem)
+        base = _base(folder, [line.path for line in lines], split)
+        if base != folder and base not in bases:
+            notes.append(f"paths start at {base}")
+        bases.append(base)
         for line in lines:
             where = f"{file}:{line.number}"
-            other = seen.setdefault(line.path, where)
+            path = os.path.join(base, line.path.rstrip("/"))
+            other = seen.setdefault(path, where)
             if other != where:
                 raise ManifestError(f"{where}: {line.path!r} stands in {other} already.")
             label = line.label if names is None else name_label(line.label, names, where)
-            row = Row(os.path.join(base, line.path.rstrip("/")), label, split, line.number)
+            row = Row(path, label, split, line.number)
             (rows if is_there(row.path) else missing).append(row)
     labels = {row.label for row in (*rows, *missing) if row.label is not None}
     return Manifest(
         name="list",
         rows=tuple(rows),
         labels=tuple(sorted(labels if names is None else names)),
-        root=str(base),
+        root=os.path.commonpath(bases),
         notes=tuple(notes),
         missing=tuple(missing),
     )
@@ -104,7 +108,7 @@ def recognises(path: Path) -> bool:
     """Whether a file is such a list: no header, and a path in front."""
     if path.suffix.lower() != ".csv":
         return path.suffix.lower() in LIST_SUFFIXES
-    first = next((line.strip() for line in read_text(path).splitlines() if line.strip()), "")
+    first = next((line.strip() for line in split_lines(read_text(path)) if line.strip()), "")
     layout = _sniff([first])
     line = _PARSERS[layout](first) if layout else None
     if line is None:
@@ -150,10 +154,11 @@ def _delimited(delimiter: str) -> Callable[[str], tuple[str, str] | None]:
         else:
             path, _, label = text.rpartition(delimiter)
         path, label = path.strip(), label.strip()
-        # Else the delimiter is a part of the path: `left, slowly/a.mp4 3`.
-        if not path or not label or "/" in label or _VIDEO.match(label) or is_video(label):
+        if not path or not label or _VIDEO.match(label) or is_video(label):
             return None
-        return path, label
+        # Else the delimiter may be a part of the path: `left, slowly/a.mp4 3`.
+        is_label = "/" not in label or '"' in text or is_video(path)
+        return (path, label) if is_label else None
 
     return parse
 
@@ -196,7 +201,7 @@ def _sniff(lines: Sequence[str]) -> str | None:
 def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
     texts = [
         (number, line.strip())
-        for number, line in enumerate(read_text(path).splitlines(), start=1)
+        for number, line in enumerate(split_lines(read_text(path)), start=1)
         if line.strip()
     ]
     if not texts:
@@ -220,14 +225,29 @@ def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
     return chosen, lines
 
 
-def _base(folder: Path, paths: Sequence[str]) -> Path:
-    """Where relative paths start: the place where most of a sample are found."""
+def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
+    """Where relative paths start: the place where most of a sample are found.
+
+    Two splits may use the same names below folders of their own. Of equally good places the first
+    is taken: the list's own folder, then the usual ones and those called after the list's split,
+    last those called after another split.
+    """
     sample = paths[:: max(1, len(paths) // 50)]
-    places = [place / name for place in (folder, folder.parent) for name in ("", *_CLIP_FOLDERS)]
+    places: list[Path] = []
+    for place in (folder, folder.parent):
+        names = Tree(place).entries(place).folders
+        own = [name for name in names if split and split_in_name(name) == split]
+        places += [place / name for name in ("", *own, *_CLIP_FOLDERS)]
+    if split:
+        places.sort(key=lambda place: place != folder and _is_of_another(place.name, split))
     return max(
         (place for place in places if place.is_dir()),
-        key=lambda place: sum((place / path).exists() for path in sample),
+        key=lambda place: sum(os.path.exists(place / path) for path in sample),
     )
+
+
+def _is_of_another(name: str, split: str) -> bool:
+    return split_in_name(name) not in ("", split)
 
 
 def _on_disk() -> Callable[[str], bool]:

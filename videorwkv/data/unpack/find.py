@@ -322,9 +322,10 @@ class _Search:
             if number in starts:
                 self._whole(piece, folders[number])
             elif piece.member:
-                self.found.archives.append(
-                    ZipArchive(name=piece.file.name, folder=folders[number], file=piece.file)
-                )
+                # Several of its members may be numbered.
+                whole = ZipArchive(name=piece.file.name, folder=folders[number], file=piece.file)
+                if whole not in self.found.archives:
+                    self.found.archives.append(whole)
             else:
                 self.found.left.append(f"{piece.file}: not an archive that is known here")
         for file in broken.values():

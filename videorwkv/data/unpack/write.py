@@ -54,11 +54,14 @@ class Target:
         return self.root / folder / path
 
     def stands(self, path: Path, size: int) -> bool:
-        """Whether the file is there; `Conflict` where it has another size."""
+        """Whether the file is there; `Conflict` where it has another size, `DataError` where the
+        folder can't be looked into."""
         try:
             found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError as error:
+            raise _unwritable(path, error) from error
         if found.st_size != size or path.is_dir():
             raise Conflict(f"{path} has {found.st_size:,} bytes, the archive's {size:,}")
         return True
@@ -106,10 +109,14 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"{path} can't be written ({error.strerror or error}). What is complete stays: make "
-            "room, then run the same command again."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path} can't be written ({error.strerror or error}). What is complete stays: make room "
+        "or choose another folder with --out, then run the same command again."
+    )
 
 
 class State:
