@@ -23,9 +23,9 @@ INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
 # Containers without presentation times. FFmpeg makes some up, wrong ones where pictures are stored
 # in another order than shown; the decoder still gives the pictures in the order of showing.
 UNTIMED = ("avi", "asf")
-# Containers of which several may be put one behind the other; each has its own clock. A jump back
-# by so many seconds tells that the next one begins.
+# Containers of which several may be put one behind the other; each has its own clock.
 JOINABLE = ("mpegts", "mpeg")
+# A jump back by so many seconds tells that a clock begins anew.
 JUMP = 1.0
 # No codec lets a picture wait for more than so many others.
 MAX_REORDER = 16

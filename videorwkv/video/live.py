@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video.base import Images, Transform, Video
 from videorwkv.video.clip import Frame
-from videorwkv.video.decoding import Decoding
+from videorwkv.video.decoding import JUMP, Decoding
 from videorwkv.video.picture import ToImage
 
 # FFmpeg's input format and device name for camera number n.
@@ -67,14 +67,15 @@ class LiveVideo(Video):
                     return
                 first = pts if first is None else first
                 time = (pts - first) * decoding.tick
-                if time < last:
+                if time < last - JUMP:
                     # Cameras restart their clock at times; ours goes on.
                     first = pts - round((last + step) / decoding.tick)
                     time = (pts - first) * decoding.tick
-                else:
+                elif time > last:
                     step = time - last
-                last = time
-                yield Frame(np.ascontiguousarray(convert(picture)), time)
+                # A frame never comes before the last one.
+                last = max(last, time)
+                yield Frame(np.ascontiguousarray(convert(picture)), last)
         if decoding.broken_off:
             raise DecodeError(f"{self.name}: the stream broke off: {decoding.broken_off}.")
         if first is None:
