@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -43,3 +44,4 @@ def test_a_name_is_no_formula(name: str, tmp_path: Path) -> None:
     pictures.curves({name: pictures.Curve([1], [1]), "b": pictures.Curve([2], [2])}, x=name, y=name,
                     logarithmic=True)  # fmt: skip
     save_confusion(tmp_path / "a.png", np.eye(2, dtype=np.int64), [name, "b"])
+    assert cv2.imread(str(tmp_path / "a.png")) is not None

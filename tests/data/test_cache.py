@@ -169,6 +169,7 @@ def test_settling_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyP
     # It was listed, and has its name by now.
     monkeypatch.setattr(Path, "glob", lambda *_: found)
     FrameCache(str(tmp_path), 30).settle()
+    assert [path.name for path in tmp_path.iterdir()] == ["cache.json"]
 
 
 def test_broken_entry_says_what_to_delete(clip: Path, tmp_path: Path) -> None:
