@@ -43,7 +43,7 @@ def test_tasks_are_compared_by_the_way_up_from_chance() -> None:
     text = masking._long_and_short(results, SHORT, LONG)
     assert "-20.0 [" in text
     assert "at 0.5 (takes more from it)" in text
-    assert "+0.0 [+0.0, +0.0] at 0.25 (undecided)" in text
+    assert "+0.0 [-4.2, +4.2] at 0.25 (undecided)" in text
 
 
 def test_difference_of_two_intervals() -> None:

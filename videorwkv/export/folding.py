@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.lcr import LCR
+from videorwkv.models.registry import build_model
 from videorwkv.models.stems import stem_strides
 
 Weights = Mapping[str, Tensor]
@@ -30,7 +31,7 @@ def weights_of(model: LCR) -> dict[str, Tensor]:
         for name, x in model.state_dict().items()
     }
     with torch.device("meta"):
-        names = LCR(model.config).state_dict().keys()
+        names = build_model(model.config).state_dict().keys()
     if weights.keys() != names:
         raise UsageError(
             "export: this model's weights have been rearranged. Give the model itself, and not "
