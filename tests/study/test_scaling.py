@@ -84,6 +84,7 @@ def test_page_of_known_costs() -> None:
         "over": "frames",
         "other": 112,
         "model": "lcr_nano",
+        "clock": "CPU",
         "rows": {"LCR": rows(1.0, 20.0), "joint attention": rows(2.0, 1.0)},
     }
     found, blocks = complexity._scaling(values)
