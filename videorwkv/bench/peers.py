@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from videorwkv.bench.peers_conv import MoViNetStream, r3d_18, x3d_m
 from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.models import Inputs
-from videorwkv.models.lcr import PIXEL_MEAN, PIXEL_STD
+from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD
 
 Kind = Literal["frame", "clip", "stream"]
 NUM_CLASSES = 400

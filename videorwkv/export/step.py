@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from videorwkv.export import folding
 from videorwkv.export.step_layer import StepLayer, tokens
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.lcr import LCR, PIXEL_MEAN, PIXEL_STD
+from videorwkv.models.lcr import LCR
 from videorwkv.models.state import require_grid
+from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,7 @@ from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
 from videorwkv.models.masking import Watch, check_kept, tube_mask
 from videorwkv.models.rotary import Turn, angles
 from videorwkv.models.state import LCRState, check_state, state_tokens
-from videorwkv.models.stems import PIXEL_MEAN as PIXEL_MEAN
-from videorwkv.models.stems import PIXEL_STD as PIXEL_STD
-from videorwkv.models.stems import ConvStem, PatchStem, pixels_and_change
+from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem, pixels_and_change
 from videorwkv.ops.wkv.choice import with_this_backend
 from videorwkv.video.clip import Clip, Frame
 
@@ -229,10 +227,10 @@ class LCR(nn.Module):
         Raises:
             UsageError: other inputs, or a state for others.
         """
-        frames_BTHWC = inputs.frames_BTHWC
-        batch, num_frames, height, width = frames_BTHWC.shape[:4]
         p = self.config.patch_size
         check_inputs(inputs, p)
+        frames_BTHWC = inputs.frames_BTHWC
+        batch, num_frames, height, width = frames_BTHWC.shape[:4]
         rows, columns = height // p, width // p
         if state is None:
             ratio = self.config.tube_mask_ratio if self.training else 0.0

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videorwkv.models import Inputs, LCRConfig
-from videorwkv.models.lcr import PIXEL_MEAN, PIXEL_STD
-from videorwkv.models.stems import ConvStem, PatchStem
+from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem
 from videorwkv.study.formula import joint_hidden
 
 
