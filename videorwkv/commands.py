@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.train.recipes import Recipe
 
-VALIDATION_SHARE = 0.2
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
     "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"
@@ -256,6 +255,8 @@ def make_console() -> Console:
 
 def validation_share(options: argparse.Namespace) -> float:
     """What `--validation-share` says. It has no default there: what was given could not be told."""
+    from videorwkv.data.manifest import VALIDATION_SHARE
+
     return VALIDATION_SHARE if options.validation_share is None else options.validation_share
 
 

@@ -326,7 +326,6 @@ def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | No
             number += 1
         targets.append(target)
     require_no_source(filter(None, targets), files)
-    save.mkdir(parents=True, exist_ok=True)
     return targets
 
 

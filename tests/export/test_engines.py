@@ -12,6 +12,7 @@ import torch
 import videorwkv
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.export import graph
+from videorwkv.export.engines import ROOMS
 from videorwkv.export.frames import generated
 from videorwkv.train.checkpoint import load_run
 
@@ -49,11 +50,11 @@ def test_openvino_uses_memory_again_only_when_nobody_holds_it(xml_file: Path) ->
     engine: Any = exported.engine
     assert len(engine.rooms[1]) <= 3
     held = []
-    for _ in range(5):
+    for _ in range(ROOMS + 2):
         _, state = exported.step(inputs, state)
         held.append(state.arrays["state.memory.0"][0, :1])
-    assert len({view.__array_interface__["data"][0] for view in held}) == 5
-    assert len(engine.rooms[1]) <= 3
+    assert len({view.__array_interface__["data"][0] for view in held}) == ROOMS + 2
+    assert len(engine.rooms[1]) == ROOMS
 
 
 def test_openvino_logits_that_are_kept_hold_no_state(xml_file: Path) -> None:

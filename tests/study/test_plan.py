@@ -165,6 +165,10 @@ STUDY = Study("small", question="?", variants=(Variant("default"),), measures=(M
         for t, name in ((text, "one.py"), (text, "same.py"), (text.replace("1.0", "2.0"), "two.py"))
     ]
     assert keys[0] == keys[1] != keys[2]
+    # The one that was loaded counts, also when its file is edited while a study runs.
+    study = load_study(small.study_file(tmp_path, text, "edited.py"))
+    small.study_file(tmp_path, text.replace("1.0", "3.0"), "edited.py")
+    assert object_key(study.measures[0]) == keys[0]
 
 
 def test_what_cannot_be_matched_is_said() -> None:

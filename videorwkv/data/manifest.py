@@ -20,6 +20,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# Of every class, where a data set names no split.
+VALIDATION_SHARE = 0.2
 
 
 class Row(NamedTuple):
@@ -211,7 +213,7 @@ def make_manifest(
 def load_manifest(
     spec: str | Path,
     *,
-    validation_share: float = 0.2,
+    validation_share: float = VALIDATION_SHARE,
     flips: str | Path | None = None,
     layout: str | None = None,
     label_names: str | Path | None = None,

@@ -17,8 +17,8 @@ Arrays = dict[str, NDArray[Any]]
 
 # Target -> what its files are called.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
-# The state of the frame before, the one that is written, and one that somebody looks at.
-ROOMS = 3
+# Kept for states to come: enough for one of each of several streams, few enough to be forgotten.
+ROOMS = 16
 
 
 def is_exported(path: str | Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import linecache
 import sys
 import traceback
 from pathlib import Path
@@ -46,6 +47,10 @@ def load_study(reference: str | Path) -> Study:
     spec = importlib.util.spec_from_file_location(f"videorwkv_study_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
+    # A measure is known by its text (`object_key`): by the one that runs here, also if the file is
+    # edited meanwhile. Without a time of change, `linecache` does not look at the file again.
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    linecache.cache[str(spec.origin)] = (len(lines), None, lines, str(spec.origin))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # a dataclass of its own looks for itself there
     try:

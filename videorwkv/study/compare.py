@@ -39,7 +39,7 @@ def make_page(results: Results, reference: str | None = None) -> Page:
             *present(results),
             *_notes(results),
             how_to_read(results),
-            how_it_was_done(results, reference or study.name),
+            how_it_was_done(results, str(reference or study.name)),
         ],
     )
 

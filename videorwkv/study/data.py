@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from videorwkv.data.manifest import Manifest, load_manifest
+from videorwkv.data.manifest import VALIDATION_SHARE, Manifest, load_manifest
 from videorwkv.errors import DataError, UsageError
 
 
@@ -21,7 +21,7 @@ class DataOptions:
     spec: str | None = None
     fold_by: str | None = None
     folds: str | None = None
-    validation_share: float = 0.2
+    validation_share: float = VALIDATION_SHARE
     flips: str | None = None
     layout: str | None = None
     label_names: str | None = None
@@ -57,7 +57,7 @@ class DataOptions:
             "--layout": self.layout,
             "--label-names": self.label_names,
             "--validation-share": None
-            if self.validation_share == DataOptions.validation_share
+            if self.validation_share == VALIDATION_SHARE
             else str(self.validation_share),
         }
         return [word for name, value in pairs.items() if value for word in (name, value)]

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videorwkv.errors import NonFiniteError
+from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.files import slug, write_atomic
 from videorwkv.study.data import test_clips, training_clips
 from videorwkv.study.design import Measure, Measured, Trained
@@ -277,6 +277,11 @@ def _is_done(plan: Plan, training: Training) -> bool:
 
 def _gather(plan: Plan, training: Training) -> Done:
     folder = plan.settings.runs / training.key
+    if not _is_done(plan, training):
+        raise UsageError(
+            f"Study {plan.study.name!r}: its file was changed while it ran, so some measures are "
+            "missing. Start the same command again: what is done is kept."
+        )
     measured = {
         m.name: Measured.from_dict(_read(_measure_file(folder, m, plan, training)))
         for m in plan.measures

@@ -32,6 +32,8 @@ def with_interval(estimate: Estimate, unit: str) -> str:
     """`93.4 % [91.0, 95.8]`; the number alone where no interval can be known."""
     if math.isinf(estimate.low):
         return number(estimate.value, unit)
+    if unit == "share":
+        estimate = estimate.possible()
     ends = (
         f"{100 * end:.1f}" if unit == "share" else f"{end:.3g}"
         for end in (estimate.low, estimate.high)

@@ -200,3 +200,13 @@ def test_a_txt_with_a_header_is_a_table(root: Path) -> None:
 )
 def test_split_in_name(name: str, split: str) -> None:
     assert split_in_name(name) == split
+
+
+def test_the_name_of_a_list_does_not_change_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "train.txt").write_text("a.mp4 x\n")
+    monkeypatch.chdir(tmp_path)
+    relative, absolute = (load_manifest(f"list:{p}") for p in ("train.txt", tmp_path / "train.txt"))
+    assert relative.digest == absolute.digest

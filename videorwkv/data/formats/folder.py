@@ -6,6 +6,7 @@ passed over.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, is_video
@@ -69,7 +70,7 @@ def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: li
     entries = tree.entries(folder)
     is_folder = {**dict.fromkeys(entries.files, False), **dict.fromkeys(entries.folders, True)}
     for name in sorted(is_folder):
-        if _holds_images(tree, folder / name) if is_folder[name] else is_video(name):
+        if _holds_images(folder / name) if is_folder[name] else is_video(name):
             found.append(Row(str(folder / name), folder.name, split))
         else:
             skipped.append(name)
@@ -99,5 +100,11 @@ def _folders(tree: Tree, root: Path) -> list[Path]:
     return [root / name for name in tree.entries(root).folders if name != "__MACOSX"]
 
 
-def _holds_images(tree: Tree, folder: Path) -> bool:
-    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in tree.entries(folder).files)
+def _holds_images(folder: Path) -> bool:
+    """Up to the first one: a folder of frames may hold thousands, which nobody asks for again."""
+    try:
+        with os.scandir(folder) as found:
+            names = (one.name for one in found if not one.name.startswith("."))
+            return any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)
+    except OSError as error:
+        raise ManifestError(f"{folder}: can't be listed: {error.strerror}.") from error

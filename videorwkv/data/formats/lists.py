@@ -16,6 +16,7 @@ lists is all of them.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
@@ -98,7 +99,8 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         name="list",
         rows=tuple(rows),
         labels=tuple(sorted(labels if names is None else names)),
-        root=os.path.commonpath(bases),
+        # `.` and not nothing: rows are named relative to it, however the list was named.
+        root=os.path.commonpath(bases) or ".",
         notes=tuple(notes),
         missing=tuple(missing),
     )
@@ -235,8 +237,11 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
     sample = paths[:: max(1, len(paths) // 50)]
     places: list[Path] = []
     for place in (folder, folder.parent):
-        names = Tree(place).entries(place).folders
-        own = [name for name in names if split and split_in_name(name) == split]
+        own: list[str] = []
+        # The folder above may be closed to others; what is below may be read all the same.
+        with contextlib.suppress(ManifestError):
+            names = Tree(place).entries(place).folders
+            own = [name for name in names if split and split_in_name(name) == split]
         places += [place / name for name in ("", *own, *_CLIP_FOLDERS)]
     if split:
         places.sort(key=lambda place: place != folder and _is_of_another(place.name, split))
