@@ -55,6 +55,12 @@ def test_decides_where_zero_is_outside() -> None:
     assert not Estimate(1.0, 0.0, 2.0, 3).decides
 
 
+def test_no_difference_of_shares_is_beyond_one() -> None:
+    assert Estimate(-0.8, -1.5, -0.1, 2).possible_difference() == Estimate(-0.8, -1.0, -0.1, 2)
+    unknown = Estimate(0.5, -math.inf, math.inf, 1)
+    assert unknown.possible_difference() == unknown
+
+
 def test_clips_alone_and_seeds_alone() -> None:
     row = np.array([[0.0, 1.0, 1.0, 0.0, 1.0]])
     assert clips_interval(row)[:3] == pytest.approx(mean_interval(row[0].tolist())[:3])

@@ -150,6 +150,7 @@ def _plots(results: Results, measure: Measure) -> list[Plot]:
         if reference == variant.name:
             continue
         estimate = results.difference(variant.name, reference, measure.name)
+        estimate = estimate.possible_difference() if measure.unit == "share" else estimate
         scaled = estimate._replace(
             value=scale * estimate.value, low=scale * estimate.low, high=scale * estimate.high
         )

@@ -43,6 +43,7 @@ def with_interval(estimate: Estimate, unit: str) -> str:
 
 def signed(estimate: Estimate, unit: str) -> str:
     """`-2.1 [-3.4, -0.8]`, in points for shares; else three significant digits."""
+    estimate = estimate.possible_difference() if unit == "share" else estimate
     value, low, high = (_signed(x, unit) for x in estimate[:3])
     return f"{value} [unknown]" if math.isinf(estimate.low) else f"{value} [{low}, {high}]"
 

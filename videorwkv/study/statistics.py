@@ -52,6 +52,12 @@ class Estimate(NamedTuple):
         """That of a share: an interval of few seeds reaches beyond what a share can be."""
         return self._replace(low=max(0.0, self.low), high=min(1.0, self.high))
 
+    def possible_difference(self) -> Estimate:
+        """The same for the difference of two shares; unknown ends stay so."""
+        if math.isinf(self.low):
+            return self
+        return self._replace(low=max(-1.0, self.low), high=min(1.0, self.high))
+
     def __neg__(self) -> Estimate:
         return Estimate(-self.value, -self.high, -self.low, self.seeds)
 
