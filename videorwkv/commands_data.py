@@ -89,7 +89,8 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
     filled = fill_cache(manifest, plan, workers=options.workers or usable_cores())
     print(f"cached: {filled.n_written:,} clips now, {plan.n_present:,} before")
     for clip in filled.unreadable:
-        print(f"unreadable: {clip.path}: {clip.reason}")
+        # Most reasons begin with the path themselves.
+        print(f"unreadable: {clip.path}: {clip.reason.removeprefix(f'{clip.path}: ')}")
     if filled.unreadable:
         print(f"{len(filled.unreadable):,} clips can't be read; they are not in the cache")
     command = ["videorwkv", "train", spec, "--cache", options.cache]

@@ -102,6 +102,7 @@ def test_clips_that_cannot_be_read_are_listed(
     assert "cached: 12 clips now, 0 before" in shown
     assert shown.count("unreadable: ") == 1
     assert "broken.mp4: this is not a video" in shown
+    assert shown.count("broken.mp4") == 1
     assert "1 clips can't be read" in shown
 
 
