@@ -81,6 +81,7 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
     from videorwkv.commands import load_data
     from videorwkv.data.disk import usable_cores
     from videorwkv.data.prepare import fill_cache, plan_fill
+    from videorwkv.train.recipes import default
 
     options.data = spec
     manifest = load_data(options)
@@ -89,10 +90,14 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
     filled = fill_cache(manifest, plan, workers=options.workers or usable_cores())
     print(f"cached: {filled.n_written:,} clips now, {plan.n_present:,} before")
     for clip in filled.unreadable:
-        print(f"unreadable: {clip.path}: {clip.reason}")
+        # Most reasons begin with the path themselves.
+        print(f"unreadable: {clip.path}: {clip.reason.removeprefix(f'{clip.path}: ')}")
     if filled.unreadable:
         print(f"{len(filled.unreadable):,} clips can't be read; they are not in the cache")
     command = ["videorwkv", "train", spec, "--cache", options.cache]
+    # A model of another size would not find the entries.
+    if options.size != default().model.image_size:
+        command += ["--set", f"model.image_size={options.size}"]
     print(f"Train from it, at {options.size} px: {shlex.join(command)}")
     return int(bool(filled.unreadable))
 

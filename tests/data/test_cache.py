@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from videorwkv.cli import main
 from videorwkv.data.cache import SETTINGS, FrameCache
 from videorwkv.data.cache_stores import JpegVideo
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
@@ -104,6 +105,19 @@ def test_training_through_the_cache(class_folder: Path, tmp_path: Path) -> None:
         assert isinstance(samples[1], Sample)
         for one, other in zip(samples[0].inputs, samples[1].inputs, strict=True):
             assert one.equal(other)
+
+
+def test_a_file_is_no_cache(
+    class_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--cache", str(tmp_path / "file")]
+    for command in (["train", "--out", str(tmp_path / "run")], ["data", "prepare"]):
+        assert main([*command, str(class_folder), *arguments]) == 2
+        said = capsys.readouterr()
+        assert f"--cache {tmp_path / 'file'} is a file; wanted a folder" in said.err
+        assert "step" not in said.out
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_full_disk(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

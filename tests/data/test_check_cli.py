@@ -72,6 +72,27 @@ def test_exit_codes_and_lists(
     assert "--cache" in capsys.readouterr().err
 
 
+def test_quick_says_what_was_looked_at(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "check", str(videos), "--out", str(tmp_path / "out"), "--workers=1"]
+    assert main([*command, "--quick"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the first frame can be decoded, and no bytes are missing" in shown
+    assert "every frame" not in shown
+    assert main(command) == 0
+    assert "every frame can be decoded" in " ".join(capsys.readouterr().out.split())
+
+
+def test_folder_that_cannot_be_made(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "out"
+    assert main(["data", "check", str(videos), "--out", str(out)]) == 2
+    assert f"{out}: the folder can't be made (Not a directory)" in capsys.readouterr().err
+
+
 def _lines(results: Path) -> int:
     return results.read_bytes().count(b"\n") if results.exists() else 0
 

@@ -19,7 +19,7 @@ def test_every_clip_is_tested_once(class_folder: Path) -> None:
     assert tested[0] | tested[1] == {row.path for row in manifest.rows}
     assert all("S02_" in path for path in tested[1])
     assert len(made[1].split("train").rows) == 8
-    assert "fold 2 of 2: test is 02" in made[1].summary()
+    assert r"fold 1 (of 0 to 1): test is 02 by 'S(\d+)_'" in made[1].summary()
     assert "no split given" not in made[1].summary()
 
 
@@ -27,7 +27,7 @@ def test_every_clip_is_tested_once(class_folder: Path) -> None:
     ("pattern", "groups", "message"),
     [
         (r"S\d+_", "00+01,02", "needs a bracket"),
-        (r"S(\d+_", "00,01", "Fold pattern 'S(\\\\d+_'"),
+        (r"S(\d+_", "00,01", r"Fold pattern 'S(\d+_'"),
         (r"S(\d+)_", "00+01+02", "at least two"),
         (r"S(\d+)_", "00+01,01+02", "'01' is empty or stands twice"),
         (r"S(\d+)_", "00+01,02,03", "no clip of group 03"),

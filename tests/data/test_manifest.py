@@ -97,6 +97,22 @@ def test_what_lies_beside_splits(tmp_path: Path) -> None:
     )
 
 
+def test_folders_of_videos_in_a_class(tmp_path: Path) -> None:
+    touch(tmp_path, "wave/1.mp4", "wave/session_1/a.mp4", "wave/session_2/b.mp4", "wave/x/n.txt")
+    touch(tmp_path, "nod/1.mp4")
+    manifest = load_manifest(tmp_path)
+    assert len(manifest) == 2
+    assert manifest.notes == (
+        f"{tmp_path / 'wave'}: 2 left out, folders of videos (session_1, session_2): put the "
+        f"videos into wave itself or list them in a CSV; or give {tmp_path / 'wave'} as the data "
+        "if its folders are the classes",
+        f"{tmp_path / 'wave'}: 1 left out, neither a video nor a folder of frames (x)",
+    )
+    touch(tmp_path / "above", "data/wave/1.mp4")
+    with pytest.raises(ManifestError, match=r"1 left out, a folder of videos \(wave\): put"):
+        load_manifest(tmp_path / "above")
+
+
 def test_a_folder_whose_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "wave/a.mp4")
 

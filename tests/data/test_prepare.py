@@ -102,6 +102,7 @@ def test_clips_that_cannot_be_read_are_listed(
     assert "cached: 12 clips now, 0 before" in shown
     assert shown.count("unreadable: ") == 1
     assert "broken.mp4: this is not a video" in shown
+    assert shown.count("broken.mp4") == 1
     assert "1 clips can't be read" in shown
 
 
@@ -216,6 +217,37 @@ def test_unpack_then_cache(
     assert len(list(cache.glob("*.jpegs"))) == 12
     assert run(source, "--out", root) == 0
     assert "0 files written" in capsys.readouterr().out
+
+
+def test_the_command_that_follows_reads_the_entries(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def following(size: int) -> list[str]:
+        assert run(videos, "--cache", tmp_path / "c", "--size", str(size), "--workers", "2") == 0
+        (line,) = (t for t in capsys.readouterr().out.splitlines() if t.startswith("Train from"))
+        return shlex.split(line.partition(": ")[2])
+
+    command = ["videorwkv", "train", str(videos), "--cache", str(tmp_path / "c")]
+    assert following(224) == command
+    assert following(32) == [*command, "--set", "model.image_size=32"]
+
+
+def test_entries_of_another_store_are_refused(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def store(*arguments: str) -> tuple[int, str]:
+        code = run(videos, "--cache", tmp_path / "c", "--size", "32", "--workers", "2", *arguments)
+        return code, capsys.readouterr().err
+
+    assert store("--store", "jpeg", "--quality", "80")[0] == 0
+    code, said = store("--store", "raw")
+    assert code == 2
+    assert "entries of this data set are jpeg (quality 80) and stay so; --store raw needs" in said
+    assert "To go on with this one, give --store jpeg --quality 80." in said
+    for arguments in (("--store", "jpeg"), ("--quality", "70"), ("--store", "raw")):
+        assert store(*arguments)[0] == 2
+    for good in ((), ("--quality", "80"), ("--store", "jpeg", "--quality", "80")):
+        assert store(*good)[0] == 0
 
 
 def test_official_archives_are_read_as_such(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from videorwkv.data.cache_stores import STORES, SUFFIXES, damaged, open_frames, write_frames
-from videorwkv.errors import ConfigError, DataError, DecodeError, did_you_mean
+from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
 from videorwkv.video.base import Video
 from videorwkv.video.clip import Frame
 
@@ -42,6 +42,10 @@ class FrameCache:
         store: how new entries are stored, `raw` or `jpeg` (see `cache_stores`); `auto` goes on as
             the folder began, with `raw` in a new one.
         quality: of JPEG images, 1 to 100.
+
+    Raises:
+        ConfigError: a number is out of range, or the store is unknown.
+        UsageError: `folder` is a file.
     """
 
     folder: str
@@ -59,6 +63,11 @@ class FrameCache:
             )
         if not 1 <= self.quality <= 100:
             raise ConfigError(f"FrameCache: quality ({self.quality}) must lie in [1, 100].")
+        if os.path.isfile(self.folder):
+            raise UsageError(
+                f"--cache {self.folder} is a file; wanted a folder, which is made if need be. "
+                "Name another place."
+            )
 
     @classmethod
     def for_images(cls, folder: str | Path, image_size: int, **options: Any) -> FrameCache:

@@ -25,9 +25,9 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"Fold pattern {pattern!r}: {error}.") from error
+        raise UsageError(f"Fold pattern '{pattern}': {error}.") from error
     if compiled.groups < 1:
-        raise UsageError(f"Fold pattern {pattern!r} needs a bracket around the group's name.")
+        raise UsageError(f"Fold pattern '{pattern}' needs a bracket around the group's name.")
     fold_of: dict[str, int] = {}
     parts = groups.split(",")
     for number, part in enumerate(parts):
@@ -44,7 +44,7 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
         path = manifest.relative_path(row)
         match = compiled.search(path)
         if match is None:
-            raise ManifestError(f"{path}: fold pattern {pattern!r} is not found in it.")
+            raise ManifestError(f"{path}: fold pattern '{pattern}' is not found in it.")
         group = match.group(1)
         if group not in fold_of:
             raise ManifestError(f"{path}: its group {group!r} stands in no fold of {groups!r}.")
@@ -58,7 +58,9 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
     def fold(number: int) -> Manifest:
         return manifest.split_by(
             lambda row: "test" if number_of[row] == number else "train",
-            notes=[f"fold {number + 1} of {len(parts)}: test is {parts[number]} by {pattern!r}"],
+            notes=[
+                f"fold {number} (of 0 to {len(parts) - 1}): test is {parts[number]} by '{pattern}'"
+            ],
         )
 
     return [fold(number) for number in range(len(parts))]

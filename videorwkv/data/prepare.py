@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videorwkv.data.cache import FrameCache
+from videorwkv.data.cache import QUALITY, FrameCache
 from videorwkv.data.cache_stores import encode_jpeg, shrink
 from videorwkv.data.disk import free_space, memory_size, require_room
 from videorwkv.data.manifest import Manifest, Row, load_manifest
@@ -104,20 +105,26 @@ def plan_fill(manifest: Manifest, cache: FrameCache) -> FillPlan:
     """Look at what is there, estimate the rest and choose a store where `cache` says `auto`.
 
     Raises:
-        UsageError: the clips are generated; there is nothing to cache.
+        UsageError: the clips are generated, so there is nothing to cache; or entries are there
+            that are stored in another way than `cache` asks for.
         DataError: the cache's settings are damaged.
     """
     if manifest.opener is not None:
         raise UsageError(f"{manifest.name}: its clips are generated, so a cache has no use.")
     missing: list[Row] = []
+    present: list[Path] = []
     unreadable: list[Unreadable] = []
     rows = list({row.path: row for row in manifest.rows}.values())
     for row in rows:
         try:
-            if not cache.entry(row.path).exists():
+            entry = cache.entry(row.path)
+            if entry.exists():
+                present.append(entry)
+            else:
                 missing.append(row)
         except VideoRWKVError as error:
             unreadable.append(Unreadable(row.path, str(error)))
+    _require_same_store(cache, present)
     sizes = _sample(manifest, cache, missing)
     per_clip = {}
     if sizes:
@@ -127,7 +134,7 @@ def plan_fill(manifest: Manifest, cache: FrameCache) -> FillPlan:
     return FillPlan(
         cache=replace(cache, store=store, quality=quality),
         missing=tuple(missing),
-        n_present=len(rows) - len(missing) - len(unreadable),
+        n_present=len(present),
         unreadable=tuple(unreadable),
         bytes_per_clip=per_clip,
         n_sampled=len(sizes),
@@ -200,6 +207,31 @@ def _one_thread() -> None:
     """The processes are the parallelism. Not 1: OpenCV would wait for threads that a forked process
     does not have."""
     cv2.setNumThreads(0)
+
+
+def _require_same_store(cache: FrameCache, entries: Sequence[Path]) -> None:
+    """`UsageError` if one of `entries` is stored in another way than `cache` explicitly asks for.
+
+    They would stay as they are, so that a cache might seem to be what it is not.
+    """
+    if cache.store == "auto" and cache.quality == QUALITY:
+        return
+    for entry in entries:
+        try:
+            about = json.loads(entry.read_text(encoding="utf-8"))
+            # As in `open_frames`: entries of the first version are raw and don't say so.
+            store, quality = about.get("store", "raw"), about.get("quality", cache.quality)
+        except (OSError, ValueError, AttributeError):
+            continue  # who opens it is told
+        other = cache.store not in ("auto", store)
+        if other or (store == "jpeg" and quality != cache.quality):
+            there = f"jpeg (quality {quality})" if store == "jpeg" else "raw (exact RGB)"
+            asked = f"--store {cache.store}" if other else f"--quality {cache.quality}"
+            same = "--store raw" if store == "raw" else f"--store jpeg --quality {quality}"
+            raise UsageError(
+                f"Cache {cache.folder}: entries of this data set are {there} and stay so; {asked} "
+                f"needs another folder. To go on with this one, give {same}."
+            )
 
 
 def _sample(

@@ -153,7 +153,7 @@ class BenchReport:
         lines = [
             f"{self.clips} clips, {options.num_frames} frames at {options.size} px, edges "
             f"{options.edges}, {kind}{', from the cache' if self.cached else ''}, decoder "
-            f"{self.decoder}, {options.rounds} rounds, files in memory",
+            f"{self.decoder}, {options.rounds} round{'s' * (options.rounds > 1)}, files in memory",
         ]
         for workers in options.workers:
             ratios = self.ratios("collate", workers)
@@ -171,7 +171,10 @@ class BenchReport:
                 f"note: in {self.differing} clips the bare loop gives other frames, damaged or "
                 "oddly timed ones"
             )
-        lines += [f"left out, unreadable: {clip.path}: {clip.reason}" for clip in self.unreadable]
+        for clip in self.unreadable:
+            # Most reasons begin with the path themselves.
+            reason = clip.reason.removeprefix(f"{clip.path}: ")
+            lines.append(f"left out, unreadable: {clip.path}: {reason}")
         lines.append(self.advice())
         return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from videorwkv.data.disk import usable_cores
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.workers import Lost, WorkerPool
 from videorwkv.errors import UsageError
+from videorwkv.files import make_folder
 
 # Seconds for one clip: ten minutes of 720p video on a slow core.
 TIMEOUT = 120.0
@@ -59,7 +60,7 @@ def check(
             with 0.
 
     Raises:
-        UsageError: the clips are generated, or a number is out of range.
+        UsageError: the clips are generated, a number is out of range, or `out` can't be made.
         DataError: processes die without a clip being the reason.
         OSError: the results can't be written.
     """
@@ -71,7 +72,7 @@ def check(
             f"check: workers ({workers}) must be at least 1, timeout ({timeout:g} s) above 0."
         )
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths = {manifest.relative_path(row): row.path for row in manifest.rows}
     findings = dict(_known(out / RESULTS, paths, quick=quick, timeout=timeout))
     todo = {key: path for key, path in paths.items() if key not in findings}

@@ -41,7 +41,9 @@ def make_report(
         clips.append(CheckedClip(row, _printable(manifest.relative_path(row)), finding))
     _remark_on_rates(clips)
     copies = _find_copies(clips, quick=quick)
-    return CheckReport(manifest=manifest, clips=tuple(clips), copies=copies, strict=strict)
+    return CheckReport(
+        manifest=manifest, clips=tuple(clips), copies=copies, strict=strict, quick=quick
+    )
 
 
 def _printable(path: str) -> str:

@@ -17,6 +17,8 @@ VERDICTS = {
     "crashed": "the decoder's process died",
     "duplicate": "the same clip is in another split, or has two labels",
 }
+# What `ok` means if only first frames were decoded.
+QUICK_OK = "the first frame can be decoded, and no bytes are missing"
 USABLE = ("ok", "damaged")
 # Shorter sides below this are remarked upon.
 SMALL = 64

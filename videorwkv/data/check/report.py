@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from videorwkv.data.check.finding import USABLE, VERDICTS, Finding
+from videorwkv.data.check.finding import QUICK_OK, USABLE, VERDICTS, Finding
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.files import write_atomic
+from videorwkv.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -59,12 +59,14 @@ class CheckReport:
         clips: its rows in order, then those that are missing.
         copies: groups of equal clips, those across splits first.
         strict: damaged clips count as bad.
+        quick: of each clip, the first frame alone was decoded.
     """
 
     manifest: Manifest
     clips: tuple[CheckedClip, ...]
     copies: tuple[Copies, ...] = ()
     strict: bool = False
+    quick: bool = False
 
     @property
     def verdicts(self) -> dict[str, int]:
@@ -103,10 +105,11 @@ class CheckReport:
             The arguments of `videorwkv` that train on it.
 
         Raises:
+            UsageError: the folder can't be made.
             CheckpointError: the disk is full or the folder can't be written.
         """
         out = Path(out)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         header = ["path", "split", "label", "verdict", "detail", "frames", "seconds", "fps"]
         header += ["width", "height", "codec", "remarks"]
         _write_csv(out / "report.csv", [header, *map(_report_row, self.clips)])
@@ -153,7 +156,8 @@ class CheckReport:
         table.add_column("clips", justify="right")
         table.add_column("meaning")
         for verdict, count in self.verdicts.items():
-            table.add_row(verdict, f"{count:,}", VERDICTS[verdict])
+            meaning = QUICK_OK if self.quick and verdict == "ok" else VERDICTS[verdict]
+            table.add_row(verdict, f"{count:,}", meaning)
         if self.remarks:
             table.add_section()
         for kind, count in self.remarks.items():

@@ -67,20 +67,30 @@ def read(root: Path, layout: str | None = None) -> Manifest:
 def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: list[str]) -> None:
     found: list[Row] = []
     skipped: list[str] = []
+    nested: list[str] = []
     entries = tree.entries(folder)
     is_folder = {**dict.fromkeys(entries.files, False), **dict.fromkeys(entries.folders, True)}
     for name in sorted(is_folder):
         if _holds_images(folder / name) if is_folder[name] else is_video(name):
             found.append(Row(str(folder / name), folder.name, split))
+        elif is_folder[name] and any(map(is_video, tree.entries(folder / name).files)):
+            nested.append(name)
         else:
             skipped.append(name)
     rows += found
+    if nested:
+        what = "a folder of videos" if len(nested) == 1 else "folders of videos"
+        notes.append(
+            f"{folder}: {len(nested)} left out, {what} {_some(nested)}: put the videos into "
+            f"{folder.name} itself or list them in a CSV; or give {folder} as the data if "
+            "its folders are the classes"
+        )
     if skipped:
         notes.append(
             f"{folder}: {len(skipped)} left out, neither a video nor a folder of frames "
             f"{_some(skipped)}"
         )
-    elif not found:
+    elif not found and not nested:
         notes.append(f"{folder}: empty")
 
 
