@@ -133,6 +133,19 @@ def test_rounding_decides_which_frames_are_clear(monkeypatch: pytest.MonkeyPatch
     assert not one.faults(strict)
 
 
+@pytest.mark.parametrize(
+    ("decided", "said"),
+    [
+        (0, "98.4% (no clear frame)"),
+        (1, "98.4% (100.0% of 1 clear frame)"),
+        (7, "98.4% (100.0% of 7 clear frames)"),
+    ],
+)
+def test_the_summary_says_how_many_frames_are_clear(decided: int, said: str) -> None:
+    one = replace(found(), top1=0.984, decided_top1=1.0, decided=decided)
+    assert one.summary().endswith(f"same best class {said}")
+
+
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_what_next_suits_the_precision(precision: str) -> None:
     with pytest.raises(CheckpointError, match=r"Nothing was written\. \w") as caught:

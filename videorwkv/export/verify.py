@@ -102,12 +102,14 @@ class Verification:
 
     def summary(self) -> str:
         """One line: the figures."""
+        clear = "no clear frame"
+        if self.decided:
+            clear = f"{self.decided_top1:.1%} of {self._clear_frames()}"
         return (
             f"{self.frames} frames x {self.streams} streams ({self.source}): logits within "
             f"{self.logits:.2g}, probabilities within {self.probability:.2g} "
             f"(mean {self.mean_probability:.2g}; early {self.early:.2g}, late {self.late:.2g}), "
-            f"same best class {self.top1:.1%} ({self.decided_top1:.1%} of {self.decided} clear "
-            "frames)"
+            f"same best class {self.top1:.1%} ({clear})"
         )
 
     def faults(self, tolerance: Tolerance) -> list[str]:
@@ -121,13 +123,16 @@ class Verification:
                 found.append(f"{name} differ by {value:.3g}, allowed {limit:g}")
         if self.decided_top1 < tolerance.top1:
             found.append(
-                f"another best class on {1 - self.decided_top1:.1%} of {self.decided} clear "
-                f"frames, allowed {1 - tolerance.top1:.1%}"
+                f"another best class on {1 - self.decided_top1:.1%} of "
+                f"{self._clear_frames()}, allowed {1 - tolerance.top1:.1%}"
             )
         # Half-way to the limit after 64 frames: a longer stream would pass it.
         if self.late > max(2 * self.early, tolerance.probability / 2, least):
             found.append(f"the difference grows from {self.early:.3g} to {self.late:.3g}")
         return found
+
+    def _clear_frames(self) -> str:
+        return f"{self.decided} clear frame{'' if self.decided == 1 else 's'}"
 
 
 def verify(
