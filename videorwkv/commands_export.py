@@ -27,5 +27,6 @@ def export(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     for verification in exported.verifications:
         print(f"verified against PyTorch: {verification.summary()}")
-    print(f"Written to {exported.path} ({exported.size / 1e6:.1f} MB, {exported.precision})")
+    files = " and ".join(str(file) for file in exported.files)
+    print(f"Written to {files} ({exported.size / 1e6:.1f} MB, {exported.precision})")
     return 0

@@ -126,8 +126,11 @@ def test_a_file_of_another_version(tmp_path: Path, onnx_file: Path) -> None:
 def test_openvino_file_without_its_weights(xml_file: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.xml"
     alone.write_bytes(xml_file.read_bytes())
-    with pytest.raises(CheckpointError, match=r"its \.bin is missing"):
+    with pytest.raises(CheckpointError, match=r"its \.bin is missing") as caught:
         videorwkv.open_exported(alone)
+    # Nothing of OpenVINO's own sources.
+    assert ".cpp" not in str(caught.value)
+    assert str(caught.value).endswith("Copy both files, or export the run again.")
 
 
 def test_openvino_file_with_the_weights_of_another(xml_file: Path, tmp_path: Path) -> None:

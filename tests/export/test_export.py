@@ -235,7 +235,7 @@ def test_command_line(
     assert main(["export", str(run), "--to", "onnx", "--out", str(out), "--clip", str(clip)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("verified against PyTorch: 64 frames") == 3
-    assert f"Written to {out}" in printed
+    assert f"Written to {out} (" in printed
     assert main(["predict", str(out), str(clip), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["labels"]
     assert main(["evaluate", str(out), tiny.MOTION, "--workers", "0"]) == 0
@@ -246,6 +246,16 @@ def test_command_line(
     for alone in ("--cache=frames", "--fold=0", "--validation-share=0.2"):
         assert main(["export", str(run), "--to", "onnx", alone]) == 2
         assert f"{alone.split('=')[0]} needs --calibrate DATA" in capsys.readouterr().err
+
+
+def test_command_line_names_both_files_of_openvino(
+    need: Need, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("openvino")
+    out = tmp_path / "wave.xml"
+    assert main(["export", str(run), "--to", "openvino", "--out", str(out)]) == 0
+    assert f"Written to {out} and {out.with_suffix('.bin')} (" in capsys.readouterr().out
+    assert sorted(tmp_path.iterdir()) == [out.with_suffix(".bin"), out]
 
 
 def test_onnxruntime_alone_as_documented(

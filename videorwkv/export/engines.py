@@ -94,10 +94,9 @@ class _OpenVinoEngine:
         try:
             self.file = self.core.read_model(path)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{path} is not a readable OpenVINO file, or its .bin is missing or another's: "
-                f"{reason}"
+                f"{path} is not a readable OpenVINO file, or its .bin is missing or another's. "
+                "Copy both files, or export the run again."
             ) from error
         self.metadata: str | None = None
         if self.file.has_rt_info([METADATA_KEY]):

@@ -50,11 +50,15 @@ class Exported:
     notes: tuple[str, ...] = ()
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """All that was written: `path`, and OpenVINO's .bin."""
+        weights = self.path.with_suffix(".bin")
+        return (self.path, weights) if self.path.suffix.lower() == ".xml" else (self.path,)
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
-        weights = self.path.with_suffix(".bin")
-        parts = [self.path, *([weights] if self.path.suffix.lower() == ".xml" else [])]
-        return sum(part.stat().st_size for part in parts)
+        return sum(file.stat().st_size for file in self.files)
 
 
 def export(

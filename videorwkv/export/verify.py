@@ -6,7 +6,7 @@ B streams, T frames, K classes.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,22 @@ class Tolerance:
         logits: largest difference of a logit, as a share of the largest logit (at least of 1).
         probability: largest difference of a class's probability, at any frame.
         top1: share of the frames with the same best class, among those whose two best classes are
-            further apart than `probability`: where they are nearer, either is right.
+            further apart than `margin`: where they are nearer, either is right.
     """
 
     logits: float
     probability: float
     top1: float
+
+    def margin(self, rounding: float | None) -> float:
+        """How far apart two best classes must be to count.
+
+        Args:
+            rounding: of `Verification`.
+        """
+        least = _widened(rounding)
+        # Where rounding widens the limit, one class may lose it and the other gain it.
+        return 2 * least if least > self.probability else self.probability
 
 
 TOLERANCES = {
@@ -43,6 +53,15 @@ TOLERANCES = {
     "float16": Tolerance(logits=0.02, probability=0.01, top1=1.0),
     "bfloat16": Tolerance(logits=0.1, probability=0.05, top1=0.98),
     "int8": Tolerance(logits=0.4, probability=0.2, top1=0.95),
+}
+
+# What to do about a file that differs.
+_NEXT = {
+    "float32": "No --precision is nearer: try the other --to, or train the run longer, since "
+    "weights near their start can make much of rounding.",
+    "float16": "Choose --precision float32.",
+    "bfloat16": "Choose --precision float16 or float32.",
+    "int8": "Choose another --precision, or calibrate on data like yours (--calibrate DATA).",
 }
 
 
@@ -83,19 +102,20 @@ class Verification:
 
     def summary(self) -> str:
         """One line: the figures."""
+        clear = "no clear frame"
+        if self.decided:
+            clear = f"{self.decided_top1:.1%} of {self._clear_frames()}"
         return (
             f"{self.frames} frames x {self.streams} streams ({self.source}): logits within "
             f"{self.logits:.2g}, probabilities within {self.probability:.2g} "
             f"(mean {self.mean_probability:.2g}; early {self.early:.2g}, late {self.late:.2g}), "
-            f"same best class {self.top1:.1%} ({self.decided_top1:.1%} of {self.decided} clear "
-            "frames)"
+            f"same best class {self.top1:.1%} ({clear})"
         )
 
     def faults(self, tolerance: Tolerance) -> list[str]:
         """What lies outside the tolerance, in words; empty if nothing does."""
         found = []
-        # What rounding alone does to this model, and another order of sums with it.
-        least = 0.0 if self.rounding is None else min(10 * self.rounding, MOST_ROUNDING)
+        least = _widened(self.rounding)
         for name in ("logits", "probability"):
             value, limit = getattr(self, name), max(getattr(tolerance, name), least)
             # Written so that NaN is a fault.
@@ -103,13 +123,16 @@ class Verification:
                 found.append(f"{name} differ by {value:.3g}, allowed {limit:g}")
         if self.decided_top1 < tolerance.top1:
             found.append(
-                f"another best class on {1 - self.decided_top1:.1%} of {self.decided} clear "
-                f"frames, allowed {1 - tolerance.top1:.1%}"
+                f"another best class on {1 - self.decided_top1:.1%} of "
+                f"{self._clear_frames()}, allowed {1 - tolerance.top1:.1%}"
             )
         # Half-way to the limit after 64 frames: a longer stream would pass it.
         if self.late > max(2 * self.early, tolerance.probability / 2, least):
             found.append(f"the difference grows from {self.early:.3g} to {self.late:.3g}")
         return found
+
+    def _clear_frames(self) -> str:
+        return f"{self.decided} clear frame{'' if self.decided == 1 else 's'}"
 
 
 def verify(
@@ -139,7 +162,9 @@ def verify(
         exact = copy.deepcopy(model).double()
         exact_TBK = _run(exact, inputs, _same_start(exact, exported, start, batch_size))
         rounding = compare(exact_TBK, expected_TBK, source=source, tolerance=tolerance).logits
-        found = replace(found, rounding=rounding)
+        found = compare(
+            expected_TBK, found_TBK, source=source, tolerance=tolerance, rounding=rounding
+        )
     return found
 
 
@@ -172,8 +197,17 @@ def compare(
     *,
     source: str,
     tolerance: Tolerance,
+    rounding: float | None = None,
 ) -> Verification:
-    """Logits of PyTorch and of the file, frame by frame."""
+    """Logits of PyTorch and of the file, frame by frame.
+
+    Args:
+        expected_TBK: PyTorch's.
+        found_TBK: the file's.
+        source: what the frames are.
+        tolerance: says which frames are clear.
+        rounding: of `Verification`, where it is known.
+    """
     num_frames, streams, _ = expected_TBK.shape
     scale = max(1.0, float(np.abs(expected_TBK).max()))
     expected_P, found_P = _softmax(expected_TBK), _softmax(found_TBK)
@@ -181,7 +215,7 @@ def compare(
     same_TB = expected_TBK.argmax(-1) == found_TBK.argmax(-1)
     # A class that can't be beats the second where there is only one.
     ranked = np.sort(np.concatenate([expected_P, np.zeros((num_frames, streams, 1))], -1), axis=-1)
-    clear_TB = ranked[..., -1] - ranked[..., -2] > tolerance.probability
+    clear_TB = ranked[..., -1] - ranked[..., -2] > tolerance.margin(rounding)
     quarter = max(1, num_frames // 4)
     return Verification(
         frames=num_frames,
@@ -195,6 +229,7 @@ def compare(
         top1=float(same_TB.mean()),
         decided_top1=float(same_TB[clear_TB].mean()) if clear_TB.any() else 1.0,
         decided=int(clear_TB.sum()),
+        rounding=rounding,
     )
 
 
@@ -208,9 +243,13 @@ def check(found: Verification, precision: str) -> None:
     if faults:
         raise CheckpointError(
             f"The exported {precision} step differs from the model over {found.frames} frames "
-            f"({found.source}): {'; '.join(faults)}. Nothing was written. Choose another "
-            "--precision, or for int8 calibrate on data like yours (--calibrate DATA)."
+            f"({found.source}): {'; '.join(faults)}. Nothing was written. {_NEXT[precision]}"
         )
+
+
+def _widened(rounding: float | None) -> float:
+    """What rounding alone does to a model, and another order of sums with it."""
+    return 0.0 if rounding is None else min(10 * rounding, MOST_ROUNDING)
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
