@@ -128,6 +128,25 @@ def test_text_file_called_mp4(
     assert "text.mp4" in line
 
 
+def test_annotated_video_that_can_not_be_written(
+    run: Path, own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    clip = own_videos / "wave, left" / "clip 0.mp4"
+    out = tmp_path / "out.mp4"
+    assert main(["predict", str(run), str(clip), "--save", str(out)]) == 0
+    assert f"Written to {out}" in capsys.readouterr().out.replace("\n", "")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No room")
+
+    monkeypatch.setattr("videorwkv.annotate.write_video", full)
+    code = main(["predict", str(run), str(clip), "--save", str(out)])
+    shown = capsys.readouterr()
+    assert (code, "Written to" in shown.out, "wave, left" in shown.out) == (1, False, True)
+    assert shown.err.startswith(f"videorwkv: error: The annotated video {out} was not written: ")
+
+
 def test_one_bad_file_among_good_ones(
     run: Path, own_videos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

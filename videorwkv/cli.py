@@ -214,8 +214,8 @@ def _add_predict(commands: Commands) -> None:
     parser = add_command(
         commands,
         "predict",
-        "Name the action in videos.\n\nA file that can't be read is reported and doesn't stop the "
-        "others; the exit code is then 1.\n\n"
+        "Name the action in videos.\n\nA file that can't be read, or an annotated video that can't "
+        "be written, is reported and\ndoesn't stop the others; the exit code is then 1.\n\n"
         "With --submission, FILE is a data set, and what the run says about one of its splits, "
         "labelled\nor not, is written in the form that its owners take: `id;label` (jester), "
         "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), else CSV with the five best. A "

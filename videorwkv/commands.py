@@ -122,10 +122,12 @@ def predict(options: argparse.Namespace) -> int:
         make_console().print(predictions_table(predictions))
     # After the table, or the first of many would scroll away.
     sys.stdout.flush()
-    for prediction in predictions:
-        if prediction.error:
-            print(f"videorwkv: error: {' '.join(prediction.error.split())}", file=sys.stderr)
-    return 1 if any(prediction.error for prediction in predictions) else 0
+    errors = [p.error or p.save_error for p in predictions if p.error or p.save_error]
+    if options.save and not options.json and len(errors) < len(predictions):
+        print(f"Written to {options.save}", flush=True)
+    for error in errors:
+        print(f"videorwkv: error: {' '.join(error.split())}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 # Options that speak of a data set; those of `predict` that do, and that speak of single videos.
