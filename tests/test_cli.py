@@ -14,6 +14,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from videorwkv.cli import main
+from videorwkv.train.checkpoint import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2", "--quiet"]
@@ -60,6 +61,7 @@ def test_train_evaluate_predict_on_own_videos(
                  "--workers=0"]) == 0  # fmt: skip
     values = json.loads(capsys.readouterr().out)
     assert (values["n_total"], values["views"]) == (8, [2, 1])
+    assert (tmp_path / "run/evaluation-all-views-2x1/evaluation.json").is_file()
     assert main(["predict", f"{out}/last", str(own_videos), "--json", "--top=1"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 8
@@ -107,6 +109,24 @@ def test_folds_choose_the_test_split(
     assert (code, "belong together" in line) == (2, True)
     code, line = fails(capsys, *train, *folds[:-1], "2")
     assert (code, "0 to 1" in line) == (2, True)
+
+
+def test_evaluations_do_not_overwrite_each_other(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    evaluate = [tiny.MOTION, "--workers=0", "--json"]
+    for model, options, name in (
+        (folder, [], ""),
+        (folder / "best", ["--views=1x1"], ""),
+        (folder / "last", [], "-last"),
+        (folder, ["--views=2x1", "--tube-mask=0.5"], "-views-2x1-tube-mask-0.5"),
+        (folder, ["--motion-mask=0.5"], "-motion-mask-0.5"),
+    ):
+        out = folder / f"evaluation-validation{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        assert main(["evaluate", str(model), *evaluate, *options]) == 0
+        assert (out / "evaluation.json").is_file()
+    (folder / "best.safetensors").unlink()
+    assert load_run(folder / "last").results("test").name == "evaluation-test"
 
 
 # What a new user gets wrong: each ends in one line and a code, 2 for wrong use, 1 otherwise.

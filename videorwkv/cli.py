@@ -199,7 +199,12 @@ def _add_evaluate(commands: Commands) -> None:
         help="temporal x spatial views of a clip, scores averaged (default: the run's)",
     )
     add_masks(parser)
-    parser.add_argument("--out", metavar="FOLDER", help="default: RUN/evaluation-SPLIT")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="default: RUN/evaluation-SPLIT, and what is unusual behind it: -last beside a best "
+        "checkpoint, -views-2x3 if not the run's, -tube-mask-0.5, -motion-mask-0.5",
+    )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)

@@ -58,17 +58,20 @@ def train(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     from videorwkv.evaluate import evaluate as run_evaluate
     from videorwkv.files import make_folder
+    from videorwkv.masks import Masks
     from videorwkv.train.checkpoint import load_run
 
     run = load_run(options.model)
     manifest = _split(options)
-    out = Path(options.out or run.results(options.split))
+    views = _views(options.views) if options.views else None
+    masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
+    out = Path(options.out or run.results(options.split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours
     with _progress(len(manifest)) as on_batch:
         evaluation = run_evaluate(
             run,
             manifest,
-            views=_views(options.views) if options.views else None,
+            views=views,
             batch_size=options.batch_size,
             workers=options.workers,
             device=options.device,

@@ -24,6 +24,7 @@ import torch
 
 from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
 from videorwkv.files import write_atomic
+from videorwkv.masks import NO_MASKS, Masks
 from videorwkv.models import LCR, build_model
 from videorwkv.models.weights import load_weights
 from videorwkv.train.recipes import Recipe
@@ -57,9 +58,26 @@ class Run:
     def weights(self) -> Path:
         return self.folder / f"{self.which}.safetensors"
 
-    def results(self, split: str) -> Path:
-        """The folder where an evaluation of `split` goes."""
-        return self.folder / f"evaluation-{split}"
+    def results(
+        self, split: str, *, views: tuple[int, int] | None = None, masks: Masks = NO_MASKS
+    ) -> Path:
+        """The folder where an evaluation of `split` goes; all that is unusual is in its name.
+
+        Args:
+            split: train, validation, test or all.
+            views: temporal and spatial views; the run's own if None.
+            masks: the patches that are left out.
+        """
+        name = f"evaluation-{split}"
+        if self.which == "last" and (self.folder / "best.safetensors").is_file():
+            name += "-last"
+        if views not in (None, self.recipe.views):
+            name += "-views-{}x{}".format(*views)
+        if masks.tube_mask_ratio:
+            name += f"-tube-mask-{masks.tube_mask_ratio}"
+        if masks.motion_mask_ratio:
+            name += f"-motion-mask-{masks.motion_mask_ratio}"
+        return self.folder / name
 
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
