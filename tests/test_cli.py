@@ -104,7 +104,18 @@ def test_folds_choose_the_test_split(
     assert main([*train, *folds]) == 0
     splits = json.loads((out / "config.json").read_text())["data"]["splits"]
     assert splits == {"train": 4, "test": 4}
-    capsys.readouterr()
+    other = tmp_path / "other"
+    shutil.copytree(own_videos, other)
+    tiny.write_clip(other / "wave, left" / "clip 9.mp4")
+    for data, options, said in (
+        (own_videos, folds, False),
+        (own_videos, [*folds[:-1], "0"], True),
+        (other, ["--split=validation"], False),  # later options win
+    ):
+        capsys.readouterr()
+        split = ["--split=test", "--workers=0", *options]
+        assert main(["evaluate", str(out), str(data), *split]) == 0
+        assert ("split in another way" in capsys.readouterr().err) == said
     code, line = fails(capsys, *train, "--fold=1")
     assert (code, "belong together" in line) == (2, True)
     code, line = fails(capsys, *train, *folds[:-1], "2")

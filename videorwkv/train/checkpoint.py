@@ -1,6 +1,6 @@
 """A run's folder: what was trained, on what, and the weights. Every file is written atomically.
 
-config.json            recipe, labels, flips, data (name, digest, split sizes), seed, versions
+config.json            recipe, labels, flips, data (see `Run`), seed, versions
 best.safetensors       weights at the best validation; absent without a validation split
 last.safetensors       weights at the last checkpoint
 state.pt               what resuming needs: step, optimiser, raw weights; tensors and plain values
@@ -42,7 +42,8 @@ class Run:
         recipe: how it was trained.
         labels: class names, in the order of the logits.
         flips: label -> label of its mirror image, or None.
-        data: name, digest and split sizes of what it was trained on.
+        data: name, digest, digest of the clips whatever their splits, and split sizes of what it
+            was trained on.
         versions: package, torch, Python and, where known, the commit.
     """
 

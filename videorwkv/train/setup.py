@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,9 +81,25 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
         data={
             "name": manifest.name,
             "digest": manifest.digest,
+            "clips": clips_digest(manifest),
             "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
         },
     )
+
+
+def clips_digest(manifest: Manifest) -> str:
+    """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
+    return manifest.split_by(lambda row: "").digest
+
+
+def is_split_anew(manifest: Manifest, data: Mapping[str, Any]) -> bool:
+    """Are these the very clips of a run's `data`, split in another way?
+
+    Args:
+        manifest: all splits.
+        data: what the run's config.json says; False where it is of a version without `clips`.
+    """
+    return data.get("clips") == clips_digest(manifest) and data["digest"] != manifest.digest
 
 
 def validation_split(manifest: Manifest) -> Manifest | None:
