@@ -93,6 +93,10 @@ def test_resume_takes_the_runs_own_recipe(
     assert "2 of 2 steps" in capsys.readouterr().out
     code, line = fails(capsys, "train", tiny.MOTION, *out, "--resume", "--quiet", "--lr=0.5")
     assert (code, "another lr" in line) == (2, True)
+    code, line = fails(capsys, *TRAIN[:-2], *out, "--resume", "--quiet", "--epochs=3")
+    assert (code, "trained with steps=2; now epochs=3. Give --set steps=2" in line) == (
+        2, True,
+    )  # fmt: skip
 
 
 def test_folds_choose_the_test_split(
@@ -325,7 +329,7 @@ def test_a_folder_that_can_not_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     code, line = fails(capsys, *TRAIN, "--out", tmp_path / "file" / "run")
-    assert code == 1
+    assert (code, "the folder can't be made" in line) == (2, True)
     assert str(tmp_path / "file") in line
 
 

@@ -11,6 +11,7 @@ import torch
 
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.errors import DataError, UsageError
+from videorwkv.files import make_folder
 from videorwkv.scoring import make_dataset
 from videorwkv.train.checkpoint import load_run, save_config
 from videorwkv.train.recipes import Recipe
@@ -50,6 +51,12 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
     if recipe is None:
         return run.recipe
     recipe = for_data(recipe, manifest)
+    begun_with, given = _length(run.recipe), _length(recipe)
+    if given != begun_with:
+        raise UsageError(
+            f"{folder} was trained with {begun_with}; now {given}. Give --set {begun_with} "
+            "instead, or start anew with another --out."
+        )
     for field in fields(Recipe):
         new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)
         if new != old and field.name not in _FREE_ON_RESUME:
@@ -58,6 +65,11 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
                 "without changing it, or start anew with another --out."
             )
     return recipe
+
+
+def _length(recipe: Recipe) -> str:
+    """How long the run is, as an assignment: one of the two is None."""
+    return f"epochs={recipe.epochs}" if recipe.steps is None else f"steps={recipe.steps}"
 
 
 def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
@@ -71,8 +83,13 @@ def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
 
 
 def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
-    """Make the run's folder and its config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the run's folder and its config.json.
+
+    Raises:
+        UsageError: the folder can't be made.
+        CheckpointError: the file can't be written.
+    """
+    make_folder(folder)
     save_config(
         folder,
         recipe=recipe,
