@@ -147,6 +147,14 @@ def test_evaluations_do_not_overwrite_each_other(run: Path, tmp_path: Path) -> N
 # What a new user gets wrong: each ends in one line and a code, 2 for wrong use, 1 otherwise.
 
 
+def test_a_command_misspelt(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, hint in ((["evalute"], "evaluate"), (["data", "chekc"], "check"), (["xyz"], "")):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        end = f". Did you mean '{hint}'?\n" if hint else ")\n"
+        assert capsys.readouterr().err.endswith(end)
+
+
 def test_missing_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, line = fails(capsys, "predict", run, "wvae.mp4")
     assert code == 1

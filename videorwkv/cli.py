@@ -16,6 +16,7 @@ from videorwkv.cli_data import add_data
 from videorwkv.cli_export import add_export
 from videorwkv.cli_options import (
     DATA_HELP,
+    Parser,
     add_command,
     add_data_options,
     add_decoder,
@@ -90,7 +91,7 @@ def _one_line(error: BaseException) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="videorwkv",
         description="Recognise actions in video with LSTM-CrossRWKV, a recurrent model of linear "
         "cost (arXiv 2411.05636).",
