@@ -158,7 +158,7 @@ def _runs_beside(folder: Path) -> str:
     names = sorted(p.parent.name for p in parent.glob("*/config.json")) if parent.is_dir() else []
     if not names:
         return "`videorwkv train DATA --out RUN` makes one."
-    return f"Runs in {str(parent)!r}: {did_you_mean(folder.name, names)}"
+    return did_you_mean(folder.name, names, lead=f"Runs in {str(parent)!r}")
 
 
 def save_config(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from videorwkv.train.recipes import Recipe
 _FREE_ON_RESUME = frozenset(
     {"workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views"}
 )
+
+# Parameters above which training on a CPU is slow; lcr_nano has fewer.
+SLOW_ON_A_CPU = 2_000_000
 
 
 def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:
@@ -117,6 +120,19 @@ def is_split_anew(manifest: Manifest, data: Mapping[str, Any]) -> bool:
         data: what the run's config.json says; False where it is of a version without `clips`.
     """
     return data.get("clips") == clips_digest(manifest) and data["digest"] != manifest.digest
+
+
+def notes(
+    recipe: Recipe, manifest: Manifest, num_parameters: int, device: torch.device
+) -> Iterator[str]:
+    """What to know before the first step."""
+    if device.type == "cpu" and num_parameters > SLOW_ON_A_CPU:
+        yield (
+            f"a model of {num_parameters / 1e6:.1f} M parameters is slow on a CPU, the first step "
+            "may take minutes: --model lcr_nano is the preset for a CPU"
+        )
+    if recipe.augmentation.flip_probability > 0:
+        yield manifest.flip_note
 
 
 def validation_split(manifest: Manifest) -> Manifest | None:
