@@ -14,6 +14,7 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from videorwkv.cli import main
+from videorwkv.train.checkpoint import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2", "--quiet"]
@@ -60,6 +61,7 @@ def test_train_evaluate_predict_on_own_videos(
                  "--workers=0"]) == 0  # fmt: skip
     values = json.loads(capsys.readouterr().out)
     assert (values["n_total"], values["views"]) == (8, [2, 1])
+    assert (tmp_path / "run/evaluation-all-views-2x1/evaluation.json").is_file()
     assert main(["predict", f"{out}/last", str(own_videos), "--json", "--top=1"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 8
@@ -91,6 +93,10 @@ def test_resume_takes_the_runs_own_recipe(
     assert "2 of 2 steps" in capsys.readouterr().out
     code, line = fails(capsys, "train", tiny.MOTION, *out, "--resume", "--quiet", "--lr=0.5")
     assert (code, "another lr" in line) == (2, True)
+    code, line = fails(capsys, *TRAIN[:-2], *out, "--resume", "--quiet", "--epochs=3")
+    assert (code, "trained with steps=2; now epochs=3. Give --set steps=2" in line) == (
+        2, True,
+    )  # fmt: skip
 
 
 def test_folds_choose_the_test_split(
@@ -102,14 +108,51 @@ def test_folds_choose_the_test_split(
     assert main([*train, *folds]) == 0
     splits = json.loads((out / "config.json").read_text())["data"]["splits"]
     assert splits == {"train": 4, "test": 4}
-    capsys.readouterr()
+    other = tmp_path / "other"
+    shutil.copytree(own_videos, other)
+    tiny.write_clip(other / "wave, left" / "clip 9.mp4")
+    for data, options, said in (
+        (own_videos, folds, False),
+        (own_videos, [*folds[:-1], "0"], True),
+        (other, ["--split=validation"], False),  # later options win
+    ):
+        capsys.readouterr()
+        split = ["--split=test", "--workers=0", *options]
+        assert main(["evaluate", str(out), str(data), *split]) == 0
+        assert ("split in another way" in capsys.readouterr().err) == said
     code, line = fails(capsys, *train, "--fold=1")
     assert (code, "belong together" in line) == (2, True)
     code, line = fails(capsys, *train, *folds[:-1], "2")
     assert (code, "0 to 1" in line) == (2, True)
 
 
+def test_evaluations_do_not_overwrite_each_other(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    evaluate = [tiny.MOTION, "--workers=0", "--json"]
+    for model, options, name in (
+        (folder, [], ""),
+        (folder / "best", ["--views=1x1"], ""),
+        (folder / "last", [], "-last"),
+        (folder, ["--views=2x1", "--tube-mask=0.5"], "-views-2x1-tube-mask-0.5"),
+        (folder, ["--motion-mask=0.5"], "-motion-mask-0.5"),
+    ):
+        out = folder / f"evaluation-validation{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        assert main(["evaluate", str(model), *evaluate, *options]) == 0
+        assert (out / "evaluation.json").is_file()
+    (folder / "best.safetensors").unlink()
+    assert load_run(folder / "last").results("test").name == "evaluation-test"
+
+
 # What a new user gets wrong: each ends in one line and a code, 2 for wrong use, 1 otherwise.
+
+
+def test_a_command_misspelt(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, hint in ((["evalute"], "evaluate"), (["data", "chekc"], "check"), (["xyz"], "")):
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        end = f". Did you mean '{hint}'?\n" if hint else ")\n"
+        assert capsys.readouterr().err.endswith(end)
 
 
 def test_missing_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,6 +169,25 @@ def test_text_file_called_mp4(
     code, line = fails(capsys, "predict", run, tmp_path / "text.mp4")
     assert code == 1
     assert "text.mp4" in line
+
+
+def test_annotated_video_that_can_not_be_written(
+    run: Path, own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    clip = own_videos / "wave, left" / "clip 0.mp4"
+    out = tmp_path / "out.mp4"
+    assert main(["predict", str(run), str(clip), "--save", str(out)]) == 0
+    assert f"Written to {out}" in capsys.readouterr().out.replace("\n", "")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No room")
+
+    monkeypatch.setattr("videorwkv.annotate.write_video", full)
+    code = main(["predict", str(run), str(clip), "--save", str(out)])
+    shown = capsys.readouterr()
+    assert (code, "Written to" in shown.out, "wave, left" in shown.out) == (1, False, True)
+    assert shown.err.startswith(f"videorwkv: error: The annotated video {out} was not written: ")
 
 
 def test_one_bad_file_among_good_ones(
@@ -275,7 +337,7 @@ def test_a_folder_that_can_not_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     code, line = fails(capsys, *TRAIN, "--out", tmp_path / "file" / "run")
-    assert code == 1
+    assert (code, "the folder can't be made" in line) == (2, True)
     assert str(tmp_path / "file") in line
 
 

@@ -8,6 +8,7 @@ def test_the_nearest_name_comes_first() -> None:
         "Did you mean 'kaggle'? Available: 20bn, kaggle."
     )
     assert did_you_mean("x", []) == "Available: none."
+    assert did_you_mean("x", ["y"], lead="Runs in 'runs'") == "Runs in 'runs': y."
 
 
 def test_hundreds_of_labels_are_not_all_shown() -> None:

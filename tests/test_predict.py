@@ -196,7 +196,8 @@ def test_a_full_disk_costs_no_prediction_and_names_the_file(
     (found,) = predict(clip, model=run, save=tmp_path / "out.mp4")
     assert found.labels
     assert found.error == ""
-    assert f"was not written: Can't write {tmp_path / 'out.mp4'}: No room" in found.warnings[-1]
+    assert f"was not written: Can't write {tmp_path / 'out.mp4'}: No room" in found.save_error
+    assert found.warnings == ()
 
 
 def test_saving_never_replaces_a_video_that_is_read(run: Path, tmp_path: Path) -> None:

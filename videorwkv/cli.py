@@ -16,6 +16,7 @@ from videorwkv.cli_data import add_data
 from videorwkv.cli_export import add_export
 from videorwkv.cli_options import (
     DATA_HELP,
+    Parser,
     add_command,
     add_data_options,
     add_decoder,
@@ -90,7 +91,7 @@ def _one_line(error: BaseException) -> str:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="videorwkv",
         description="Recognise actions in video with LSTM-CrossRWKV, a recurrent model of linear "
         "cost (arXiv 2411.05636).",
@@ -199,7 +200,12 @@ def _add_evaluate(commands: Commands) -> None:
         help="temporal x spatial views of a clip, scores averaged (default: the run's)",
     )
     add_masks(parser)
-    parser.add_argument("--out", metavar="FOLDER", help="default: RUN/evaluation-SPLIT")
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="default: RUN/evaluation-SPLIT, and what is unusual behind it: -last beside a best "
+        "checkpoint, -views-2x3 if not the run's, -tube-mask-0.5, -motion-mask-0.5",
+    )
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
     parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
@@ -214,8 +220,8 @@ def _add_predict(commands: Commands) -> None:
     parser = add_command(
         commands,
         "predict",
-        "Name the action in videos.\n\nA file that can't be read is reported and doesn't stop the "
-        "others; the exit code is then 1.\n\n"
+        "Name the action in videos.\n\nA file that can't be read, or an annotated video that can't "
+        "be written, is reported and\ndoesn't stop the others; the exit code is then 1.\n\n"
         "With --submission, FILE is a data set, and what the run says about one of its splits, "
         "labelled\nor not, is written in the form that its owners take: `id;label` (jester), "
         "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), else CSV with the five best. A "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, TypeAlias
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -15,6 +17,17 @@ DATA_HELP = (
     "ssv2:ROOT or kinetics400:ROOT, as they are distributed; or `motion`, a generated one "
     "(motion:train=800,size=64 sets its options). folder:, csv: and list: name the reader"
 )
+
+
+class Parser(argparse.ArgumentParser):
+    """One that names the nearest allowed word where it is given an unknown one."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if found:
+            near = get_close_matches(found[1], re.findall(r"[\w-]+", found[2]), n=1)
+            message += f". Did you mean {near[0]!r}?" if near else ""
+        super().error(message)
 
 
 def add_command(commands: Commands, name: str, text: str, examples: str) -> argparse.ArgumentParser:

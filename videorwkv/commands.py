@@ -58,17 +58,29 @@ def train(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     from videorwkv.evaluate import evaluate as run_evaluate
     from videorwkv.files import make_folder
+    from videorwkv.masks import Masks
     from videorwkv.train.checkpoint import load_run
+    from videorwkv.train.setup import is_split_anew
 
     run = load_run(options.model)
-    manifest = _split(options)
-    out = Path(options.out or run.results(options.split))
+    everything = load_data(options)
+    manifest = _split(everything, options.split)
+    if is_split_anew(everything, run.data):
+        print(
+            "note: the run was trained on these clips split in another way: some that it was "
+            f"trained on may be among the {len(manifest)}. Give the folds, share or list of "
+            "its training.",
+            file=sys.stderr,
+        )
+    views = _views(options.views) if options.views else None
+    masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
+    out = Path(options.out or run.results(options.split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours
     with _progress(len(manifest)) as on_batch:
         evaluation = run_evaluate(
             run,
             manifest,
-            views=_views(options.views) if options.views else None,
+            views=views,
             batch_size=options.batch_size,
             workers=options.workers,
             device=options.device,
@@ -122,10 +134,12 @@ def predict(options: argparse.Namespace) -> int:
         make_console().print(predictions_table(predictions))
     # After the table, or the first of many would scroll away.
     sys.stdout.flush()
-    for prediction in predictions:
-        if prediction.error:
-            print(f"videorwkv: error: {' '.join(prediction.error.split())}", file=sys.stderr)
-    return 1 if any(prediction.error for prediction in predictions) else 0
+    errors = [p.error or p.save_error for p in predictions if p.error or p.save_error]
+    if options.save and not options.json and len(errors) < len(predictions):
+        print(f"Written to {options.save}", flush=True)
+    for error in errors:
+        print(f"videorwkv: error: {' '.join(error.split())}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 # Options that speak of a data set; those of `predict` that do, and that speak of single videos.
@@ -146,7 +160,7 @@ def _submit(options: argparse.Namespace) -> int:
             f"({' '.join(options.sources[:3])})."
         )
     options.data, options.split = options.sources[0], options.split or "test"
-    manifest = _split(options)
+    manifest = _split(load_data(options), options.split)
     with _progress(len(manifest)) as on_batch:
         submission = predict_split(
             options.model,
@@ -266,10 +280,9 @@ def as_json(values: object, *, indent: int | None = None) -> str:
     return json.dumps(values, indent=indent, ensure_ascii=encoding != "utf8")
 
 
-def _split(options: argparse.Namespace) -> Manifest:
+def _split(manifest: Manifest, name: str) -> Manifest:
     """The rows of `--split`; `all` keeps every one."""
-    manifest = load_data(options)
-    return manifest if options.split == "all" else manifest.split(options.split)
+    return manifest if name == "all" else manifest.split(name)
 
 
 @contextmanager

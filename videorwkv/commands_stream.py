@@ -40,8 +40,8 @@ def stream(options: argparse.Namespace) -> int:
         for note in moments.notes:
             print(f"note: {note}", file=sys.stderr)
         print(
-            f"{options.source}: {len(moments.labels)} classes, {moments.fps:.3g} frames/s; "
-            "Ctrl-C ends",
+            f"{options.source}: {len(moments.labels)} classes, "
+            f"{round(moments.fps, 3):.9g} frames/s; Ctrl-C ends",
             file=sys.stderr,
             flush=True,
         )

@@ -51,8 +51,8 @@ class NonFiniteError(VideoRWKVError):
     """NaN or infinity appeared; the message names the module that made it."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of an error about an unknown `name`: the nearest allowed one, then all of them.
+def did_you_mean(name: str, names: Iterable[str], *, lead: str = "Available") -> str:
+    """The end of an error about an unknown `name`: the nearest allowed one, then all after `lead`.
 
     Of more than 40 names, as data sets have labels, only the first are shown.
     """
@@ -61,4 +61,4 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     hint = f"Did you mean {near[0]!r}? " if near else ""
     more = f", and {len(allowed) - 20} more" if len(allowed) > 40 else ""
     shown = allowed[:20] if more else allowed
-    return f"{hint}Available: {', '.join(shown) if shown else 'none'}{more}."
+    return f"{hint}{lead}: {', '.join(shown) if shown else 'none'}{more}."

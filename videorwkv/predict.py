@@ -45,6 +45,7 @@ class Prediction:
         times: seconds of the first and the last frame that were looked at.
         warnings: what was wrong with the file without being fatal.
         error: why it could not be read; empty if it could.
+        save_error: why its annotated video was not written; empty if it was, or none was wanted.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Prediction:
     times: tuple[float, float] = (0.0, 0.0)
     warnings: tuple[str, ...] = ()
     error: str = ""
+    save_error: str = ""
 
     @property
     def label(self) -> str:
@@ -117,7 +119,7 @@ def predict(
         top: how many classes to name.
         device: `auto`, or a device by name.
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
-            file, or a folder for many. What keeps it from being written is a warning.
+            file, or a folder for many. `save_error` says what kept it from being written.
         tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
             cost is saved, at some loss of accuracy. An exported file keeps to its own.
         motion_mask_ratio: the same, but in each frame those patches that changed least.
@@ -188,9 +190,9 @@ def iter_predictions(
             try:
                 with open_video(file) as video:
                     answer = _answer(network, video, sampling, views or 1, device, masks)
-                    warnings = answer.clip.warnings
+                    save_error = ""
                     if target is not None:
-                        warnings += _annotate(target, video, network, answer, labels)
+                        save_error = _annotate(target, video, network, answer, labels)
             except NonFiniteError:
                 raise  # the model is broken, not the video
             except (VideoRWKVError, OSError) as error:
@@ -202,7 +204,8 @@ def iter_predictions(
                 labels=tuple(labels[k] for k in best),
                 scores=tuple(float(answer.scores_K[k]) for k in best),
                 times=answer.times,
-                warnings=warnings,
+                warnings=answer.clip.warnings,
+                save_error=save_error,
             )
     finally:
         network.train(was_training)
@@ -214,15 +217,15 @@ def _annotate(
     model: LCR | ExportedModel,
     answer: _Answer,
     labels: Sequence[str],
-) -> tuple[str, ...]:
-    """Write the annotated video; what kept it from being written costs no prediction."""
+) -> str:
+    """Write the annotated video; what kept it from being written, which costs no prediction."""
     from videorwkv.annotate import write_annotated
 
     try:
         write_annotated(target, video, model, answer.clip.times, answer.running_TK, labels)
     except (VideoRWKVError, OSError) as error:
-        return (f"The annotated video {target} was not written: {error}",)
-    return ()
+        return f"The annotated video {target} was not written: {error}"
+    return ""
 
 
 def _answer(

@@ -201,9 +201,10 @@ class ExportedModel(nn.Module):
 class ExportedRun(Run):
     """An exported file in a run's place: what `load_run` gives for one."""
 
-    def results(self, split: str) -> Path:
+    def results(self, split: str, **unusual: Any) -> Path:
         """Beside the file, and apart from the run's own."""
-        return self.folder / f"{Path(self.which).stem}-evaluation-{split}"
+        folder = super().results(split, **unusual)
+        return folder.with_name(f"{Path(self.which).stem}-{folder.name}")
 
     def model(self, device: torch.device | str = "cpu") -> Any:
         """The exported model; it runs on the CPU whatever the device."""

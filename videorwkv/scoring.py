@@ -202,9 +202,9 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(
-            f"Device {str(device)!r} can't be used: {reason} Usual: auto, cpu, cuda, cuda:1."
+            f"Device {str(device)!r} can't be used: {reason}. Usual: auto, cpu, cuda, cuda:1."
         ) from error
     return chosen
 

@@ -240,7 +240,7 @@ class Stream:
         )
         if self.dropped > 0.05 * (self.frames + self.dropped):
             text += (
-                f"; too slow for {self.fps:.3g} frames/s: an exported file is faster "
+                f"; too slow for {round(self.fps, 3):.9g} frames/s: an exported file is faster "
                 "(videorwkv export), so is a mask"
             )
         return text

@@ -22,6 +22,7 @@ from videorwkv.models import weights as model_weights
 from videorwkv.train import checkpoint, monitor
 from videorwkv.train.loop import train
 from videorwkv.train.monitor import read_log
+from videorwkv.train.setup import notes
 
 
 def weights(folder: Path, which: str = "last") -> dict[str, Tensor]:
@@ -183,6 +184,14 @@ def test_resume_refuses_another_recipe_or_data(tmp_path: Path) -> None:
         train(None, other, folder, resume=True, quiet=True)
     with pytest.raises(UsageError, match="No run"):
         train(None, tiny.manifest(), tmp_path / "none", resume=True, quiet=True)
+
+
+def test_a_large_model_on_a_cpu_is_said_to_be_slow() -> None:
+    for num_parameters, device, said in (
+        (5_000_000, "cpu", True), (600_000, "cpu", False), (5_000_000, "cuda", False)
+    ):  # fmt: skip
+        found = notes(tiny.recipe(), tiny.manifest(), num_parameters, torch.device(device))
+        assert any("--model lcr_nano" in note for note in found) == said
 
 
 def test_without_validation_the_test_split_is_not_touched(

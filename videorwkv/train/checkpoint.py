@@ -1,6 +1,6 @@
 """A run's folder: what was trained, on what, and the weights. Every file is written atomically.
 
-config.json            recipe, labels, flips, data (name, digest, split sizes), seed, versions
+config.json            recipe, labels, flips, data (see `Run`), seed, versions
 best.safetensors       weights at the best validation; absent without a validation split
 last.safetensors       weights at the last checkpoint
 state.pt               what resuming needs: step, optimiser, raw weights; tensors and plain values
@@ -24,6 +24,7 @@ import torch
 
 from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
 from videorwkv.files import write_atomic
+from videorwkv.masks import NO_MASKS, Masks
 from videorwkv.models import LCR, build_model
 from videorwkv.models.weights import load_weights
 from videorwkv.train.recipes import Recipe
@@ -41,7 +42,8 @@ class Run:
         recipe: how it was trained.
         labels: class names, in the order of the logits.
         flips: label -> label of its mirror image, or None.
-        data: name, digest and split sizes of what it was trained on.
+        data: name, digest, digest of the clips whatever their splits, and split sizes of what it
+            was trained on.
         versions: package, torch, Python and, where known, the commit.
     """
 
@@ -57,9 +59,26 @@ class Run:
     def weights(self) -> Path:
         return self.folder / f"{self.which}.safetensors"
 
-    def results(self, split: str) -> Path:
-        """The folder where an evaluation of `split` goes."""
-        return self.folder / f"evaluation-{split}"
+    def results(
+        self, split: str, *, views: tuple[int, int] | None = None, masks: Masks = NO_MASKS
+    ) -> Path:
+        """The folder where an evaluation of `split` goes; all that is unusual is in its name.
+
+        Args:
+            split: train, validation, test or all.
+            views: temporal and spatial views; the run's own if None.
+            masks: the patches that are left out.
+        """
+        name = f"evaluation-{split}"
+        if self.which == "last" and (self.folder / "best.safetensors").is_file():
+            name += "-last"
+        if views not in (None, self.recipe.views):
+            name += "-views-{}x{}".format(*views)
+        if masks.tube_mask_ratio:
+            name += f"-tube-mask-{masks.tube_mask_ratio}"
+        if masks.motion_mask_ratio:
+            name += f"-motion-mask-{masks.motion_mask_ratio}"
+        return self.folder / name
 
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
@@ -139,7 +158,7 @@ def _runs_beside(folder: Path) -> str:
     names = sorted(p.parent.name for p in parent.glob("*/config.json")) if parent.is_dir() else []
     if not names:
         return "`videorwkv train DATA --out RUN` makes one."
-    return f"Runs in {str(parent)!r}: {did_you_mean(folder.name, names)}"
+    return did_you_mean(folder.name, names, lead=f"Runs in {str(parent)!r}")
 
 
 def save_config(

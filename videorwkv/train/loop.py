@@ -28,7 +28,7 @@ from videorwkv.train.monitor import Monitor
 from videorwkv.train.nonfinite import first_bad_module
 from videorwkv.train.optim import learning_rate, make_optimizer
 from videorwkv.train.recipes import Recipe
-from videorwkv.train.setup import settle, training_loader, validation_split, write_config
+from videorwkv.train.setup import notes, settle, training_loader, validation_split, write_config
 from videorwkv.train.signs import Lookout
 
 # So many clips in a row that can't be read are no accident: paths are wrong, or a disk is gone.
@@ -384,8 +384,8 @@ class _Trainer:
             f"{self.device}; steps {self.step} to {self.total_steps}, "
             f"{self.steps_per_epoch} an epoch, into {self.folder}"
         )
-        if self.recipe.augmentation.flip_probability > 0:
-            monitor.say(f"note: {self.manifest.flip_note}")
+        for note in notes(self.recipe, self.manifest, parameters, self.device):
+            monitor.say(f"note: {note}")
         if self.validation is None:
             unlabelled = "validation" in self.manifest.splits
             monitor.say(

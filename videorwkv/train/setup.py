@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.errors import DataError, UsageError
+from videorwkv.files import make_folder
 from videorwkv.scoring import make_dataset
 from videorwkv.train.checkpoint import load_run, save_config
 from videorwkv.train.recipes import Recipe
@@ -17,6 +20,9 @@ from videorwkv.train.recipes import Recipe
 _FREE_ON_RESUME = frozenset(
     {"workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views"}
 )
+
+# Parameters above which training on a CPU is slow; lcr_nano has fewer.
+SLOW_ON_A_CPU = 2_000_000
 
 
 def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:
@@ -48,6 +54,12 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
     if recipe is None:
         return run.recipe
     recipe = for_data(recipe, manifest)
+    begun_with, given = _length(run.recipe), _length(recipe)
+    if given != begun_with:
+        raise UsageError(
+            f"{folder} was trained with {begun_with}; now {given}. Give --set {begun_with} "
+            "instead, or start anew with another --out."
+        )
     for field in fields(Recipe):
         new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)
         if new != old and field.name not in _FREE_ON_RESUME:
@@ -56,6 +68,11 @@ def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: b
                 "without changing it, or start anew with another --out."
             )
     return recipe
+
+
+def _length(recipe: Recipe) -> str:
+    """How long the run is, as an assignment: one of the two is None."""
+    return f"epochs={recipe.epochs}" if recipe.steps is None else f"steps={recipe.steps}"
 
 
 def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
@@ -69,8 +86,13 @@ def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
 
 
 def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
-    """Make the run's folder and its config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the run's folder and its config.json.
+
+    Raises:
+        UsageError: the folder can't be made.
+        CheckpointError: the file can't be written.
+    """
+    make_folder(folder)
     save_config(
         folder,
         recipe=recipe,
@@ -79,9 +101,38 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
         data={
             "name": manifest.name,
             "digest": manifest.digest,
+            "clips": clips_digest(manifest),
             "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
         },
     )
+
+
+def clips_digest(manifest: Manifest) -> str:
+    """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
+    return manifest.split_by(lambda row: "").digest
+
+
+def is_split_anew(manifest: Manifest, data: Mapping[str, Any]) -> bool:
+    """Are these the very clips of a run's `data`, split in another way?
+
+    Args:
+        manifest: all splits.
+        data: what the run's config.json says; False where it is of a version without `clips`.
+    """
+    return data.get("clips") == clips_digest(manifest) and data["digest"] != manifest.digest
+
+
+def notes(
+    recipe: Recipe, manifest: Manifest, num_parameters: int, device: torch.device
+) -> Iterator[str]:
+    """What to know before the first step."""
+    if device.type == "cpu" and num_parameters > SLOW_ON_A_CPU:
+        yield (
+            f"a model of {num_parameters / 1e6:.1f} M parameters is slow on a CPU, the first step "
+            "may take minutes: --model lcr_nano is the preset for a CPU"
+        )
+    if recipe.augmentation.flip_probability > 0:
+        yield manifest.flip_note
 
 
 def validation_split(manifest: Manifest) -> Manifest | None:
