@@ -16,7 +16,8 @@ def add_export(commands: Commands) -> None:
         "export",
         "Write a run's recurrent step as one file for ONNX Runtime, or two for OpenVINO.\n\n"
         "One frame of any number of streams and their state in, logits and the next state out; "
-        "labels,\nsizes and edge options stand in the file. It is run against PyTorch over 64 frames first, and "
+        "labels,\nsizes and edge options stand in the file. It is run against PyTorch over 64 "
+        "frames first, and "
         "a\nfile that differs is not written. `videorwkv predict` and `evaluate` take it in place "
         "of RUN.",
         "  videorwkv export runs/mine --to onnx\n"
