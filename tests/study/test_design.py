@@ -13,17 +13,6 @@ from videorwkv.errors import ConfigError
 from videorwkv.study import Accuracy, Measured, Study, Variant
 
 
-@dataclass(frozen=True)
-class Latency:
-    name = "latency"
-    unit = "ms"
-    lower_is_better = True
-    needs_generated = False
-
-    def measure(self, trained: Any) -> Measured:
-        return Measured(1.0)
-
-
 class Plain:
     name = "latency"
     unit = "ms"
@@ -32,6 +21,11 @@ class Plain:
 
     def measure(self, trained: Any) -> Measured:
         return Measured(1.0)
+
+
+@dataclass(frozen=True)
+class Latency(Plain):
+    """The same, as it has to be."""
 
 
 def study(*variants: Variant, name: str = "mine", **options: Any) -> Study:
