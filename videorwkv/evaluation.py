@@ -186,7 +186,7 @@ class Evaluation:
         folder = Path(folder)
         make_folder(folder)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-        write_atomic(folder / "evaluation.json", text.encode(errors="backslashreplace"))
+        write_atomic(folder / "evaluation.json", text)
         unreadable = Counter(clip.label for clip in self.bad)
         _write_csv(
             folder / "confusion.csv",
@@ -218,5 +218,4 @@ class Evaluation:
 def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
     buffer = io.StringIO()
     csv.writer(buffer).writerows([header, *rows])
-    # A file's name may be no UTF-8.
-    write_atomic(path, buffer.getvalue().encode(errors="backslashreplace"))
+    write_atomic(path, buffer.getvalue())

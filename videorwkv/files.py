@@ -10,12 +10,18 @@ from pathlib import Path
 from videorwkv.errors import CheckpointError, UsageError
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that it is either the old or the new one, whole, whatever happens meanwhile.
+
+    Args:
+        path: the file.
+        content: text is written in UTF-8; what of it is none, as in the name of a file, is escaped.
 
     Raises:
         CheckpointError: the disk is full or the folder can't be written; the old file stays.
     """
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     # In the same folder: a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -123,7 +123,7 @@ def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submissi
             f"written; the first: {unreadable[0].reason}"
         )
     text = _FORMATS.get(manifest.name, _own)(answers, manifest)
-    write_atomic(path, text.encode(errors="backslashreplace"))
+    write_atomic(path, text)
     return Submission(path, len(answers), unreadable, tuple(row.path for row in manifest.missing))
 
 

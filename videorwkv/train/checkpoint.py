@@ -180,7 +180,7 @@ def save_config(
         "versions": versions(),
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / "config.json", text.encode(errors="backslashreplace"))
+    write_atomic(folder / "config.json", text)
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ class Monitor:
         if self.log_path.exists():
             kept = [entry for entry in read_log(self.log_path) if entry["step"] <= step]
             text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept)
-            write_atomic(self.log_path, text.encode(errors="backslashreplace"))
+            write_atomic(self.log_path, text)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         # About 2,000 points draw a curve of any run; a short one is logged whole.
         self._every = max(1, total_steps // 2000)

@@ -236,4 +236,4 @@ def _from(folder: Path, path: str) -> str:
 def _write_csv(path: Path, rows: Iterable[list[Any]]) -> None:
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerows(rows)
-    write_atomic(path, buffer.getvalue().encode(errors="backslashreplace"))
+    write_atomic(path, buffer.getvalue())
