@@ -55,6 +55,7 @@ def encode(
     container_format: str | None = None,
     container_options: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """A video of numbered frames; `pts` are milliseconds, otherwise `fps` is constant."""
     if codec not in av.codecs_available:
@@ -62,6 +63,7 @@ def encode(
     with av.open(
         str(path), "w", format=container_format, options=container_options or {}
     ) as container:
+        container.metadata.update(metadata or {})
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
         if pts is not None:

@@ -259,3 +259,11 @@ def test_random_sampling_is_a_function_of_the_generator(make_video: MakeVideo) -
     )
     assert one == same
     assert one != other
+
+
+def test_title_that_is_no_utf8(make_video: MakeVideo) -> None:
+    path = make_video("clip.avi", 8, codec="mpeg4", metadata={"title": "TITLE-TITLE"})
+    data = path.read_bytes()
+    assert b"TITLE-TITLE" in data
+    data = data.replace(b"TITLE-TITLE", b"\xe9\xe8\xff\xfe\xe9\xe8\xff\xfe\xe9\xe8\xff")
+    assert len(open_video(data).read_all()) == 8

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Set
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import islice
+from typing import Any
 
 import av
 from av.stream import Disposition
@@ -33,6 +34,10 @@ MAX_REORDER = 16
 PACKET_BYTES = 512
 # FFmpeg's own assumption for streams without any clock.
 FALLBACK_FPS = 25.0
+# A title in another encoding than UTF-8 makes no video unreadable. PyAV before 19 has to be told.
+_METADATA: dict[str, Any] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 
 
 class NoVideoError(DecodeError):
@@ -94,8 +99,7 @@ class Decoding:
                 format=container_format,
                 options=options or {},
                 timeout=timeout,
-                # A title in another encoding than UTF-8 makes no video unreadable.
-                metadata_errors="replace",
+                **_METADATA,
             )
         except av.FFmpegError as error:
             raise DecodeError(f"{name}: {_reason(error)}") from error
@@ -117,8 +121,9 @@ class Decoding:
         self.stream_index: int = self._stream.index
         self.pixel_aspect = Fraction(self._stream.sample_aspect_ratio or 1)
         announced = self._stream.frames
-        # A frame takes a byte at the very least: a broken header may say any number.
-        self.num_announced = announced if announced <= self._container.size else 0
+        # A frame takes a byte at the very least: a broken header may say any number. A device or a
+        # network stream has no size: None since PyAV 19, a negative number before.
+        self.num_announced = announced if announced <= (self._container.size or -1) else 0
         self._is_untimed = self.container_name in UNTIMED
         # AVI's header counts frames that a recorder dropped; they leave gaps in the dts.
         self._counts_dropped = self.container_name == "avi"
