@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from videorwkv.bench.measure import Case, Times, interleaved, machine, parser, table, write_json
+from videorwkv.inference.timing import Case, Times, interleaved, machine, parser, table, write_json
 from videorwkv.models import LCR, Inputs, create_model
 
 MIXERS = {"scan": "wkv", "no scan": "none", "softmax": "softmax"}

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videorwkv.bench.measure import (
+from videorwkv.inference.timing import (
     Case,
     Times,
     crossing,
@@ -120,7 +120,7 @@ def measure(
     shape: tuple[int, int, int],
     lengths: list[int],
     seconds: float,
-) -> tuple[dict[tuple[str, int], dict[str, Times]], dict[tuple[str, int], dict[str, float]]]:
+) -> tuple[dict[tuple[str, int], dict[str, Times]], dict[tuple[str, int], dict[str, float | None]]]:
     times, memory = {}, {}
     for mode in MODES:
         for length in lengths:
@@ -166,7 +166,7 @@ def report(
     found: dict[str, Any],
     lengths: list[int],
     times: dict[tuple[str, int], dict[str, Times]],
-    memory: dict[tuple[str, int], dict[str, float]],
+    memory: dict[tuple[str, int], dict[str, float | None]],
     crossings: dict[str, dict[str, str]],
 ) -> None:
     short = [n for n in lengths if n <= 3136]
@@ -178,7 +178,7 @@ def report(
             mib = [memory[mode, n][name] for n in lengths]
             slopes = [
                 f"{exponent(some, values[: len(some)]):.2f}"
-                for values in (cpu, mib)
+                for values in (cpu, [m or 0.0 for m in mib])
                 for some in (short, lengths)
             ]
             cells = [

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
-from types import ModuleType
+from pathlib import Path
+
+import pytest
 
 import videorwkv
 
@@ -66,7 +69,7 @@ EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm"
           "onnx", "onnxscript", "onnxruntime", "openvino", "triton",
           "transformers")
 # Functions in the language of an extra; nothing imports it before it is called.
-KERNELS = ("videorwkv.ops.wkv.triton_kernels",)
+KERNELS = ("videorwkv.ops.triton_kernels",)
 for name in EXTRAS:
     sys.modules[name] = None  # to import it is an ImportError from now on
 modules = [m.name for m in pkgutil.walk_packages(videorwkv.__path__, "videorwkv.")]
@@ -86,14 +89,38 @@ print(len(modules))
 
 
 def test_public_names_are_pinned() -> None:
-    # Submodules become attributes once they are imported; they are not names of this list.
-    found = {
-        name
-        for name, value in vars(videorwkv).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
+    assert {name for name in dir(videorwkv) if not name.startswith("_")} == PUBLIC
+    assert all(getattr(videorwkv, name).__name__ == name for name in PUBLIC)
+    # What type checkers see is what there is.
+    tree = ast.parse(Path(videorwkv.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: (node.module or "").removeprefix("videorwkv.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
     }
-    assert found == PUBLIC
+    assert seen == videorwkv._HOMES
     assert videorwkv.__version__
+    with pytest.raises(AttributeError, match="no attribute 'Recognizer'"):
+        videorwkv.Recognizer  # noqa: B018
+
+
+def test_old_module_names_still_work_and_say_so() -> None:
+    with pytest.warns(DeprecationWarning, match=r"train\.recipes is now videorwkv\.run\.recipes"):
+        from videorwkv.train.recipes import default  # type: ignore[import-not-found]
+    from videorwkv.run import recipes
+
+    assert default is recipes.default
+    assert callable(videorwkv.train)
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = (
+        "import sys, videorwkv; print(sorted({'torch', 'numpy', 'cv2', 'av'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_errors_are_one_family() -> None:

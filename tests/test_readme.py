@@ -14,9 +14,9 @@ import pytest
 import tiny
 
 from videorwkv import LCRConfig, list_models, load_run, model_config
-from videorwkv.cli import make_parser
-from videorwkv.environment import describe_models
-from videorwkv.train.recipes import apply_overrides, default
+from videorwkv.cli.info import describe_models
+from videorwkv.cli.main import make_parser
+from videorwkv.run.recipes import apply_overrides, default
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,13 +64,13 @@ def test_command_parses(line: str) -> None:
 
 def test_scripts_exist() -> None:
     named = set(re.findall(r"\b(?:scripts/(?:demo|test)|runs/\w+\.sh)\b", README))
-    assert {"scripts/demo", "scripts/test", "runs/handwash.sh"} <= named
+    assert {"scripts/demo", "scripts/test", "experiments/handwash.sh"} <= named
     for name in named:
         assert os.access(ROOT / name, os.X_OK), f"{name} is missing or can't be executed"
     variants = re.findall(r"`runs/handwash\.sh ([a-z-]+)`", README)
     assert len(variants) == 5
     for variant in variants:
-        assert f"[{variant}]=" in (ROOT / "runs/handwash.sh").read_text(), variant
+        assert f"[{variant}]=" in (ROOT / "experiments/handwash.sh").read_text(), variant
 
 
 def test_links_lead_somewhere() -> None:

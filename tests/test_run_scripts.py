@@ -33,7 +33,7 @@ def test_a_fold_that_fails_is_noticed(tmp_path: Path, fails: str) -> None:
     for fold in range(4):
         (out / "default" / f"fold{fold}").mkdir(parents=True)
     done = subprocess.run(
-        ["bash", ROOT / "runs/handwash.sh"],
+        ["bash", ROOT / "experiments/handwash.sh"],
         env={**os.environ, "PATH": path, "OUT": str(out), "FAILS": fails},
         capture_output=True,
         text=True,
@@ -51,7 +51,7 @@ def test_pooling_says_how_many_folds_there_are(tmp_path: Path) -> None:
     file = tmp_path / "fold0" / "evaluation-test" / "predictions.csv"
     file.parent.mkdir(parents=True)
     file.write_text("path,label,predicted\na.mp4,wash,dry\n")
-    pool = [sys.executable, ROOT / "runs/pool.py", tmp_path]
+    pool = [sys.executable, ROOT / "experiments/pool.py", tmp_path]
     assert ", 1 folds: 0.000" in subprocess.check_output(pool, text=True)
     short = subprocess.run([*pool, "--folds=2"], capture_output=True, text=True, check=False)
     assert (short.returncode, short.stdout) == (1, "")

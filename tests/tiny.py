@@ -10,8 +10,8 @@ import numpy as np
 
 from videorwkv.data import Augmentation, Manifest, load_manifest
 from videorwkv.models import LCRConfig
-from videorwkv.train.loop import train
-from videorwkv.train.recipes import Recipe
+from videorwkv.run.recipes import Recipe
+from videorwkv.training.loop import train
 from videorwkv.video import Sampling
 from videorwkv.video.writer import write_video
 

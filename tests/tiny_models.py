@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from videorwkv.models import LCR, Inputs, LCRConfig, build_model
-from videorwkv.models.registry import PUBLISHED
+from videorwkv.models.presets import PUBLISHED
 
 # Nine patches a frame.
 SMALL = LCRConfig(

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from videorwkv.cli import main
+from videorwkv.cli.main import main
 from videorwkv.data.cache import SETTINGS, FrameCache
 from videorwkv.data.cache_stores import JpegVideo
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
-from videorwkv.data.manifest import Manifest, Row, load_manifest
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, DataError, DecodeError
 from videorwkv.video.base import Video

@@ -18,7 +18,8 @@ from videorwkv.data import check as check_module
 from videorwkv.data.check import check, signature
 from videorwkv.data.check.finding import Finding
 from videorwkv.data.check.inspect_clip import inspect_clip
-from videorwkv.data.manifest import Manifest, Row, load_manifest, make_manifest
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Manifest, Row, make_manifest
 from videorwkv.errors import UsageError
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="patched functions need fork")

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from clip_files import cut
 
-from videorwkv.cli import main
-from videorwkv.data.manifest import load_manifest
+from videorwkv.cli.main import main
+from videorwkv.data.load import load_manifest
 
 # The command line, in a process whose reading of a clip takes a while.
 SLOW = """
 import sys, time
-from videorwkv import cli
+from videorwkv.cli import main as cli
 from videorwkv.data import check
 inspect = check.inspect_clip
 def slowly(path, *, quick):

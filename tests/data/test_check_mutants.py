@@ -1,4 +1,4 @@
-"""Forty ruined clips: the check lives, and sees nearly all of them. `runs/mutants.py` does more."""
+"""Forty ruined clips: the check lives and sees nearly all. `benchmarks/mutants.py` has more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = ("index_first.mp4", "index_last.mp4", "clip.mkv", "vp9.webm", "clip.av
 
 @pytest.fixture(scope="module")
 def mutants() -> ModuleType:
-    path = Path(__file__).parents[2] / "runs/mutants.py"
+    path = Path(__file__).parents[2] / "benchmarks/mutants.py"
     spec = importlib.util.spec_from_file_location("mutants", path)
     assert spec is not None
     assert spec.loader is not None

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from videorwkv.data.check import check
-from videorwkv.data.manifest import Row, load_manifest, make_manifest
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Row, make_manifest
 
 NO_COUNT = ("no frame count in the header",)
 # path below clips/: verdict, beginning of the detail, remarks

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
-from videorwkv.data.manifest import Manifest, Row, load_manifest
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
-from videorwkv.edges import EdgeOptions, edge_map
 from videorwkv.errors import ConfigError
-from videorwkv.models.inputs import make_inputs
+from videorwkv.preprocess.edges import EdgeOptions, edge_map
+from videorwkv.preprocess.inputs import make_inputs
 from videorwkv.video import picture
 from videorwkv.video.sampling import Sampling
 from videorwkv.video.source import open_video
@@ -47,7 +48,7 @@ def test_evaluation_reads_what_a_prediction_reads(class_folder: Path) -> None:
     sample = get(ClipDataset(manifest, sampling=SAMPLING, size=32), 0, 5)
     with open_video(manifest.rows[5].path) as video:
         clip = video.sample(4)
-    from videorwkv.models.inputs import fit
+    from videorwkv.preprocess.inputs import fit
 
     wanted = make_inputs(fit(clip.frames_THWC, 32), edges="canny", edge_options=EdgeOptions())
     assert torch.equal(sample.inputs.frames_BTHWC, wanted.frames_BTHWC[0])
@@ -181,7 +182,7 @@ def test_views(class_folder: Path, tmp_path: Path) -> None:
         # View 2 * 3 + 1 is the centre of the second temporal view.
         with open_video(wide.rows[0].path) as video:
             second = video.sample(4, fps=sampling.fps, view=1, num_views=2)
-        from videorwkv.models.inputs import fit
+        from videorwkv.preprocess.inputs import fit
 
         assert np.array_equal(frames_VTHWC[4].numpy(), fit(second.frames_THWC, 32))
 

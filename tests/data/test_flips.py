@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from videorwkv.data.flips import JESTER_PAIRS, flip_table, read_flip_table
-from videorwkv.data.manifest import Manifest, Row, load_manifest
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import ManifestError
 
 

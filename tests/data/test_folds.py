@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from videorwkv.data.folds import folds
-from videorwkv.data.manifest import load_manifest
+from videorwkv.data.load import load_manifest
 from videorwkv.errors import ManifestError, UsageError
 
 

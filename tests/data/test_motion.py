@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from videorwkv.data.manifest import Manifest, load_manifest
-from videorwkv.data.motion import CLASSES, ROTATIONS, MotionOptions, motion_manifest, move, render
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Manifest
+from videorwkv.data.motion.clips import (
+    CLASSES,
+    ROTATIONS,
+    MotionOptions,
+    motion_manifest,
+    move,
+    render,
+)
 from videorwkv.errors import ConfigError, UsageError
 
 CLIPS = 1600
@@ -97,7 +105,7 @@ def test_noise_free_mean_is_the_same_in_every_class(
 @pytest.mark.parametrize("label", [*CLASSES, *ROTATIONS])
 def test_states_stay_uniform(label: str) -> None:
     """Place, angle and size of the last frame fill the circle evenly, in every class."""
-    from videorwkv.data.motion import _draw_attributes
+    from videorwkv.data.motion.clips import _draw_attributes
 
     rng = np.random.default_rng(0)
     last = []
@@ -110,7 +118,7 @@ def test_states_stay_uniform(label: str) -> None:
 
 
 def test_movement_goes_the_way_its_name_says() -> None:
-    from videorwkv.data.motion import _draw_attributes
+    from videorwkv.data.motion.clips import _draw_attributes
 
     start = _draw_attributes(np.random.default_rng(0))
     for label, (x, y) in {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.items():
@@ -150,7 +158,7 @@ def test_flip_table_swaps_what_a_mirror_swaps() -> None:
 
 @pytest.mark.parametrize("label", ["left", "down", "clockwise"])
 def test_ground_moves_by_itself_only(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from videorwkv.data import motion
+    from videorwkv.data.motion import clips as motion
 
     draw = motion._draw_attributes
 
@@ -185,7 +193,7 @@ def test_names_of_older_data_sets_stay() -> None:
 
 
 def test_event_moves_and_then_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    from videorwkv.data import motion
+    from videorwkv.data.motion import clips as motion
 
     draw = motion._draw_attributes
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from videorwkv.data.manifest import load_manifest
-from videorwkv.data.motion import mirrored, render
-from videorwkv.data.motion_order import backwards, lengths, orders, scenes
+from videorwkv.data.load import load_manifest
+from videorwkv.data.motion.clips import mirrored, render
+from videorwkv.data.motion.order import backwards, lengths, orders, scenes
 from videorwkv.errors import ConfigError
 
 

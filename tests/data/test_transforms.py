@@ -7,7 +7,7 @@ import pytest
 
 from videorwkv.data.transforms import Augmentation, Box, Draw, crop_views, erase
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models.inputs import fit, fit_image
+from videorwkv.preprocess.inputs import fit, fit_image
 
 
 def noise(*shape: int) -> np.ndarray:

@@ -106,7 +106,7 @@ def test_full_disk_is_refused_before_anything_is_written(
     def disk_usage(path: Any) -> Any:
         return usage._replace(free=free)
 
-    monkeypatch.setattr("videorwkv.data.disk.shutil.disk_usage", disk_usage)
+    monkeypatch.setattr("videorwkv.utils.disk.shutil.disk_usage", disk_usage)
     # 42 files of a block each.
     with pytest.raises(DataError, match=r"needs 172\.\d kB.* has 100\.0 kB free.*nothing was"):
         run(source, root)
@@ -137,7 +137,7 @@ def test_members_of_a_zip_that_stand_are_not_needed_again(
     downloads.put(source, {"clips.zip": downloads.zip_of(CLIPS)})
     downloads.put(root, dict(list(CLIPS.items())[:30]))
     usage = shutil.disk_usage(source)._replace(free=10 * 4096)
-    monkeypatch.setattr("videorwkv.data.disk.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("videorwkv.utils.disk.shutil.disk_usage", lambda path: usage)
     assert counts(run(source, root)) == (10, 30, 40)
 
 
@@ -145,7 +145,7 @@ def test_too_few_inodes(source: Path, root: Path, monkeypatch: pytest.MonkeyPatc
     downloads.put(source, {"labels.zip": downloads.zip_of(LABELS)})
     status = types.SimpleNamespace(f_files=1000, f_favail=1, f_bavail=99, f_blocks=99, f_bfree=99,
                                    f_frsize=4096)  # fmt: skip
-    monkeypatch.setattr("videorwkv.data.disk.os.statvfs", lambda path: status)
+    monkeypatch.setattr("videorwkv.utils.disk.os.statvfs", lambda path: status)
     with pytest.raises(DataError, match=r"needs 2 files.* room for 1 more"):
         run(source, root)
 

@@ -11,8 +11,8 @@ from tiny_models import make_inputs, make_model
 
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models import LCR, build_model, lcr
-from videorwkv.models.baselines.joint import JointLCR
-from videorwkv.train.signs import examine
+from videorwkv.models.joint import JointLCR
+from videorwkv.training.diagnostics import examine
 
 SMALL = replace(tiny_models.SMALL, mixer="joint", cell="none")
 VARIANTS = {

@@ -12,9 +12,10 @@ import torch
 from test_wkv import make, relative
 
 from videorwkv.errors import UsageError
-from videorwkv.ops.wkv import build, choose_backend, native, prepare, read, scan_backend, wkv
-from videorwkv.ops.wkv.chunked import ChunkedPrepared
-from videorwkv.ops.wkv.tokens import Tokens
+from videorwkv.ops import build, native
+from videorwkv.ops.chunked import ChunkedPrepared
+from videorwkv.ops.tokens import Tokens
+from videorwkv.ops.wkv import choose_backend, prepare, read, scan_backend, wkv
 
 needs_compiler = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 
@@ -36,7 +37,8 @@ def fresh():
 # glibc fills what malloc hands out with 0x7f: 3e38 in float32, 1e306 in float64.
 FIRST_USE = """
 import pathlib, torch
-from videorwkv.ops.wkv import build, wkv
+from videorwkv.ops import build
+from videorwkv.ops.wkv import wkv
 assert not build.cache_folder().exists(), "compiled at import"
 generator = torch.Generator().manual_seed(0)
 for dtype in (torch.float32, torch.float64, torch.bfloat16):

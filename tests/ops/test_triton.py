@@ -14,8 +14,8 @@ import torch
 from test_wkv import TOLERANCE, make
 
 from videorwkv.errors import UsageError
+from videorwkv.ops.triton_scan import interpreted
 from videorwkv.ops.wkv import wkv
-from videorwkv.ops.wkv.triton_scan import interpreted
 
 SCRIPT = Path(__file__).with_name("triton_parity.py")
 has_triton = importlib.util.find_spec("triton") is not None

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from videorwkv.errors import UsageError
-from videorwkv.ops.wkv import MIN_LOG_DECAY, native, prepare, read, scan_backend, wkv, wkv_reference
+from videorwkv.ops import native
+from videorwkv.ops.wkv import MIN_LOG_DECAY, prepare, read, scan_backend, wkv, wkv_reference
 
 NAMES = ("r", "k", "v", "log_decay", "bonus")
 BACKENDS = (

@@ -8,7 +8,8 @@ from unittest import mock
 import torch
 from test_wkv import NAMES, make, reference, relative
 
-from videorwkv.ops.wkv import prepare, read, triton_scan, wkv
+from videorwkv.ops import triton_scan
+from videorwkv.ops.wkv import prepare, read, wkv
 
 # Chunks have 32 tokens: one of one, of two, a full one, one and a bit, many.
 SHAPES = {"batch": 1, "heads": 2, "width": 20}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numbered_video import numbers_of
 
-from videorwkv.cli import main
+from videorwkv.cli.main import main
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DecodeError, UsageError

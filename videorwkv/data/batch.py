@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from videorwkv.data.dataset import BadClip, Sample
-from videorwkv.models.inputs import Inputs
+from videorwkv.preprocess.inputs import Inputs
 
 
 class Batch(NamedTuple):

@@ -21,7 +21,7 @@ from videorwkv.video.clip import Frame
 
 # In the folder: how `auto` stores what is not there yet.
 SETTINGS = "cache.json"
-# At this quality a JPEG changes fewer edges than shrinking the frame did (runs/cache.sh).
+# At this quality a JPEG changes fewer edges than shrinking the frame did (benchmarks/cache.sh).
 QUALITY = 90
 # A file that nobody has written to for so many seconds belongs to a process that was killed.
 STALE = 3600

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.data.array_video import ArrayVideo
 from videorwkv.errors import DataError
+from videorwkv.video.array import ArrayVideo
 from videorwkv.video.base import Images, Transform, Video, resize_short_side
 from videorwkv.video.clip import Frame
 

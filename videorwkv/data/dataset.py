@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation, Draw, crop_views, erase
-from videorwkv.edges import EdgeOptions, edge_map
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
-from videorwkv.models.inputs import Inputs
+from videorwkv.models.config import LCRConfig
+from videorwkv.preprocess.edges import EdgeOptions, edge_map
+from videorwkv.preprocess.inputs import Inputs
 from videorwkv.video.base import Transform, Video
 from videorwkv.video.clip import Clip
 from videorwkv.video.sampling import Sampling
@@ -243,3 +245,25 @@ def _room_for_views(times: NDArray[np.float64], sampling: Sampling, clips: int) 
 
 def _tensor(array: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def make_dataset(
+    model: LCRConfig,
+    manifest: Manifest,
+    sampling: Sampling,
+    *,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> ClipDataset:
+    """The clips of a manifest as a model with this configuration reads them."""
+    frames = None if cache is None else FrameCache.for_images(cache, model.image_size)
+    return ClipDataset(
+        # Workers get a copy, and have no use for clips that are not there.
+        replace(manifest, missing=()),
+        sampling=sampling,
+        size=model.image_size,
+        edges=model.edges,
+        edge_options=model.edge_options,
+        cache=frames,
+        **options,
+    )

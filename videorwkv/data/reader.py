@@ -14,9 +14,9 @@ import torch
 from videorwkv.data.batch import Batch, collate, make_batch
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.slabs import Slabs
-from videorwkv.data.workers import MOST_AHEAD, Lost, WorkerPool
 from videorwkv.errors import DataError
-from videorwkv.models.inputs import Inputs
+from videorwkv.preprocess.inputs import Inputs
+from videorwkv.utils.workers import MOST_AHEAD, Lost, WorkerPool
 
 # Elsewhere processes are not forked, so clips come through their pipes instead.
 _SHARES_MEMORY = sys.platform == "linux"

@@ -12,7 +12,7 @@ import weakref
 import numpy as np
 import torch
 
-from videorwkv.models.inputs import Inputs
+from videorwkv.preprocess.inputs import Inputs
 
 
 class Slabs:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.models.inputs import fit_image, resize
+from videorwkv.preprocess.inputs import fit_image, resize
 
 # Rec. 601 luma, as OpenCV's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])

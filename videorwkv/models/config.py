@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from videorwkv.edges import EDGE_METHODS, EdgeOptions
 from videorwkv.errors import ConfigError, did_you_mean
+from videorwkv.preprocess.edges import EDGE_METHODS, EdgeOptions
 
 Stem = Literal["patch", "conv"]
 Mixer = Literal["wkv", "softmax", "joint", "none"]
@@ -53,7 +53,7 @@ class LCRConfig:
         head_norm: norm of the features before the classifier: over the channels of a clip (`layer`,
             published), or over the clips of a batch (`batch`; a constant once trained).
         position: rotary encoding of R and K (published), a learned table, or none.
-        edges: how edge maps are made, a name of `videorwkv.edges.EDGE_METHODS`.
+        edges: how edge maps are made, a name of `videorwkv.preprocess.edges.EDGE_METHODS`.
         edge_options: parameters of the edge extraction.
         edge_strength: weight of the edges against the temporal features, in the gate and in the
             forget signal: 0 none, 1 as published.

@@ -24,13 +24,13 @@ from torch.utils.checkpoint import checkpoint
 
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
 from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
-from videorwkv.models.masking import Watch, check_kept, tube_mask
+from videorwkv.models.masking import Masks, Watch, check_kept, tube_mask
 from videorwkv.models.rotary import Turn, angles
 from videorwkv.models.state import LCRState, check_state, state_tokens
 from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem, pixels_and_change
-from videorwkv.ops.wkv.choice import with_this_backend
+from videorwkv.ops.backends import with_this_backend
+from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
 from videorwkv.video.clip import Clip, Frame
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
@@ -122,7 +122,7 @@ class LCR(nn.Module):
         Raises:
             UsageError: the model is such a copy.
         """
-        from videorwkv.models.deploy import deploy
+        from videorwkv.models.fold import deploy
 
         if self.deployed:
             raise UsageError(
@@ -188,6 +188,19 @@ class LCR(nn.Module):
         elif motion_mask_ratio:
             watch = Watch.start(batch_size, count, p, motion_mask_ratio, device=device)
         return self._start(batch_size, height, width, keep, watch)
+
+    def resolve_masks(self, masks: Masks) -> Masks:
+        """The masks that this model applies where `masks` are asked for: the same ones.
+
+        Raises:
+            UsageError: the model can't be used with them.
+        """
+        self.init_state(
+            tube_mask_ratio=masks.tube_mask_ratio,
+            motion_mask_ratio=masks.motion_mask_ratio,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return masks
 
     def _start(
         self,

@@ -8,14 +8,15 @@ B batch, T frames, F = T * B, L patches, J those that are computed, P patch size
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from videorwkv.errors import UsageError
-from videorwkv.models.inputs import Inputs
+from videorwkv.preprocess.inputs import Inputs
 
 # Chosen on the validation clips of `motion` and on HandWash's training sessions (LOG.md).
 # Share of motion masking's budget that is spread over the frame and stays.
@@ -23,6 +24,66 @@ TUBE_SHARE = 0.25
 # What is left after a frame of the smoothed change, and of the count of a patch's computations.
 MOTION_DECAY = 0.8
 COUNT_DECAY = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Shares of the patches to leave out of every frame, each in [0, 1); one of the two at most.
+
+    Args:
+        tube_mask_ratio: chosen by chance, the same in all frames of a clip.
+        motion_mask_ratio: those that have changed least of late.
+
+    Raises:
+        UsageError: a share outside its range, or both.
+    """
+
+    tube_mask_ratio: float = 0.0
+    motion_mask_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, ratio in self.ratios.items():
+            if not 0 <= ratio < 1:
+                raise UsageError(
+                    f"{name} is {ratio}; it must lie in [0, 1): the share of the patches to leave "
+                    "out, such as 0.5."
+                )
+        if self.tube_mask_ratio and self.motion_mask_ratio:
+            raise UsageError(
+                f"tube_mask_ratio ({self.tube_mask_ratio}) and motion_mask_ratio "
+                f"({self.motion_mask_ratio}) exclude each other; give one of them."
+            )
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Both shares by name."""
+        return {
+            "tube_mask_ratio": self.tube_mask_ratio,
+            "motion_mask_ratio": self.motion_mask_ratio,
+        }
+
+    def start(self, model: Any, inputs: Inputs, generator: torch.Generator) -> Any:
+        """The state before the first frame of `inputs`; None where nothing is left out.
+
+        Args:
+            model: one whose `resolve_masks` has seen these masks.
+            inputs: clips, frames [B, T, H, W, 3].
+            generator: source of the tube masks.
+        """
+        if not (self.tube_mask_ratio or self.motion_mask_ratio):
+            return None
+        # An exported file's state knows no motion.
+        masked: dict[str, Any] = {name: ratio for name, ratio in self.ratios.items() if ratio}
+        batch, _, height, width = inputs.frames_BTHWC.shape[:4]
+        return model.init_state(
+            batch,
+            image_size=(height, width),
+            generator=generator,
+            **masked,
+        )
+
+
+NO_MASKS = Masks()
 
 
 def tube_mask(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.inputs import check_size
 from videorwkv.models.masking import Watch
+from videorwkv.preprocess.inputs import check_size
 
 
 class LCRState(NamedTuple):

@@ -1,1 +1,1 @@
-"""The scan. Its equations stand in README.md beside this file."""
+"""The scan. README.md has its equations, reference.py its definition."""

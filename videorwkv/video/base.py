@@ -14,6 +14,16 @@ from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video.clip import Clip, Frame
 from videorwkv.video.sampling import Sampling
 
+# Names of files that are taken for clips and for frames; anything else in a folder (texts,
+# thumbnails, archives) is passed over.
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3gp", "avi", "flv", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv"),
+        *("ts", "webm", "wmv"),
+    )
+)
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Frame indices are Python ints below; images are uint8 [H, W, 3].
 Images = dict[int, NDArray[np.uint8]]
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError
-from videorwkv.video.base import Images, Transform, Video, incomplete
+from videorwkv.video.base import IMAGE_SUFFIXES, Images, Transform, Video, incomplete
 from videorwkv.video.clip import Frame
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 # Jester and Something-Something were cut at 12 frames a second; a folder carries no clock.
 FOLDER_FPS = 12.0
 
@@ -93,7 +92,7 @@ def frame_files(folder: Path) -> list[Path]:
     files = (
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
     return sorted(files, key=_natural)
 

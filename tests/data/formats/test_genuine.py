@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from videorwkv.data import formats
-from videorwkv.data.manifest import Manifest, load_manifest
+from videorwkv.data.load import load_manifest
+from videorwkv.data.manifest import Manifest
 from videorwkv.errors import ManifestError
 
 

@@ -11,10 +11,10 @@ import disk
 import pytest
 import tiny
 
-from videorwkv.cli import main
-from videorwkv.data.manifest import load_manifest
+from videorwkv.cli.main import main
+from videorwkv.data.load import load_manifest
 from videorwkv.errors import ManifestError, UsageError
-from videorwkv.train.checkpoint import load_run
+from videorwkv.inference.recogniser import load_run
 
 LABELS = ("Stop Sign", "Swiping Left", "Swiping Right", "Thumb Up")
 LABELS_CSV = "Swiping Left\nSwiping Right\nThumb Up\nStop Sign\n"

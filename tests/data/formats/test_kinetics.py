@@ -7,7 +7,7 @@ import disk
 import pytest
 
 from videorwkv.data.formats.kinetics import youtube_id
-from videorwkv.data.manifest import load_manifest
+from videorwkv.data.load import load_manifest
 from videorwkv.errors import ManifestError
 
 FOOTBALL, HURLING = "passing American football (in game)", "hurling (sport)"

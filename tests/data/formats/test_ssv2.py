@@ -9,7 +9,7 @@ import disk
 import pytest
 
 from videorwkv.data.formats.ssv2 import template_label
-from videorwkv.data.manifest import load_manifest
+from videorwkv.data.load import load_manifest
 from videorwkv.errors import ManifestError
 
 LEFT, RIGHT = "Pulling something from left to right", "Pulling something from right to left"

@@ -12,7 +12,7 @@ import test_kinetics
 import test_ssv2
 import tiny
 
-from videorwkv.cli import main
+from videorwkv.cli.main import main
 
 OPTIONS = [*tiny.OPTIONS, "--batch-size=2", "--steps=1"]
 

@@ -18,11 +18,11 @@ from videorwkv.data.check.copies import make_report
 from videorwkv.data.check.finding import Finding
 from videorwkv.data.check.inspect_clip import inspect_clip
 from videorwkv.data.check.report import CheckReport
-from videorwkv.data.disk import usable_cores
 from videorwkv.data.manifest import Manifest
-from videorwkv.data.workers import Lost, WorkerPool
 from videorwkv.errors import UsageError
-from videorwkv.files import make_folder
+from videorwkv.utils.disk import usable_cores
+from videorwkv.utils.files import make_folder
+from videorwkv.utils.workers import Lost, WorkerPool
 
 # Seconds for one clip: ten minutes of 720p video on a slow core.
 TIMEOUT = 120.0

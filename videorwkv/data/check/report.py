@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.data.check.finding import QUICK_OK, USABLE, VERDICTS, Finding
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.files import make_folder, write_atomic
+from videorwkv.utils.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videorwkv.data.formats import csv, folder, jester, kinetics, lists, ssv2
+from videorwkv.data.formats import annotation_lists, csv, folder, jester, kinetics, ssv2
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.tables import read_fields
 from videorwkv.errors import UsageError, did_you_mean
@@ -18,7 +18,7 @@ READERS: dict[str, Callable[..., Manifest]] = {
     "kinetics400": kinetics.read,
     "folder": folder.read,
     "csv": csv.read,
-    "list": lists.read,
+    "list": annotation_lists.read,
 }
 # Layouts that can be forced: name -> what it is.
 LAYOUTS: dict[str, Mapping[str, str]] = {
@@ -27,7 +27,7 @@ LAYOUTS: dict[str, Mapping[str, str]] = {
     "kinetics400": kinetics.LAYOUTS,
     "folder": folder.LAYOUTS,
     "csv": {},
-    "list": lists.LAYOUTS,
+    "list": annotation_lists.LAYOUTS,
 }
 ALIASES = {"k400": "kinetics400", "kinetics": "kinetics400"}
 # A plain folder with their lists in it is read as one of these.
@@ -99,13 +99,13 @@ def _choose_for_folder(path: Path) -> tuple[str, Path, list[str]]:
 
 def _choose_for_file(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in lists.LIST_SUFFIXES:
+    if suffix not in annotation_lists.LIST_SUFFIXES:
         raise UsageError(
             f"{path}: a data set is a folder with a folder per class, a .csv file with the header "
             "path,label[,split], a list (.txt) of `path label`, the root of jester:, ssv2: or "
             "kinetics400:, or 'motion'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
-    if {"path", "label"} <= set(header) or not lists.recognises(path):
+    if {"path", "label"} <= set(header) or not annotation_lists.recognises(path):
         return "csv"
     return "list"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videorwkv.data.formats.lists import name_label
+from videorwkv.data.formats.annotation_lists import name_label
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.data.tables import read_csv, read_names
 from videorwkv.errors import ManifestError

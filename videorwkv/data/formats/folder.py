@@ -10,10 +10,9 @@ import os
 from pathlib import Path
 
 from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, is_video
-from videorwkv.data.formats.tree import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from videorwkv.data.formats.tree import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.errors import ManifestError
+from videorwkv.video.base import IMAGE_SUFFIXES
 
 LAYOUTS = {"classes": "<class>/clip.mp4", "splits": "{train,validation,test}/<class>/clip.mp4"}
 

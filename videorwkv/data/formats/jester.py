@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from videorwkv.data.flips import JESTER_PAIRS
-from videorwkv.data.formats.listed import (
+from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree
+from videorwkv.data.formats.twentybn import (
     Listed,
     Lists,
     assemble,
@@ -28,7 +29,6 @@ from videorwkv.data.formats.listed import (
     find_files,
     read_splits,
 )
-from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.tables import read_fields, read_names
 from videorwkv.errors import ManifestError

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from videorwkv.data.flips import SSV2_PAIRS
-from videorwkv.data.formats.listed import (
+from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree
+from videorwkv.data.formats.twentybn import (
     Listed,
     Lists,
     assemble,
@@ -34,7 +35,6 @@ from videorwkv.data.formats.listed import (
     find_files,
     read_splits,
 )
-from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.tables import read_fields, read_text
 from videorwkv.errors import ManifestError, did_you_mean

@@ -9,16 +9,8 @@ from typing import NamedTuple
 
 from videorwkv.data.manifest import SPLIT_NAMES
 from videorwkv.errors import ManifestError
+from videorwkv.video.base import VIDEO_SUFFIXES
 
-# Anything else (texts, thumbnails, archives) is no clip.
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("3gp", "avi", "flv", "gif", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "ogv"),
-        *("ts", "webm", "wmv"),
-    )
-)
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 ANNOTATION_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "lists"})
 # Words beside the split in names such as `train_256`, `videos_val` or `kinetics400_train_list`.
 _BESIDE_SPLIT = frozenset(

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from videorwkv.data.disk import require_files, require_room, room_taken
-from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from videorwkv.data.meter import Meter
 from videorwkv.data.unpack.estimate import estimate
 from videorwkv.data.unpack.find import (
     AGAIN,
@@ -29,7 +26,10 @@ from videorwkv.data.unpack.find import (
 from videorwkv.data.unpack.parts import BROKEN, Chain, Piece, digest, reason_of, tar_members
 from videorwkv.data.unpack.write import Conflict, State, Target, UnsafeMemberError, only_one
 from videorwkv.errors import UsageError
-from videorwkv.files import decimal
+from videorwkv.utils.disk import require_files, require_room, room_taken
+from videorwkv.utils.files import decimal
+from videorwkv.utils.progress import Meter
+from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # So many lines about files that are left alone.
 SHOWN = 10

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from videorwkv.data.disk import free_space, room_taken
 from videorwkv.data.unpack.find import Archive, LooseList, TarArchive, ZipArchive
 from videorwkv.data.unpack.parts import BROKEN, Chain, tar_members
 from videorwkv.data.unpack.write import Conflict, State, Target, UnsafeMemberError
-from videorwkv.files import decimal
+from videorwkv.utils.disk import free_space, room_taken
+from videorwkv.utils.files import decimal
 
 # A tar tells what is in it only by being read; so much of its beginning is, of so many.
 HEAD = 32 << 20

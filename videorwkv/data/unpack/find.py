@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from videorwkv.data.formats.folder import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.data.unpack.parts import Piece, digest, starts_tar
 from videorwkv.errors import UsageError
+from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # Deep enough for kinetics/k400/train/part_0.tar.gz; the clips of an unpacked set lie no deeper.
 DEPTH = 4

@@ -1,0 +1,1 @@
+"""Speed, beside the package: one script a question."""

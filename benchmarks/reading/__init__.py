@@ -1,0 +1,1 @@
+"""How fast a data set is read: rates.py times, baseline.py is the shortest loop beside it."""

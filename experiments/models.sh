@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Parameters and multiply-accumulates of every preset in README.md. Usage: experiments/models.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+videorwkv models --classes 27

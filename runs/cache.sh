@@ -1,7 +1,0 @@
-#!/usr/bin/env bash
-# How fast a frame cache is beside the videos that it was made of, and how large: the table in
-# README.md. About two minutes. Usage: runs/cache.sh [FOLDER WITH CLIPS]
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export OMP_NUM_THREADS=1
-exec python runs/cache.py "${1:-../shared/clips/kinetics400}"

@@ -1,5 +1,0 @@
-#!/usr/bin/env bash
-# Parameters and multiply-accumulates of every preset in README.md. Usage: runs/models.sh
-set -euo pipefail
-cd "$(dirname "$0")/.."
-videorwkv models --classes 27

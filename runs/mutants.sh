@@ -1,6 +1,0 @@
-#!/usr/bin/env bash
-# Ruined clips against `videorwkv data check`: the figures in README.md. Usage: runs/mutants.sh [FOLDER]
-set -euo pipefail
-cd "$(dirname "$0")/.."
-export OMP_NUM_THREADS=1
-python runs/mutants.py "${1:-../shared/clips}" --count 1000 --seed 0

@@ -1,0 +1,175 @@
+"""`videorwkv study`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videorwkv.cli.options import (
+    DATA_HELP,
+    add_command,
+    add_data_options,
+    add_device,
+    validation_share,
+)
+from videorwkv.errors import UsageError
+
+if TYPE_CHECKING:
+    from studies.data import DataOptions
+    from videorwkv.cli.options import Commands
+
+
+def add_study(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "study",
+        "Answer a question about the model with trainings and intervals.\n\nTrains the variants "
+        "of a study under equal budget, over several seeds, and writes a page\n(Markdown and HTML) "
+        "with tables, plots, commands and a sentence for each finding. A study that\nwas stopped "
+        "goes on; what was trained once, for any study, is not trained again.",
+        "  videorwkv study --list\n"
+        "  videorwkv study ablation --quick\n"
+        "  videorwkv study ablation my_videos --set steps=2000 --only 'no edges'\n"
+        "  videorwkv study ablation clips --recipe handwash --fold-by 'session_(\\d+)' "
+        "--folds 1+2,3+4\n"
+        "  videorwkv study my_study.py my_videos\n"
+        "  videorwkv study all --quick --jobs 2",
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="a study, a Python file that defines one, or all"
+    )
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", help=f"{DATA_HELP} (default: the study's generated one)"
+    )
+    parser.add_argument("--list", action="store_true", help="name the studies and their questions")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few steps and seeds: minutes, wide intervals (own data: a quarter of the recipe)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="trainings of each variant (default: 3 or 5, the study says which; --quick: 2)",
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="the recipe that is varied (own data: default, lcr_nano)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option of the recipe for all variants, as in `train`; repeatable",
+    )
+    parser.add_argument(
+        "--only",
+        metavar="VARIANT",
+        action="append",
+        default=[],
+        help="train this variant (and the default) alone; repeatable",
+    )
+    parser.add_argument(
+        "--no-frames",
+        action="store_true",
+        help="no picture of a clip on the pages: for clips that may not be shown to others",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="trainings side by side, a process of one thread each (default: the CPU's cores; one "
+        "on a GPU)",
+    )
+    parser.add_argument(
+        "--out", default="runs/study", metavar="FOLDER", help="pages (default: runs/study)"
+    )
+    parser.add_argument(
+        "--runs",
+        default="runs/study/runs",
+        metavar="FOLDER",
+        help="trainings, shared by all studies (default: runs/study/runs)",
+    )
+    add_data_options(parser)
+    add_device(parser)
+    parser.set_defaults(run=run_study)
+
+
+def run_study(options: argparse.Namespace) -> int:
+    from studies.index import book, study
+    from studies.load import STUDIES, load_study
+    from studies.plan import Settings
+
+    if options.list:
+        for name in STUDIES:
+            print(f"{name:<12} {load_study(name).question}")
+        return 0
+    if options.name is None:
+        raise UsageError(f"study: which one? Available: {', '.join(STUDIES)}, all; or a file.")
+    if options.fold is not None:
+        raise UsageError("--fold: a study trains on every fold; leave it out.")
+    settings = Settings(
+        quick=options.quick,
+        data=_data(options),
+        recipe=options.recipe,
+        changes=tuple(options.assignments),
+        seeds=options.seeds,
+        runs=Path(options.runs),
+        device=options.device,
+        jobs=_jobs(options),
+        show_frames=not options.no_frames,
+        cache=options.cache,
+        only=tuple(options.only),
+    )
+    try:
+        if options.name == "all":
+            if options.only:
+                raise UsageError("--only names variants of one study; `all` runs many.")
+            index = book(list(STUDIES), settings, out=options.out, say=_say)
+            print(f"Written to {index}")
+            return 0
+        written = study(options.name, settings, out=options.out, say=_say)
+    except KeyboardInterrupt:
+        again = shlex.join(["videorwkv", *options.command_line])
+        print(f"Stopped; the same command goes on: {again}", file=sys.stderr)
+        return 130
+    for sentence in written.page.findings:
+        print(f"- {sentence}")
+    print(f"Written to {written.html} and {written.markdown}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    if options.jobs is not None:
+        return int(options.jobs)
+    from videorwkv.utils.device import pick_device
+
+    if pick_device(options.device).type != "cpu":
+        return 1
+    # Not os.cpu_count(): a container may own fewer cores than the machine has.
+    own = getattr(os, "sched_getaffinity", None)
+    return max(1, len(own(0)) if own else os.cpu_count() or 1)
+
+
+def _data(options: argparse.Namespace) -> DataOptions:
+    from studies.data import DataOptions
+
+    return DataOptions(
+        spec=options.data,
+        fold_by=options.fold_by,
+        folds=options.folds,
+        validation_share=validation_share(options),
+        flips=options.flips,
+        layout=options.layout,
+        label_names=options.label_names,
+    )

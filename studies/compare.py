@@ -1,0 +1,257 @@
+"""The usual way to show a study: every variant against the default."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+
+from studies import pictures, sentences
+from studies.data import test_clips, training_clips
+from studies.design import Measure, Variant
+from studies.page import Code, Findings, Page, Plot, Section, Table, Text
+from studies.results import Results
+from studies.statistics import mean_and_deviation
+
+# What has to be equal for a budget to be: fields of the recipe.
+_BUDGET = ("steps", "epochs", "batch_size", "augmentation")
+
+
+def make_page(results: Results, reference: str | None = None) -> Page:
+    """The page of a study: its answer, then how it was found.
+
+    Args:
+        results: of all its trainings.
+        reference: what the user called the study: its name, or the file that defines it.
+    """
+    study = results.study
+    settings = results.plan.settings
+    all_failed = results.done and all(done.record["failure"] for done in results.done)
+    present = _nothing if all_failed else study.present or compare
+    sizes = ", quick" if settings.quick else ""
+    return Page(
+        # A page of some variants must not take the place of that of all.
+        name=f"{study.name}-part" if settings.only else study.name,
+        title=f"Study: {study.name}" + (", in part" if settings.only else "") + sizes,
+        question=study.question,
+        sections=[
+            *present(results),
+            *_notes(results),
+            how_to_read(results),
+            how_it_was_done(results, str(reference or study.name)),
+        ],
+    )
+
+
+def _nothing(results: Results) -> Sequence[Section]:
+    """Where no training has weights: their outcomes would be those of no model."""
+    reason = results.done[0].record["failure"]
+    text = "Every training ended in NaN or infinity, so nothing can be compared; lower the lr."
+    return [Section("Answer", [Findings([text]), Text(f"The first one: {reason}")])]
+
+
+def _notes(results: Results) -> list[Section]:
+    """What was left out, could not be matched, or failed."""
+    failed = Counter(d.training.variant for d in results.done if d.record["failure"])
+    notes = list(results.plan.notes)
+    notes += [
+        f"{name}: {'a training' if count == 1 else f'{count} trainings'} ended in NaN or infinity; "
+        f"all {'its' if count == 1 else 'their'} clips count as wrong, and nothing else is known."
+        for name, count in failed.items()
+    ]
+    return [Section("Notes", [Text(note) for note in notes])] if notes else []
+
+
+def compare(results: Results) -> Sequence[Section]:
+    """Findings, table and plot of the first measure; the same table for every other."""
+    first, *rest = results.measures
+    sections = [
+        Section("Answer", [Findings(findings(results, first)), *_plots(results, first)]),
+        Section("Table", [table(results, first)]),
+    ]
+    if rest:
+        sections.append(Section("More measures", [short_table(results, rest)]))
+    return sections
+
+
+def findings(
+    results: Results, measure: Measure, variants: Sequence[Variant] | None = None
+) -> list[str]:
+    """One sentence for each variant beside its reference."""
+    found = []
+    for variant in results.variants if variants is None else variants:
+        reference = results.study.reference(variant)
+        if reference != variant.name:
+            estimate = results.difference(variant.name, reference, measure.name)
+            found.append(sentences.difference(variant.name, reference, estimate, measure))
+    return found
+
+
+def table(results: Results, measure: Measure) -> Table:
+    """Mean, deviation, seeds, difference and costs of every variant."""
+    header = ["variant", measure.name, "seeds", "difference [95 %]", "parameters",
+              "MACs a frame", "CPU time of a training"]  # fmt: skip
+    if results.times:
+        header += ["ms a frame", "of the default's"]
+    rows = []
+    default = results.variants[0].name
+    for variant in results.variants:
+        values = results.known(variant.name, measure.name)
+        reference = results.study.reference(variant)
+        estimate = results.difference(variant.name, reference, measure.name)
+        row = [
+            variant.name,
+            sentences.spread(*mean_and_deviation(values), measure.unit),
+            str(len(values)),
+            "" if reference == variant.name else sentences.signed(estimate, measure.unit),
+            sentences.count(results.parameters(variant.name)),
+            sentences.count(results.macs(variant.name)),
+            sentences.seconds(results.training_time(variant.name)),
+        ]
+        if results.times:
+            time = results.times[variant.name]
+            row += [
+                f"{time['median']:.2f}",
+                f"{time['least'] / results.times[default]['least']:.2f}",
+            ]
+        rows.append(row)
+    caption = (
+        f"Mean ± standard deviation over seeds. Difference: to {default}"
+        + (" or to what is named below" if any(v.against for v in results.variants) else "")
+        + f"{_in_unit(measure)}, paired by seed and clip."
+    )
+    return Table(header, rows, caption)
+
+
+def short_table(results: Results, measures: Sequence[Measure]) -> Table:
+    """One column a measure: mean ± deviation, and the difference to the reference."""
+    rows = []
+    for variant in results.variants:
+        row = [variant.name]
+        for measure in measures:
+            values = results.known(variant.name, measure.name)
+            cell = sentences.spread(*mean_and_deviation(values), measure.unit)
+            reference = results.study.reference(variant)
+            if reference != variant.name:
+                estimate = results.difference(variant.name, reference, measure.name)
+                cell += f" ({sentences.signed(estimate, measure.unit)})"
+            row.append(cell)
+        rows.append(row)
+    caption = "Mean ± standard deviation over seeds (difference [95 %])."
+    return Table(["variant", *(measure.name for measure in measures)], rows, caption)
+
+
+def _plots(results: Results, measure: Measure) -> list[Plot]:
+    scale = 100 if measure.unit == "share" else 1
+    rows = []
+    for variant in results.variants:
+        reference = results.study.reference(variant)
+        if reference == variant.name:
+            continue
+        estimate = results.difference(variant.name, reference, measure.name)
+        estimate = estimate.possible_difference() if measure.unit == "share" else estimate
+        scaled = estimate._replace(
+            value=scale * estimate.value, low=scale * estimate.low, high=scale * estimate.high
+        )
+        if not math.isnan(estimate.value):
+            seeds = results.differences(variant.name, reference, measure.name)
+            rows.append((variant.name, scaled, [scale * seed for seed in seeds]))
+    if not rows:
+        return []
+    label = f"{measure.name}, difference to {results.variants[0].name}{_in_unit(measure)}"
+    png = pictures.forest(rows, label)
+    caption = (
+        "Difference to the default with its 95 % interval; orange where it leaves out zero. "
+        "A pale dot is one seed. Intervals that leave the picture are in the table."
+    )
+    return [Plot("difference", png, caption)]
+
+
+def _in_unit(measure: Measure) -> str:
+    """`, in points`; nothing for a measure without a unit."""
+    unit = "points" if measure.unit == "share" else measure.unit
+    return f", in {unit}" if unit else ""
+
+
+def how_to_read(results: Results) -> Section:
+    """What would speak for what, and what an interval is."""
+    blocks: list[Text] = [Text(results.study.reading)] if results.study.reading else []
+    blocks += [Text(f"{v.name}: {v.about}") for v in results.variants if v.about]
+    if results.variants:
+        blocks.append(
+            Text(
+                "An interval holds what would change with other seeds and with other clips of the "
+                "same kind (two-way, Satterthwaite's degrees of freedom; videorwkv/study/"
+                "statistics.py says why). At 95 %, of twenty variants without any effect one is "
+                "called different by chance. Where the interval contains zero, "
+                f"“{sentences.NO_DIFFERENCE}” is all that can be said."
+            )
+        )
+    return Section("How to read it", blocks)
+
+
+def how_it_was_done(results: Results, reference: str) -> Section:
+    """Data, budget, commands, machine; `reference` is what the command calls the study."""
+    plan = results.plan
+    blocks: list[Text | Code | Table] = []
+    again = ["videorwkv", "study", reference]
+    settings = plan.settings
+    if settings.data.spec:
+        again += [settings.data.spec, *settings.data.words()]
+    again += ["--quick"] if settings.quick else []
+    again += ["--recipe", settings.recipe] if settings.recipe else []
+    again += [word for change in settings.changes for word in ("--set", change)]
+    again += ["--seeds", str(settings.seeds)] if settings.seeds else []
+    again += [word for name in settings.only for word in ("--only", name)]
+    again += [] if settings.show_frames else ["--no-frames"]
+    blocks.append(Code([shlex.join(again)]))
+    if plan.trainings:
+        seeds = sorted({t.seed for t in plan.trainings})
+        first = plan.trainings[0]
+        train, test = (clips(plan.manifest(first)) for clips in (training_clips, test_clips))
+        folds = len({t.fold for t in plan.trainings})
+        all_have_all = len(plan.trainings) == len(seeds) * folds * len(plan.variants)
+        fewer = "" if all_have_all else " (some variants have the first of them alone)"
+        blocks.append(
+            Text(
+                f"{_same_budget(results)} Seeds: {', '.join(map(str, seeds))}{fewer}. "
+                + (f"Folds: {folds}, pooled. " if folds > 1 else "")
+                + f"Clips: {len(train)} to train, {len(test)} to test"
+                + (" (first fold)." if folds > 1 else ".")
+                + " The last weights count; no clip of the test split chose anything."
+            )
+        )
+        commands: dict[str, tuple[str, ...]] = {}
+        for training in plan.trainings:
+            commands.setdefault(training.variant, training.command)
+        blocks.append(Text("One training of each variant (the others differ in --seed):"))
+        blocks.append(Code([shlex.join(command) for command in commands.values()]))
+    machines = {tuple(sorted(d.record["machine"].items())) for d in results.done}
+    machines.add(tuple(sorted(results.machine.items())))
+    rows = [
+        # The system's name and no more: a kernel's build says nothing here.
+        [name, value.partition("-")[0] if name == "platform" else value]
+        for m in sorted(machines)
+        for name, value in m
+    ]
+    blocks.append(Table(["machine", ""], [list(row) for row in dict.fromkeys(map(tuple, rows))]))
+    return Section("How it was done", blocks)
+
+
+def _same_budget(results: Results) -> str:
+    """Who had the same steps, order of clips and augmentation."""
+    budgets = {
+        training.variant: repr([getattr(training.recipe, name) for name in _BUDGET])
+        for training in results.plan.trainings
+    }
+    same = "the same steps, order of clips and augmentation in a seed."
+    if len(set(budgets.values())) == 1:
+        return f"Every variant had {same}"
+    other = [
+        variant.name
+        for variant in results.variants
+        if budgets[variant.name] != budgets[results.study.reference(variant)]
+    ]
+    text = f"Each variant and what it is compared with had {same}"
+    return f"But for {', '.join(other)}: {text[0].lower()}{text[1:]}" if other else text

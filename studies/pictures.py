@@ -1,0 +1,154 @@
+"""Plots of a study, in the colours of `videorwkv.inference.plots`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from studies.statistics import Estimate
+from videorwkv.inference.plots import blank, to_png
+
+BLUE, ORANGE, PALE = "#1f4e8c", "#c8541b", "#9db8d9"
+COLOURS = (BLUE, ORANGE, "#3f8f4f", "#7a4fa3", "#8a6d1f", "#2f8f9d", "#555555")
+
+
+class Curve(NamedTuple):
+    """A line with its interval.
+
+    Args:
+        x, y: its points.
+        low, high: ends of the interval at each; None draws none.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+    @classmethod
+    def of(cls, x: Sequence[float], estimates: Sequence[Estimate], *, share: bool = False) -> Curve:
+        """The estimates at the places `x`; shares in per cent, between 0 and 100."""
+        scale = 100.0 if share else 1.0
+        ends = [e.possible() if share else e for e in estimates]
+        finite = [
+            (e.value if math.isinf(e.low) else end.low, e.value if math.isinf(e.high) else end.high)
+            for e, end in zip(estimates, ends, strict=True)
+        ]
+        return cls(
+            x,
+            [scale * e.value for e in estimates],
+            [scale * low for low, _ in finite],
+            [scale * high for _, high in finite],
+        )
+
+
+def forest(rows: Sequence[tuple[str, Estimate, Sequence[float]]], label: str) -> bytes:
+    """Differences with their intervals, a row each, and a faint dot for every seed.
+
+    Args:
+        rows: name, the difference in the unit of `label`, and that of every seed.
+        label: what the axis shows.
+    """
+    made = blank(7.5, 1.1 + 0.34 * len(rows))
+    axes = made.subplots()
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    for place, (_, estimate, seeds) in enumerate(rows):
+        colour = ORANGE if estimate.decides else BLUE
+        axes.plot(seeds, [place] * len(seeds), "o", color=PALE, markersize=4)
+        if not math.isinf(estimate.low):
+            axes.plot([estimate.low, estimate.high], [place] * 2, color=colour, linewidth=2)
+        axes.plot(estimate.value, place, "o", color=colour)
+    # One wide interval, of two seeds say, must not make a line of all others.
+    ends = sorted(abs(x) for _, e, s in rows for x in (e.value, *s))
+    ends += sorted(max(abs(e.low), abs(e.high)) for _, e, _ in rows if not math.isinf(e.low))[
+        : max(1, len(rows) * 3 // 4)
+    ]
+    reach = 1.15 * max([*ends, 1e-3])
+    axes.set_xlim(-reach, reach)
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.3, axis="x")
+    return to_png(made)
+
+
+def curves(
+    lines: Mapping[str, Curve],
+    *,
+    x: str,
+    y: str,
+    logarithmic: bool = False,
+    level: tuple[float, str] | None = None,
+) -> bytes:
+    """Lines over a common axis.
+
+    Args:
+        lines: name -> its points.
+        x, y: what the axes show.
+        logarithmic: both axes are.
+        level: a value on the y axis to mark, with its name: chance, say.
+    """
+    made = blank(7.5, 4.0)
+    axes = made.subplots()
+    for (name, curve), colour in zip(lines.items(), _colours(len(lines)), strict=True):
+        axes.plot(curve.x, curve.y, "o-", color=colour, label=name, markersize=4)
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15)
+    if level is not None:
+        axes.axhline(level[0], color="black", linewidth=0.8, linestyle="--", label=level[1])
+    if logarithmic:
+        from matplotlib.ticker import LogFormatter
+
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(LogFormatter())  # 200, not 2 x 10^2
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    if len(lines) > 3:
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    elif len(lines) > 1 or level is not None:
+        axes.legend(fontsize=9)
+    return to_png(made)
+
+
+def bars(
+    groups: Sequence[str],
+    series: Mapping[str, Sequence[Estimate]],
+    *,
+    y: str,
+    level: tuple[float, str] | None = None,
+) -> bytes:
+    """Bars side by side, one group a name, with their intervals."""
+    made = blank(max(6.0, 1.2 + 0.28 * len(groups) * (len(series) + 1)), 3.8)
+    axes = made.subplots()
+    width = 0.8 / len(series)
+    for number, ((name, estimates), colour) in enumerate(
+        zip(series.items(), _colours(len(series)), strict=True)
+    ):
+        places = [i - 0.4 + (number + 0.5) * width for i in range(len(groups))]
+        heights = [e.value for e in estimates]
+        errors: Any = [
+            [0.0 if math.isinf(e.low) else max(0.0, e.value - max(0.0, e.low)) for e in estimates],
+            [0.0 if math.isinf(e.high) else max(0.0, e.high - e.value) for e in estimates],
+        ]
+        axes.bar(places, heights, 0.9 * width, color=colour, label=name)
+        axes.errorbar(places, heights, errors, fmt="none", ecolor="black", elinewidth=0.8)
+    if level is not None:
+        axes.axhline(level[0], color="black", linewidth=0.8, linestyle="--", label=level[1])
+    turned = max(map(len, groups)) * len(groups) > 60
+    axes.set_xticks(range(len(groups)), groups, rotation=30 if turned else 0,
+                    ha="right" if turned else "center")  # fmt: skip
+    axes.set_ylabel(y)
+    axes.set_ylim(0.0, None)
+    axes.grid(alpha=0.3, axis="y")
+    # Above: inside it would hide a bar.
+    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5, frameon=False)
+    return to_png(made)
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]

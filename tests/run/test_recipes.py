@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+
+from videorwkv.errors import ConfigError, UsageError
+from videorwkv.run import recipes
+from videorwkv.run.recipes import Recipe, apply_overrides
+
+
+@pytest.mark.parametrize("name", sorted(recipes.RECIPES))
+def test_every_recipe_survives_json(name: str) -> None:
+    recipe = recipes.recipe(name)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_overrides_are_typed_by_their_field() -> None:
+    changed = apply_overrides(
+        tiny.recipe(),
+        [
+            "model.width=32", "lr=2e-3", "sampling.fps=10", "augmentation.scale=0.5,1",
+            "model.edges=sobel", "model.edge_options.norm=l1", "compile=yes", "views=2x3",
+            "precision=bfloat16", "model.cell=none", "model.residual=false",
+        ],
+    )  # fmt: skip
+    assert changed.model.width == 32
+    assert changed.lr == 2e-3
+    assert changed.sampling.fps == 10.0
+    assert changed.augmentation.scale == (0.5, 1.0)
+    assert changed.model.edge_options.norm == "l1"
+    assert changed.compile is True
+    assert changed.views == (2, 3)
+    assert changed.model.cell == "none"  # the word, not the absence of a value
+    assert changed.model.residual is False
+    assert apply_overrides(changed, ["sampling.fps=none"]).sampling.fps is None
+
+
+def test_options_that_hang_together_change_together() -> None:
+    changed = apply_overrides(tiny.recipe(), ["model.image_size=36", "model.patch_size=12"])
+    assert (changed.model.image_size, changed.model.patch_size) == (36, 12)
+
+
+def test_epochs_and_steps_replace_each_other() -> None:
+    by_epochs = apply_overrides(tiny.recipe(), ["epochs=3"])
+    assert (by_epochs.epochs, by_epochs.steps) == (3, None)
+    by_steps = apply_overrides(by_epochs, ["steps=7"])
+    assert (by_steps.epochs, by_steps.steps) == (None, 7)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "parts"),
+    [
+        ("modle.width=96", ["modle", "Did you mean 'model'?"]),
+        ("model.widht=96", ["model.widht", "Did you mean 'width'?"]),
+        ("model.width=wide", ["model.width", "'wide'", "a whole number"]),
+        ("lr=fast", ["lr", "'fast'", "a number"]),
+        ("precision=bf16", ["precision", "'bf16'", "bfloat16"]),
+        ("augmentation.scale=0.5", ["augmentation.scale", "2 values"]),
+        ("compile=maybe", ["compile", "true or false"]),
+        ("lr", ["'lr'", "key=value"]),
+        ("lr.x=1", ["lr", "no parts"]),
+        ("model=big", ["model", "model.PART"]),
+        ("batch_size=none", ["batch_size", "a whole number"]),
+        ("model.image_size=100", ["image_size (100)", "96 and 104"]),
+        ("batch_size=0", ["batch_size (0)", "at least 1"]),
+        ("warmup=1", ["warmup (1.0)", "[0, 1)"]),
+        ("steps=none", ["epochs or steps"]),
+    ],
+)
+def test_a_wrong_override_names_option_and_allowed(assignment: str, parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides(tiny.recipe(), [assignment])
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"learning_rate": 1.0}, "unknown option 'learning_rate'"),
+        ({"batch_size": "8"}, "recipe.batch_size"),
+        ({"batch_size": True}, "recipe.batch_size"),
+        ({"sampling": {"frames": 8}}, "recipe.sampling: unknown option 'frames'"),
+        ({"model": {"depht": 2}}, "Did you mean 'depth'?"),
+        ({"sampling": 8}, "recipe.sampling"),
+    ],
+)
+def test_from_dict_rejects(change: dict[str, object], part: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Recipe.from_dict({**tiny.recipe().to_dict(), **change})
+    assert part in str(caught.value)
+
+
+def test_unknown_recipe_and_model() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'handwash'"):
+        recipes.recipe("handwsh")
+    with pytest.raises(UsageError, match="Did you mean 'lcr_tiny'"):
+        recipes.default("lcr_tinny")

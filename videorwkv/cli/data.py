@@ -1,0 +1,271 @@
+"""`videorwkv data`: unpack downloads, fill a cache, check clips."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videorwkv.cli.beside import add_beside
+from videorwkv.cli.options import (
+    DATA_HELP,
+    add_command,
+    add_data_options,
+    load_data,
+)
+from videorwkv.cli.output import as_json, make_console
+from videorwkv.errors import UsageError, VideoRWKVError
+
+if TYPE_CHECKING:
+    from videorwkv.cli.options import Commands
+    from videorwkv.data.cache import FrameCache
+    from videorwkv.data.manifest import Manifest
+
+
+PREPARE = """\
+Unpack what was downloaded; fill a frame cache.
+
+With --out, SOURCE is what was downloaded: folders or files with split tars (20bn-jester-v1-00,
+...), zips of such parts with their md5, .zip, .tar, .tar.gz and lists. They are recognised by
+what is in them. What lies in a folder of SOURCE is unpacked into the same folder of ROOT. What is
+missing or broken is named; the same command goes on later, with the next parts, after Ctrl-C,
+after a full disk. SOURCE is not changed.
+
+With --cache, the frames of every clip are stored, shrunk, in DIR; `train` and `evaluate` read
+them with the same --cache DIR. SOURCE is then a data set, as in `train`; with --out as well, it
+is what was unpacked.
+
+The exit code is 1 while anything is missing or can't be read."""
+
+
+def add_data(commands: Commands) -> None:
+    """Add `data` with its own commands."""
+    parser = add_command(
+        commands,
+        "data",
+        "Unpack, check and time a data set.",
+        "  videorwkv data prepare downloads --out jester\n"
+        "  videorwkv data check jester:jester\n"
+        "  videorwkv data bench my_videos",
+    )
+    parts = parser.add_subparsers(dest="data_command", metavar="COMMAND", required=True)
+    for add in (_add_prepare, _add_check):
+        add(parts)
+    add_beside(parts, "data bench")
+
+
+def _add_prepare(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "prepare",
+        PREPARE,
+        "  videorwkv data prepare downloads --out jester\n"
+        "  videorwkv data prepare 20bn-jester-v1-*.zip labels.zip --out jester\n"
+        "  videorwkv data prepare my_videos --cache cache\n"
+        "  videorwkv data prepare kinetics400:k400 --cache cache --size 224 --store jpeg --workers "
+        "8\n"
+        "  videorwkv data prepare downloads --out ssv2 --cache ssv2_cache",
+    )
+    parser.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="downloads; with --cache alone, a data set"
+    )
+    parser.add_argument("--out", metavar="ROOT", help="unpack into this folder")
+    group = parser.add_argument_group("frame cache")
+    group.add_argument(
+        "--size",
+        type=int,
+        default=224,
+        metavar="N",
+        help="the model's image size; frames are kept a quarter larger, for crops (default: 224)",
+    )
+    group.add_argument(
+        "--store",
+        default="auto",
+        metavar="KIND",
+        help="raw: exact, large; jpeg: about a twelfth of it, still fast; auto: as the cache was "
+        "begun, else raw if all of it fits into a quarter of the memory (default: auto)",
+    )
+    group.add_argument(
+        "--quality", type=int, default=90, metavar="N", help="of jpeg, 1 to 100 (default: 90)"
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (default: one a core)"
+    )
+    add_data_options(parser)
+    parser.set_defaults(run=run_prepare)
+
+
+def _add_check(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "check",
+        "Decode every clip and tell what is wrong.\n\n"
+        "Every frame of every clip of all splits is decoded, in processes that may crash or hang. "
+        "Writes\nreport.csv (a verdict and remarks for each clip), bad.csv and good.csv, a data "
+        "set that `train`\ntakes. Copies of a clip in another split are bad, all but those in the "
+        "split that is scored.\nResults are kept as they come: after Ctrl-C, or when clips were "
+        "added or changed, the same\ncommand goes on.\n\n"
+        "The exit code is 1 if any clip is bad.",
+        "  videorwkv data check my_videos\n"
+        "  videorwkv data check kinetics400:k400 --out k400_check --workers 16 --timeout 60\n"
+        "  videorwkv data check clips.csv --quick\n"
+        "  videorwkv train my_videos-check/good.csv",
+    )
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="results and lists go here (default: NAME-check)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that decode (default: one a core)"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="for one clip, which is bad if it takes longer (default: 120)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="read all bytes, but decode first frames alone: finds what is missing, empty, cut or "
+        "copied byte by byte, not what is damaged",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="damaged clips are bad, too, and not in good.csv"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    add_data_options(parser)
+    parser.set_defaults(run=run_check)
+
+
+def run_prepare(options: argparse.Namespace) -> int:
+    if options.out is None and options.cache is None:
+        raise UsageError(
+            "data prepare: give --out ROOT to unpack downloads, --cache DIR to fill a frame cache, "
+            "or both to do one after the other."
+        )
+    if options.out is None and len(options.sources) > 1:
+        raise UsageError(
+            "data prepare: --cache takes one data set; --out ROOT would unpack several sources."
+        )
+    # Checked before the hours that unpacking may take.
+    cache = None if options.cache is None else _cache(options)
+    code, spec = 0, options.sources[0]
+    try:
+        if options.out is not None:
+            code, spec = _unpack(options)
+        if cache is not None:
+            code = max(code, _fill_cache(options, spec, cache))
+    except KeyboardInterrupt:
+        print("What is complete stays; the same command goes on.", file=sys.stderr)
+        raise
+    return code
+
+
+def _cache(options: argparse.Namespace) -> FrameCache:
+    from videorwkv.data.cache import FrameCache
+
+    if (options.workers is not None and options.workers < 1) or options.size < 1:
+        raise UsageError("data prepare: --workers and --size must be at least 1.")
+    return FrameCache.for_images(
+        options.cache, options.size, store=options.store, quality=options.quality
+    )
+
+
+def _unpack(options: argparse.Namespace) -> tuple[int, str]:
+    """Unpack and say what stands there: the exit code, and the name that `train` takes for it."""
+    from videorwkv.data.cache_fill import recognise
+    from videorwkv.data.unpack import unpack
+
+    def load(spec: str) -> Manifest:
+        return load_data(argparse.Namespace(**{**vars(options), "data": spec}))
+
+    unpacked = unpack(options.sources, options.out)
+    print(unpacked.summary(), flush=True)
+    for problem in unpacked.problems:
+        print(f"videorwkv: {problem}", file=sys.stderr)
+    try:
+        spec, manifest = recognise(options.out, " ".join(unpacked.archives), load)
+    except VideoRWKVError as error:
+        if options.cache is not None:
+            raise
+        print(f"not a whole data set yet: {error}")
+        return int(bool(unpacked.problems)), options.out
+    print(manifest.summary())
+    if options.cache is None:
+        print(f"Train on it: {shlex.join(['videorwkv', 'train', spec])}")
+    return int(bool(unpacked.problems)), spec
+
+
+def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> int:
+    from videorwkv.data.cache_fill import fill_cache, plan_fill
+    from videorwkv.run.recipes import default
+    from videorwkv.utils.disk import usable_cores
+
+    options.data = spec
+    manifest = load_data(options)
+    plan = plan_fill(manifest, cache)
+    print(plan.describe(), flush=True)
+    filled = fill_cache(manifest, plan, workers=options.workers or usable_cores())
+    print(f"cached: {filled.n_written:,} clips now, {plan.n_present:,} before")
+    for clip in filled.unreadable:
+        # Most reasons begin with the path themselves.
+        print(f"unreadable: {clip.path}: {clip.reason.removeprefix(f'{clip.path}: ')}")
+    if filled.unreadable:
+        print(f"{len(filled.unreadable):,} clips can't be read; they are not in the cache")
+    command = ["videorwkv", "train", spec, "--cache", options.cache]
+    # A model of another size would not find the entries.
+    if options.size != default().model.image_size:
+        command += ["--set", f"model.image_size={options.size}"]
+    print(f"Train from it, at {options.size} px: {shlex.join(command)}")
+    return int(bool(filled.unreadable))
+
+
+def run_check(options: argparse.Namespace) -> int:
+    from videorwkv.data.check import check
+    from videorwkv.utils.progress import Meter
+
+    if options.cache is not None:
+        raise UsageError("data check: it reads the clips themselves; leave --cache out.")
+    manifest = load_data(options)
+    if not options.json:
+        print(manifest.summary(), flush=True)
+    name = Path(options.data.partition(":")[2] or options.data).stem or "data"
+    out = options.out or f"{name}-check"
+    with ExitStack() as stack:
+        meters: list[Meter] = []
+
+        def show(done: int, total: int) -> None:
+            if not meters:
+                meters.append(stack.enter_context(Meter("check", total, "clips")))
+            meters[0].update(done)
+
+        try:
+            report = check(
+                manifest,
+                out,
+                workers=options.workers,
+                timeout=options.timeout,
+                quick=options.quick,
+                strict=options.strict,
+                on_clip=show,
+            )
+        except KeyboardInterrupt:
+            again = shlex.join(["videorwkv", *options.command_line])
+            print(f"interrupted; {out} keeps what is done. Go on with: {again}", file=sys.stderr)
+            return 130
+    arguments = report.save(out)
+    if options.json:
+        print(as_json({**report.to_dict(), "out": str(out)}, indent=2))
+        return int(bool(report.bad))
+    make_console().print(report.table())
+    if examples := report.examples():
+        print(examples)
+    print(f"{out}: report.csv; good.csv {len(report.good):,}, bad.csv {len(report.bad):,} clips")
+    if report.good:
+        print(f"Train on the good ones: {shlex.join(['videorwkv', *arguments])}")
+    return int(bool(report.bad))

@@ -1,0 +1,120 @@
+"""`videorwkv evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videorwkv.cli.options import (
+    DATA_HELP,
+    RUN_HELP,
+    TIMEOUT_HELP,
+    add_command,
+    add_data_options,
+    add_decoder,
+    add_device,
+    add_masks,
+    load_data,
+    parse_views,
+    split_of,
+)
+from videorwkv.cli.output import as_json, make_console, show_progress
+
+if TYPE_CHECKING:
+    from videorwkv.cli.options import Commands
+
+
+def add_evaluate(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "evaluate",
+        "Score a trained run on a data set.\n\nPrints top-1, top-5 and accuracy per class; writes "
+        "evaluation.json, predictions.csv, confusion.csv\nand confusion.png. A clip that can't be "
+        "read counts as wrong.",
+        "  videorwkv evaluate runs/mine my_videos\n"
+        "  videorwkv evaluate runs/mine my_videos --split test --views 2x3\n"
+        "  videorwkv evaluate runs/mine my_videos --motion-mask 0.5\n"
+        "  videorwkv evaluate runs/mine/last clips.csv --split all --json",
+    )
+    parser.add_argument("model", metavar="RUN", help=RUN_HELP)
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument(
+        "--split",
+        default="validation",
+        metavar="NAME",
+        help="train, validation, test or all (default: validation)",
+    )
+    parser.add_argument(
+        "--views",
+        metavar="TxS",
+        help="temporal x spatial views of a clip, scores averaged (default: the run's)",
+    )
+    add_masks(parser)
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="default: RUN/evaluation-SPLIT, and what is unusual behind it: -last beside a best "
+        "checkpoint, -views-2x3 if not the run's, -tube-mask-0.5, -motion-mask-0.5",
+    )
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    add_decoder(parser)
+    add_data_options(parser)
+    add_device(parser)
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from videorwkv.inference.evaluate import evaluate
+    from videorwkv.inference.recogniser import load_run
+    from videorwkv.models.masking import Masks
+    from videorwkv.training.setup import is_split_anew
+    from videorwkv.utils.files import make_folder
+
+    run = load_run(options.model)
+    everything = load_data(options)
+    manifest = split_of(everything, options.split)
+    if is_split_anew(everything, run.data):
+        print(
+            "note: the run was trained on these clips split in another way: some that it was "
+            f"trained on may be among the {len(manifest)}. Give the folds, share or list of "
+            "its training.",
+            file=sys.stderr,
+        )
+    views = parse_views(options.views) if options.views else None
+    masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
+    out = Path(options.out or run.results(options.split, views=views, masks=masks))
+    make_folder(out)  # before the work, which may take hours
+    with show_progress(len(manifest)) as on_batch:
+        evaluation = evaluate(
+            run,
+            manifest,
+            views=views,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            device=options.device,
+            cache=options.cache,
+            tube_mask_ratio=options.tube_mask,
+            motion_mask_ratio=options.motion_mask,
+            clip_timeout=options.clip_timeout,
+            on_batch=on_batch,
+        )
+    evaluation.save(out)
+    if options.json:
+        print(as_json(evaluation.to_dict(), indent=2))
+        return 0
+    make_console().print(evaluation.table())
+    print(evaluation.summary())
+    for clip in evaluation.bad:
+        where = "" if clip.path in clip.reason else f"{clip.path}: "
+        print(f"unreadable, counted as wrong: {where}{clip.reason}")
+    for text in evaluation.warnings[:5]:
+        print(f"note: {text}")
+    if len(evaluation.warnings) > 5:
+        print(f"note: {len(evaluation.warnings) - 5} more in evaluation.json")
+    print(f"Written to {out}")
+    return 0

@@ -1,0 +1,101 @@
+"""The command `videorwkv`. Nothing heavy is imported before the command that needs it runs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from videorwkv.cli.beside import add_beside
+from videorwkv.cli.data import add_data
+from videorwkv.cli.demo import add_demo
+from videorwkv.cli.evaluate import add_evaluate
+from videorwkv.cli.export import add_export
+from videorwkv.cli.info import add_env, add_models
+from videorwkv.cli.options import Parser
+from videorwkv.cli.predict import add_predict
+from videorwkv.cli.stream import add_stream
+from videorwkv.cli.train import add_train
+from videorwkv.errors import UsageError, VideoRWKVError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 2 for wrong use, 1 for any other failure."""
+    try:
+        options = make_parser().parse_args(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
+    if arguments is None and not options.traceback:
+        sys.excepthook = _report_bug
+    options.command_line = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files and labels can hold what a terminal can't show, or no UTF-8 at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _interrupted()
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (VideoRWKVError, OSError) as error:
+        if options.traceback:
+            raise
+        print(f"videorwkv: error: {_one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _interrupted() -> int:
+    print("videorwkv: interrupted", file=sys.stderr)
+    return 130
+
+
+def _report_bug(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What nobody foresaw, in one line; Python then ends with exit code 1."""
+    print(
+        f"videorwkv: internal error: {kind.__name__}: {_one_line(error)}. This is a bug: please "
+        "report it with what `videorwkv --traceback ...` and `videorwkv env` print.",
+        file=sys.stderr,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser: argparse.ArgumentParser = Parser(
+        prog="videorwkv",
+        description="Recognise actions in video with LSTM-CrossRWKV, a recurrent model of linear "
+        "cost (arXiv 2411.05636).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Start here:\n"
+        "  videorwkv demo                            train, evaluate, predict on generated data\n"
+        "  videorwkv train my_videos --out runs/mine learn your own classes, one folder each\n"
+        "  videorwkv predict runs/mine clip.mp4      name the action in a clip\n\n"
+        "`videorwkv COMMAND --help` explains a command and shows examples.",
+    )
+    parser.add_argument(
+        "--traceback", action="store_true", help="show Python's traceback of an error"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (add_demo, add_train, add_evaluate, add_predict, add_stream, add_export):
+        add(commands)
+    add_beside(commands, "bench")
+    add_beside(commands, "study")
+    for add in (add_data, add_models, add_env):
+        add(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What commands print: tables, JSON, progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def make_console() -> Console:
+    """What writes tables to stdout. A reader that has gone is left to `cli.main`, as by `print`."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Piped()
+
+
+def as_json(values: object, *, indent: int | None = None) -> str:
+    """JSON that stdout can take: readable in UTF-8, with escapes in any other encoding."""
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    return json.dumps(values, indent=indent, ensure_ascii=encoding != "utf8")
+
+
+@contextmanager
+def show_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal; what it gives is called with the number of clips done."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("clips", total=total)
+        yield lambda done: progress.update(task, completed=done)

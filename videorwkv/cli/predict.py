@@ -1,0 +1,161 @@
+"""`videorwkv predict`: single videos, or a whole split for a benchmark's server."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from videorwkv.cli.options import (
+    DATA_OPTIONS,
+    RUN_HELP,
+    TIMEOUT_HELP,
+    add_command,
+    add_data_options,
+    add_device,
+    add_masks,
+    load_data,
+    parse_views,
+    refuse,
+    split_of,
+)
+from videorwkv.cli.output import as_json, make_console, show_progress
+from videorwkv.errors import UsageError
+
+if TYPE_CHECKING:
+    from videorwkv.cli.options import Commands
+
+
+def add_predict(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "predict",
+        "Name the action in videos.\n\nA file that can't be read, or an annotated video that can't "
+        "be written, is reported and\ndoesn't stop the others; the exit code is then 1.\n\n"
+        "With --submission, FILE is a data set, and what the run says about one of its splits, "
+        "labelled\nor not, is written in the form that its owners take: `id;label` (jester), "
+        "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), else CSV with the five best. A "
+        "clip that can't be read\nor is not on disk is left out and named; the exit code is then "
+        "1.",
+        "  videorwkv predict runs/mine clip.mp4\n"
+        "  videorwkv predict runs/mine 'holiday/*.mp4' more_clips/ --top 3\n"
+        "  videorwkv predict runs/mine *.mp4 --json > labels.jsonl\n"
+        "  videorwkv predict runs/mine clip.mp4 --save annotated.gif\n"
+        "  videorwkv predict runs/jester jester:jester --split test --submission test.csv",
+    )
+    parser.add_argument("model", metavar="RUN", help=RUN_HELP)
+    parser.add_argument(
+        "sources",
+        metavar="FILE",
+        nargs="+",
+        help="a video, a folder of videos, a folder of one clip's frames, or a quoted glob; with "
+        "--submission a data set, as in `train`",
+    )
+    parser.add_argument("--top", type=int, metavar="N", help="labels each (default: 5)")
+    parser.add_argument(
+        "--views",
+        metavar="N",
+        help="temporal views to average; TxS with --submission (default: the run's)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line and file")
+    parser.add_argument(
+        "--save",
+        metavar="OUT",
+        help="write the video with edge map, labels and scores drawn in: a .mp4 or .gif file, or "
+        "a folder for many",
+    )
+    add_masks(parser)
+    group = parser.add_argument_group("a whole split, with --submission")
+    group.add_argument("--submission", metavar="FILE", help="write the answers here")
+    group.add_argument(
+        "--split", metavar="NAME", help="train, validation, test or all (default: test)"
+    )
+    group.add_argument("--batch-size", type=int, metavar="N", help="default: 8")
+    group.add_argument("--workers", type=int, metavar="N", help="default: 2")
+    group.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
+    add_data_options(parser)
+    add_device(parser)
+    parser.set_defaults(run=run_predict)
+
+
+_SUBMISSION_OPTIONS = ("split", "batch_size", "workers", "clip_timeout", *DATA_OPTIONS)
+
+
+_VIDEO_OPTIONS = ("top", "save", "json")
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    from videorwkv.inference.predict import iter_predictions, predictions_table
+
+    if options.submission is not None:
+        return _submit(options)
+    refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
+    views = parse_views(options.views, crops="1") if options.views else None
+    if views is not None and views[1] > 1:
+        raise UsageError(f"--views {options.views}: crops are for --submission alone.")
+    predictions = []
+    for prediction in iter_predictions(
+        options.sources,
+        model=options.model,
+        top=5 if options.top is None else options.top,
+        views=None if views is None else views[0],
+        device=options.device,
+        save=options.save,
+        tube_mask_ratio=options.tube_mask,
+        motion_mask_ratio=options.motion_mask,
+    ):
+        predictions.append(prediction)
+        if options.json:
+            print(as_json(prediction.to_dict()), flush=True)
+    if not options.json and any(not prediction.error for prediction in predictions):
+        make_console().print(predictions_table(predictions))
+    # After the table, or the first of many would scroll away.
+    sys.stdout.flush()
+    errors = [p.error or p.save_error for p in predictions if p.error or p.save_error]
+    if options.save and not options.json and len(errors) < len(predictions):
+        print(f"Written to {options.save}", flush=True)
+    for error in errors:
+        print(f"videorwkv: error: {' '.join(error.split())}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from videorwkv.inference.submission import predict_split
+
+    refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
+    if len(options.sources) > 1:
+        raise UsageError(
+            f"--submission: one data set is wanted, got {len(options.sources)} "
+            f"({' '.join(options.sources[:3])})."
+        )
+    options.data, options.split = options.sources[0], options.split or "test"
+    manifest = split_of(load_data(options), options.split)
+    with show_progress(len(manifest)) as on_batch:
+        submission = predict_split(
+            options.model,
+            manifest,
+            options.submission,
+            views=parse_views(options.views, crops="1") if options.views else None,
+            batch_size=8 if options.batch_size is None else options.batch_size,
+            workers=2 if options.workers is None else options.workers,
+            clip_timeout=options.clip_timeout,
+            device=options.device,
+            cache=options.cache,
+            tube_mask_ratio=options.tube_mask,
+            motion_mask_ratio=options.motion_mask,
+            on_batch=on_batch,
+        )
+    print(submission.summary())
+    sys.stdout.flush()
+    for clip in submission.unreadable:
+        print(f"videorwkv: left out: {' '.join(clip.reason.split())}", file=sys.stderr)
+    for path in submission.missing[:5]:
+        print(f"videorwkv: left out: {path}: not on disk", file=sys.stderr)
+    if len(submission.missing) > 5:
+        more = len(submission.missing) - 5
+        print(
+            f"videorwkv: left out: {more} more that are not on disk; `videorwkv data check` lists "
+            "them",
+            file=sys.stderr,
+        )
+    return 0 if submission.is_complete else 1

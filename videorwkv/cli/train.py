@@ -1,0 +1,126 @@
+"""`videorwkv train`."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videorwkv.cli.options import (
+    DATA_HELP,
+    TIMEOUT_HELP,
+    add_command,
+    add_data_options,
+    add_decoder,
+    add_device,
+    load_data,
+)
+
+if TYPE_CHECKING:
+    from videorwkv.cli.options import Commands
+    from videorwkv.run.recipes import Recipe
+
+
+def add_train(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "train",
+        "Train a model on videos.\n\nWrites a run's folder: config.json, best.safetensors and "
+        "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl and tensorboard/. Ctrl-C "
+        "stops at the next step and\nleaves a run that --resume goes on with, to the same weights.",
+        "  videorwkv train my_videos --out runs/mine\n"
+        "  videorwkv train my_videos --model lcr_nano --epochs 30 --set augmentation.scale=0.5,1\n"
+        "  videorwkv train motion --recipe motion_demo --out runs/motion\n"
+        "  videorwkv train clips.csv --flips mirrored.csv --out runs/flipped\n"
+        "  videorwkv train jester:jester --out runs/jester\n"
+        "  videorwkv train list:train.txt --label-names classes.txt --out runs/list\n"
+        "  videorwkv train my_videos --fold-by 'session_(\\d+)' --folds 1+2,3+4 --fold 0 --out "
+        "runs/f0\n"
+        "  videorwkv train my_videos --out runs/mine --resume",
+    )
+    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/DATA-MODEL)")
+    parser.add_argument("--model", metavar="NAME", help="a preset: `videorwkv models` lists them")
+    parser.add_argument(
+        "--recipe", metavar="NAME", help="default, motion_demo or handwash (default: default)"
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", metavar="N", help="passes over the training split")
+    length.add_argument("--steps", metavar="N", help="optimiser steps instead")
+    parser.add_argument("--batch-size", metavar="N", help="clips in a step")
+    parser.add_argument("--lr", metavar="X", help="highest learning rate")
+    parser.add_argument("--seed", metavar="N", help="of weights, order, sampling and augmentation")
+    parser.add_argument(
+        "--workers", metavar="N", help="processes that decode; 0: none of their own"
+    )
+    parser.add_argument("--clip-timeout", metavar="S", help=TIMEOUT_HELP)
+    parser.add_argument("--precision", metavar="P", help="float32 or bfloat16")
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="any option of the recipe, such as model.width=96, model.edges=sobel, "
+        "sampling.fps=10, augmentation.scale=0.5,1; repeatable",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--quiet", action="store_true", help="print the result alone")
+    add_decoder(parser)
+    add_data_options(parser)
+    add_device(parser)
+    parser.set_defaults(run=run_train)
+
+
+# Options of `train` that are the recipe's.
+_RECIPE_OPTIONS = (
+    "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"
+)  # fmt: skip
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from videorwkv.training.loop import train
+
+    if options.out is None:
+        data = Path(options.data.partition(":")[0]).stem or "data"
+        options.out = f"runs/{data}-{options.model or options.recipe or 'lcr_tiny'}"
+    recipe = _recipe(options)
+    result = train(
+        recipe,
+        load_data(options),
+        options.out,
+        resume=options.resume,
+        device=options.device,
+        cache=options.cache,
+        quiet=options.quiet,
+    )
+    best = "" if result.best_top1 is None else f", best validation top-1 {result.best_top1:.4f}"
+    bad = f", {len(result.bad)} clips unreadable (log.jsonl lists them)" if result.bad else ""
+    print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}{bad}")
+    if result.interrupted:
+        again = [word for word in options.command_line if word != "--resume"]
+        print(f"Go on with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    from videorwkv.inference.recogniser import load_run
+    from videorwkv.run import recipes
+
+    if options.resume and options.recipe is None and options.model is None:
+        recipe = load_run(options.out).recipe
+    elif options.recipe is not None:
+        recipe = recipes.recipe(options.recipe)
+        if options.model is not None:
+            recipe = recipes.with_model(recipe, options.model)
+    else:
+        recipe = recipes.default(options.model or "lcr_tiny")
+    assignments = [
+        f"{name}={getattr(options, name)}"
+        for name in _RECIPE_OPTIONS
+        if getattr(options, name) is not None
+    ]
+    return recipes.apply_overrides(recipe, [*assignments, *options.assignments])

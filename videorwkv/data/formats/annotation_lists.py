@@ -1,0 +1,269 @@
+"""Peers' list files: one clip a line and no header.
+
+space       some folder/clip 1.mp4 3
+comma       some folder/clip 1.mp4,standing up      also with ; or a tab
+frames      some folder/clip_1 64 3                 folder of frames, their number, label
+
+A label is a name or a number; numbers become names by a file with one name a line, the first for
+0. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
+(videos, frames, one called after the list's split, ...): wherever most of the list's are found.
+What is not found ends in `missing`, as such lists come from other people's copies. The number of
+frames is not used: frames are counted on disk.
+
+A list called after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
+lists is all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from videorwkv.data.formats.tree import Tree, is_video, split_in_name
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.tables import read_names, read_text, split_lines
+from videorwkv.errors import ManifestError, did_you_mean
+from videorwkv.video.base import VIDEO_SUFFIXES
+
+LAYOUTS = {
+    "space": "`path label`",
+    "comma": "`path,label`",
+    "semicolon": "`path;label`",
+    "tab": "`path<tab>label`",
+    "frames": "`folder n_frames label`",
+}
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv"})
+_CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "train", "val", "test")
+_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
+
+_FRAMES = re.compile(r"(.*\S)\s+(\d+)\s+(\d+)")
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)
+_VIDEO = re.compile(rf"(.+(?:{_SUFFIXES}))\s+(\S.*)", re.I)
+
+
+class Line(NamedTuple):
+    """A row of a list: path and label as they stand there."""
+
+    path: str
+    label: str
+    number: int
+
+
+def read(root: Path, layout: str | None = None, label_names: Path | None = None) -> Manifest:
+    """The clips of a list, or of a folder's lists.
+
+    Raises:
+        ManifestError: a line that is no row of the layout, a path that stands twice, a number
+            without a name; the message names file and line.
+    """
+    files = _lists_in(root) if root.is_dir() else [root]
+    folder = root if root.is_dir() else root.parent
+    names = None if label_names is None else read_names(label_names)
+    found: list[tuple[Path, list[Line]]] = []
+    notes = []
+    for file in files:
+        chosen, lines = _read_lines(file, layout)
+        found.append((file, lines))
+        split = split_in_name(file.stem)
+        notes.append(
+            f"{file.name}: a list of {LAYOUTS[chosen]}" + (f", {split} by its name" * bool(split))
+        )
+    if names is None and all(line.label.isdecimal() for _, lines in found for line in lines):
+        notes.append("labels are numbers; --label-names FILE gives them names, one a line")
+    bases: list[Path] = []
+    rows: list[Row] = []
+    missing: list[Row] = []
+    seen: dict[str, str] = {}
+    is_there = _on_disk()
+    for file, lines in found:
+        split = split_in_name(file.stem)
+        base = _base(folder, [line.path for line in lines], split)
+        if base != folder and base not in bases:
+            notes.append(f"paths start at {base}")
+        bases.append(base)
+        for line in lines:
+            where = f"{file}:{line.number}"
+            path = os.path.join(base, line.path.rstrip("/"))
+            other = seen.setdefault(path, where)
+            if other != where:
+                raise ManifestError(f"{where}: {line.path!r} stands in {other} already.")
+            label = line.label if names is None else name_label(line.label, names, where)
+            row = Row(path, label, split, line.number)
+            (rows if is_there(row.path) else missing).append(row)
+    labels = {row.label for row in (*rows, *missing) if row.label is not None}
+    return Manifest(
+        name="list",
+        rows=tuple(rows),
+        labels=tuple(sorted(labels if names is None else names)),
+        # `.` and not nothing: rows are named relative to it, however the list was named.
+        root=os.path.commonpath(bases) or ".",
+        notes=tuple(notes),
+        missing=tuple(missing),
+    )
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file is such a list: no header, and a path in front."""
+    if path.suffix.lower() != ".csv":
+        return path.suffix.lower() in LIST_SUFFIXES
+    first = next((line.strip() for line in split_lines(read_text(path)) if line.strip()), "")
+    layout = _sniff([first])
+    line = _PARSERS[layout](first) if layout else None
+    if line is None:
+        return False
+    return is_video(line[0]) or "/" in line[0] or (path.parent / line[0]).exists()
+
+
+def name_label(label: str, names: Sequence[str], where: str) -> str:
+    """The name of a label that is a number; a name must be one of `names`."""
+    if not label.isdecimal():
+        if label not in names:
+            raise ManifestError(f"{where}: unknown label {label!r}. {did_you_mean(label, names)}")
+        return label
+    if int(label) >= len(names):
+        raise ManifestError(
+            f"{where}: label {label}, but there are {len(names)} names; the first is that of 0."
+        )
+    return names[int(label)]
+
+
+def _lists_in(folder: Path) -> list[Path]:
+    entries = Tree(folder).entries(folder)
+    lists = [
+        folder / name
+        for name in entries.files
+        if Path(name).suffix.lower() in LIST_SUFFIXES and split_in_name(Path(name).stem)
+    ]
+    splits = [split_in_name(path.stem) for path in lists]
+    if not lists or len(set(splits)) < len(splits):
+        raise ManifestError(
+            f"{folder}: wanted one list for each split, called after it (train.txt, val.txt); "
+            f"found {', '.join(path.name for path in lists) or Tree(folder).glance()}. Name one: "
+            "list:FILE."
+        )
+    return lists
+
+
+def _delimited(delimiter: str) -> Callable[[str], tuple[str, str] | None]:
+    def parse(text: str) -> tuple[str, str] | None:
+        if '"' in text:
+            fields = next(csv.reader([text], delimiter=delimiter), [])
+            path, label = fields if len(fields) == 2 else ("", "")
+        else:
+            path, _, label = text.rpartition(delimiter)
+        path, label = path.strip(), label.strip()
+        if not path or not label or _VIDEO.match(label) or is_video(label):
+            return None
+        # Else the delimiter may be a part of the path: `left, slowly/a.mp4 3`.
+        is_label = "/" not in label or '"' in text or is_video(path)
+        return (path, label) if is_label else None
+
+    return parse
+
+
+def _spaced(text: str) -> tuple[str, str] | None:
+    match = _VIDEO.fullmatch(text)
+    if match is not None:
+        return match.group(1), match.group(2)
+    path, _, label = text.rpartition(" ")
+    if not path.strip() or "/" in label or is_video(label):
+        return None
+    return path.strip(), label
+
+
+def _with_frames(text: str) -> tuple[str, str] | None:
+    match = _FRAMES.fullmatch(text)
+    return (match.group(1), match.group(3)) if match is not None else None
+
+
+_PARSERS: dict[str, Callable[[str], tuple[str, str] | None]] = {
+    "tab": _delimited("\t"),
+    "frames": _with_frames,
+    "comma": _delimited(","),
+    "semicolon": _delimited(";"),
+    "space": _spaced,
+}
+
+
+def _sniff(lines: Sequence[str]) -> str | None:
+    """The layout of most lines; a bad one among many must not change it."""
+    shares = {
+        name: sum(parse(line) is not None for line in lines) for name, parse in _PARSERS.items()
+    }
+    for name, share in shares.items():
+        if share >= 0.8 * len(lines):
+            return name
+    return max(shares, key=lambda name: shares[name]) if any(shares.values()) else None
+
+
+def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
+    texts = [
+        (number, line.strip())
+        for number, line in enumerate(split_lines(read_text(path)), start=1)
+        if line.strip()
+    ]
+    if not texts:
+        raise ManifestError(f"{path}: the list is empty.")
+    chosen = layout or _sniff([text for _, text in texts[:500]])
+    if chosen is None:
+        raise ManifestError(
+            f"{path}:{texts[0][0]}: {texts[0][1][:80]!r} is no row of a list; wanted "
+            f"{', '.join(LAYOUTS.values())}."
+        )
+    parse = _PARSERS[chosen]
+    lines = []
+    for number, text in texts:
+        parsed = parse(text)
+        if parsed is None:
+            raise ManifestError(
+                f"{path}:{number}: {text[:80]!r} is not {LAYOUTS[chosen]}. --layout names another: "
+                f"{', '.join(LAYOUTS)}."
+            )
+        lines.append(Line(*parsed, number))
+    return chosen, lines
+
+
+def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
+    """Where relative paths start: the place where most of a sample are found.
+
+    Two splits may use the same names below folders of their own. Of equally good places the first
+    is taken: the list's own folder, then the usual ones and those called after the list's split,
+    last those called after another split.
+    """
+    sample = paths[:: max(1, len(paths) // 50)]
+    places: list[Path] = []
+    for place in (folder, folder.parent):
+        own: list[str] = []
+        # The folder above may be closed to others; what is below may be read all the same.
+        with contextlib.suppress(ManifestError):
+            names = Tree(place).entries(place).folders
+            own = [name for name in names if split and split_in_name(name) == split]
+        places += [place / name for name in ("", *own, *_CLIP_FOLDERS)]
+    if split:
+        places.sort(key=lambda place: place != folder and _is_of_another(place.name, split))
+    return max(
+        (place for place in places if place.is_dir()),
+        key=lambda place: sum(os.path.exists(place / path) for path in sample),
+    )
+
+
+def _is_of_another(name: str, split: str) -> bool:
+    return split_in_name(name) not in ("", split)
+
+
+def _on_disk() -> Callable[[str], bool]:
+    """Whether a path exists, by listing its folder once."""
+    known: dict[str, set[str]] = {}
+
+    def is_there(path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in known:
+            known[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+        return name in known[folder]
+
+    return is_there

@@ -1,0 +1,98 @@
+"""A data set by its name or place -> its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from videorwkv.data import formats
+from videorwkv.data.flips import read_flip_table
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.motion.clips import MotionOptions, motion_manifest
+from videorwkv.errors import ManifestError, UsageError
+
+# Of every class, where a data set names no split.
+VALIDATION_SHARE = 0.2
+
+
+def load_manifest(
+    spec: str | Path,
+    *,
+    validation_share: float = VALIDATION_SHARE,
+    flips: str | Path | None = None,
+    layout: str | None = None,
+    label_names: str | Path | None = None,
+) -> Manifest:
+    """A data set by its name or place.
+
+    Args:
+        spec: one of
+
+            - `motion` or `motion:train=4000,size=64,...`: generated;
+            - a folder per class: `root/<class>/clip.mp4`, or
+              `root/{train,validation,test}/<class>/clip.mp4`;
+            - a CSV file with header `path,label[,split]`;
+            - a list of `path label`, `path,label` or `folder n_frames label` without header;
+            - `jester:ROOT`, `ssv2:ROOT`, `kinetics400:ROOT`: the official data sets, in the
+              layouts that `videorwkv/data/formats/` draws. Their lists in a plain folder are
+              recognised.
+
+            `folder:ROOT`, `csv:FILE` and `list:FILE` name the reader.
+        validation_share: share of every class that becomes `validation` where the data set names
+            no split, chosen by a hash of the path; 0 leaves all in `train`.
+        flips: CSV file `label,flipped`: see `read_flip_table`.
+        layout: which of the data set's layouts it is; None recognises it and says so in `notes`.
+        label_names: file with one name a line, for lists whose labels are numbers from 0.
+
+    Raises:
+        UsageError: the place does not exist, or the reader or layout is unknown.
+        ManifestError: it can't be understood, or no clip of it is on disk; the message names file
+            and line.
+    """
+    if not 0 <= validation_share < 1:
+        raise UsageError(f"validation_share ({validation_share}) must lie in [0, 1).")
+    kind, _, rest = str(spec).partition(":")
+    if kind == "motion":
+        for name, value in (("--layout", layout), ("--label-names", label_names)):
+            if value is not None:
+                raise UsageError(f"{name} {value}: motion is generated and has none.")
+        manifest = motion_manifest(MotionOptions.parse(rest))
+    else:
+        manifest = formats.read(str(spec), layout=layout, label_names=label_names)
+    if not manifest.rows and manifest.missing:
+        raise ManifestError(
+            f"{spec}: none of the {len(manifest.missing):,} listed clips is on disk; the first is "
+            f"wanted at {manifest.missing[0].path}. How it was read: {'; '.join(manifest.notes)}."
+        )
+    if not manifest.rows:
+        raise ManifestError(f"{spec}: no clip.")
+    if all(row.split == "" for row in manifest.rows):
+        manifest = hold_out(manifest, validation_share)
+    if flips is not None:
+        manifest = replace(manifest, flips=read_flip_table(flips, manifest.labels))
+    return manifest
+
+
+def hold_out(manifest: Manifest, share: float) -> Manifest:
+    """Every class in `train` and `validation`, by a hash of the path: adding a clip moves few."""
+    groups: dict[str | None, list[Row]] = {}
+    for row in manifest.rows:
+        groups.setdefault(row.label, []).append(row)
+    split_of: dict[Row, str] = {}
+    notes = []
+    if share:
+        notes.append(f"no split given: {share:.0%} of each class is validation, by hash of path")
+    for label, rows in groups.items():
+        count = min(len(rows) - 1, max(1, round(share * len(rows)))) if share else 0
+        if share and count == 0:
+            notes.append(f"class {label!r} has one clip: it trains, and validation has none of it")
+        ordered = sorted(rows, key=lambda r: _hash(manifest.relative_path(r)))
+        split_of.update(dict.fromkeys(ordered[:count], "validation"))
+        split_of.update(dict.fromkeys(ordered[count:], "train"))
+    # What is not on disk is not chosen among, and stays without a split.
+    return manifest.split_by(lambda row: split_of.get(row, ""), notes=notes)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,338 @@
+"""The generated data set: eight classes told apart by motion alone. It needs no download.
+
+A textured subject drifts, swings, turns or changes its size over a textured ground that drifts by
+itself. `motion:rotation=1` adds two classes to the eight, clockwise and counterclockwise: the
+hardest, as a rotation has no direction but against its own middle. `motion:order=3,frames=48` makes
+longer clips of three movements whose order is the class: see motion_order.py.
+`motion:frames=128,event=16,at=0` moves in frames 0 to 16 only and then stands still.
+
+**No single frame gives the class away, by construction.** A frame shows the subject at a place
+(uniform on a torus: what leaves at one border comes back at the other), at an angle (uniform on the
+circle) and at a size (its logarithm uniform on [`SIZE_LOW`, `SIZE_HIGH`], and circular too: past
+the largest it begins again at the smallest). The class only decides which of the three moves and
+which way, and adding a movement to a uniform phase of a circle leaves it uniform. So place, angle
+and size are independent and uniform at every frame index in every class. Everything else (outline,
+textures, colours, light, the ground and its drift, noise, the speed) is drawn without looking at
+the class. Hence every frame has the same distribution in every class. This holds for the frames
+made here; a codec's traces of motion would break it in a clip written to a file and read back.
+
+Exact by (seed, split, index). T frames, H height, W width, C = 3 (RGB).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.motion.order import SEPARATOR, least_frames, orders, scenes
+from videorwkv.data.motion.render import (
+    SIZE_HIGH,
+    SIZE_LOW,
+    add_noise,
+    draw_subject,
+    roll,
+    subject,
+    texture,
+)
+from videorwkv.errors import ConfigError, UsageError, did_you_mean
+from videorwkv.video.array import ArrayVideo
+
+CLASSES = ("approach", "bounce", "down", "left", "recede", "right", "shake", "up")
+ROTATIONS = ("clockwise", "counterclockwise")
+FLIPS = {
+    **{name: name for name in (*CLASSES, *ROTATIONS)},
+    "left": "right",
+    "right": "left",
+    "clockwise": "counterclockwise",
+    "counterclockwise": "clockwise",
+}
+SPLITS = ("train", "validation", "test")
+FPS = 8.0
+
+# Each is drawn uniformly for a clip, in units of 16 frames (2 s).
+TRAVEL = (0.3, 0.8)  # shares of the frame's side
+TURNS = (0.2, 0.5)  # turns
+SWING = (0.06, 0.12)  # shares of the frame's side, from the middle of the swing
+SWINGS = (1.0, 1.6)  # swings there and back
+ZOOM = (0.45, 0.9)  # shares of the range of log size
+GROUND_TRAVEL = (0.0, 0.15)  # shares of the frame's side, in any direction
+# Standard deviation of the textures in grey levels; the ground is the softer one.
+CONTRAST = (28.0, 55.0)
+GROUND_CONTRAST = (10.0, 30.0)
+
+_DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_SWINGS = {"shake": (1, 0), "bounce": (0, 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions:
+    """What `motion:name=value,...` can set.
+
+    Args:
+        train, validation, test: clips of each split.
+        seed: another seed is another data set.
+        size: height and width of the frames in pixels.
+        frames: frames of a clip; speeds are per frame, so a longer clip moves further.
+        rotation: 1 adds the classes clockwise and counterclockwise.
+        order: 2 to 4 movements one after the other, whose order is the class; 0: one movement.
+        pause: still frames before and after each movement of an order, and a still scene around
+            all of them; 0: none.
+        event: frames in which something moves, the others being still; 0: all.
+        at: the first of them.
+    """
+
+    train: int = 4000
+    validation: int = 500
+    test: int = 1000
+    seed: int = 1
+    size: int = 64
+    frames: int = 16
+    rotation: int = 0
+    order: int = 0
+    pause: int = 0
+    event: int = 0
+    at: int = 0
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, sorted."""
+        if self.order:
+            return orders(self.order)
+        return tuple(sorted((*CLASSES, *ROTATIONS))) if self.rotation else CLASSES
+
+    def __post_init__(self) -> None:
+        if self.rotation not in (0, 1):
+            raise ConfigError(f"motion: rotation ({self.rotation}) must be 0 or 1.")
+        if self.order not in (0, 2, 3, 4):
+            raise ConfigError(f"motion: order ({self.order}) must be 0, 2, 3 or 4.")
+        if self.order and (self.rotation or self.event):
+            raise ConfigError("motion: order goes with neither rotation nor event.")
+        if self.pause and not self.order:
+            raise ConfigError(f"motion: pause ({self.pause}) goes with order; give order=2, say.")
+        if self.at + self.event > self.frames or (self.at and not self.event):
+            raise ConfigError(
+                f"motion: event ({self.event}) frames from at ({self.at}) on must lie within "
+                f"frames ({self.frames})."
+            )
+        frames = least_frames(self.order, self.pause) if self.order else 1
+        numbers = (("size", 16), ("frames", frames))
+        for name, least in (*numbers, *((n, 0) for n in ("seed", "pause", "event", "at", *SPLITS))):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"motion: {name} ({getattr(self, name)}) must be at least {least}."
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> MotionOptions:
+        """`train=4000,size=64` -> options; raises `ConfigError` on an unknown name or value."""
+        names = [field.name for field in fields(cls)]
+        values: dict[str, int] = {}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, value = (piece.strip() for piece in part.partition("="))
+            if name not in names:
+                raise ConfigError(f"motion: unknown option {name!r}. {did_you_mean(name, names)}")
+            if not value.isdecimal():
+                raise ConfigError(f"motion: {name} ({value!r}) must be a whole number.")
+            values[name] = int(value)
+        return cls(**values)
+
+
+class Attributes(NamedTuple):
+    """What is drawn for a clip without looking at its class. Shares are of the frame's side."""
+
+    place: NDArray[np.float64]  # [2] x, y at frame 0, in [0, 1)
+    angle: float  # turns at frame 0, in [0, 1)
+    zoom: float  # phase of the log size at frame 0, in [0, 1)
+    travel: float  # speeds, a frame
+    turns: float
+    zooming: float
+    swing: float  # how far
+    swings: float  # a frame
+    swing_phase: float  # at frame 0, in [0, 1)
+    ground: NDArray[np.float64]  # [2] x, y at frame 0
+    drift: NDArray[np.float64]  # [2] x, y a frame
+    noise: float  # standard deviation in grey levels
+
+
+class Motion(NamedTuple):
+    """Where the subject is: place [T, 2], angle [T] in turns, zoom [T], each in [0, 1); and the
+    ground, [T, 2]."""
+
+    place: NDArray[np.float64]
+    angle: NDArray[np.float64]
+    zoom: NDArray[np.float64]
+    ground: NDArray[np.float64]
+
+
+def motion_manifest(options: MotionOptions) -> Manifest:
+    """The rows of the data set; every block of as many rows as classes holds each class once."""
+    # In each path and not as the manifest's root, which its digest leaves out.
+    root = (
+        f"motion-{options.seed}-{options.size}px-{options.frames}f"
+        + "-rotation" * options.rotation
+        + f"-order{options.order}" * bool(options.order)
+        + f"-pause{options.pause}" * bool(options.pause)
+        + f"-event{options.event}at{options.at}" * bool(options.event)
+    )
+    classes = options.classes
+    rows = []
+    for split in SPLITS:
+        for index in range(getattr(options, split)):
+            label = classes[class_of(options.seed, split, index, len(classes))]
+            rows.append(Row(f"{root}/{split}/{index:06d}", label, split, index))
+    return Manifest(
+        name="motion",
+        rows=tuple(rows),
+        labels=classes,
+        flips={name: mirrored(name) for name in classes},
+        opener=MotionOpener(options),
+    )
+
+
+@dataclass(frozen=True)
+class MotionOpener:
+    """Row -> `MotionVideo`. A class and not a closure: worker processes pickle it."""
+
+    options: MotionOptions
+
+    def __call__(self, row: Row) -> MotionVideo:
+        options = self.options
+        rng = _generator(options.seed, row.split, row.line, stream=0)
+        assert row.label is not None
+        event = (options.at, options.event) if options.event else (0, options.frames)
+        frames_THWC = render(
+            row.label,
+            rng,
+            size=options.size,
+            frames=options.frames,
+            event=event,
+            pause=options.pause,
+        )
+        return MotionVideo(row.path, frames_THWC)
+
+
+class MotionVideo(ArrayVideo):
+    """A generated clip at `FPS` frames a second."""
+
+    def __init__(self, name: str, frames_THWC: NDArray[np.uint8]) -> None:
+        super().__init__(name, frames_THWC, np.arange(len(frames_THWC)) / FPS)
+
+
+def class_of(seed: int, split: str, index: int, num_classes: int = len(CLASSES)) -> int:
+    """The class of a clip: each block of rows holds every class once, in a random order."""
+    block, place = divmod(index, num_classes)
+    return int(_generator(seed, split, block, stream=1).permutation(num_classes)[place])
+
+
+def mirrored(label: str) -> str:
+    """The class of the clip seen in a mirror."""
+    return SEPARATOR.join(FLIPS[name] for name in label.split(SEPARATOR))
+
+
+def move(
+    label: str, start: Attributes, frames: int, event: tuple[int, int] | None = None
+) -> Motion:
+    """What the class adds to the uniform phases of place, angle and size, frame after frame.
+
+    Args:
+        label: a class; empty: nothing but the ground moves.
+        start: what was drawn for the clip.
+        frames: T.
+        event: first frame and number of those in which something moves; None: all.
+    """
+    first, length = event or (0, frames)
+    ticks = np.clip(np.arange(frames, dtype=np.float64) - first, 0, length)
+    direction = np.array(_DIRECTIONS.get(label, (0, 0)))
+    turning = {"clockwise": 1, "counterclockwise": -1}.get(label, 0)
+    growing = {"approach": 1, "recede": -1}.get(label, 0)
+    swinging = np.array(_SWINGS.get(label, (0, 0)))
+    swing = start.swing * np.sin(2 * np.pi * (start.swing_phase + ticks * start.swings))
+    moved = ticks[:, None] * start.travel * direction + swing[:, None] * swinging
+    return Motion(
+        place=(start.place + moved) % 1,
+        angle=(start.angle + ticks * start.turns * turning) % 1,
+        zoom=(start.zoom + ticks * start.zooming * growing) % 1,
+        ground=start.ground + ticks[:, None] * start.drift,
+    )
+
+
+def render(
+    label: str,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    frames: int,
+    event: tuple[int, int] | None = None,
+    pause: int = 0,
+) -> NDArray[np.uint8]:
+    """One clip of a class: [T, size, size, 3]. What is drawn from `rng` is the same for all."""
+    attributes = _draw_attributes(rng)
+    if SEPARATOR in label:
+        motion = _move_in_turn(label.split(SEPARATOR), attributes, frames, pause, rng)
+    else:
+        motion = move(label, attributes, frames, event)
+    light = rng.uniform(95, 160)
+    ground_HWC = texture(rng, size, light=light, contrast=rng.uniform(*GROUND_CONTRAST))
+    colour_HWC, alpha_HWC = subject(rng, size, light=light, contrast=rng.uniform(*CONTRAST))
+
+    # Twice the period each way, so that every window of the torus lies in one piece.
+    ground_HWC = np.tile(ground_HWC, (2, 2, 1))
+
+    out_THWC = np.empty((frames, size, size, 3), np.uint8)
+    for t in range(frames):
+        # The subject is drawn in the middle, over a ground shifted against its place; rolling the
+        # finished frame then takes both where they belong, across the borders of the torus.
+        place = motion.place[t] * size
+        whole = np.floor(place).astype(int)
+        shift = (whole - motion.ground[t] * size) % size
+        x, y = shift + (size - 1) / 2
+        image_HWC = cv2.getRectSubPix(ground_HWC, (size, size), (float(x), float(y)))
+        diameter = SIZE_LOW * (SIZE_HIGH / SIZE_LOW) ** motion.zoom[t] * size
+        draw_subject(image_HWC, colour_HWC, alpha_HWC, place - whole, motion.angle[t], diameter)
+        roll(image_HWC, whole[0], whole[1], out_THWC[t])
+    return add_noise(out_THWC, attributes.noise, rng)
+
+
+def _move_in_turn(
+    actions: list[str], first: Attributes, frames: int, pause: int, rng: np.random.Generator
+) -> Motion:
+    """One movement after the other, each from a place, an angle, a size and a ground of its own."""
+    starts = [first, *(_draw_attributes(rng) for _ in actions[1:])]
+    shown = scenes(actions, frames, pause, rng)
+    starts += [_draw_attributes(rng) for _ in shown[len(starts) :]]
+    parts = [
+        move(scene.label, start, scene.frames, (scene.still, scene.moving))
+        for scene, start in zip(shown, starts, strict=True)
+    ]
+    return Motion(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _generator(seed: int, split: str, number: int, *, stream: int) -> np.random.Generator:
+    if split not in SPLITS:
+        raise UsageError(f"motion: unknown split {split!r}. {did_you_mean(split, SPLITS)}")
+    entropy = np.random.SeedSequence([seed, SPLITS.index(split), number, stream])
+    return np.random.Generator(np.random.PCG64(entropy))
+
+
+def _draw_attributes(rng: np.random.Generator) -> Attributes:
+    heading = rng.uniform(0, 2 * np.pi)
+    drift = rng.uniform(*GROUND_TRAVEL) / 16
+    return Attributes(
+        place=rng.uniform(size=2),
+        angle=rng.uniform(),
+        zoom=rng.uniform(),
+        travel=rng.uniform(*TRAVEL) / 16,
+        turns=rng.uniform(*TURNS) / 16,
+        zooming=rng.uniform(*ZOOM) / 16,
+        swing=rng.uniform(*SWING),
+        swings=rng.uniform(*SWINGS) / 16,
+        swing_phase=rng.uniform(),
+        ground=rng.uniform(size=2),
+        drift=drift * np.array([np.cos(heading), np.sin(heading)]),
+        noise=rng.uniform(1, 4),
+    )

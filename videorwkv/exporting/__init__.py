@@ -1,0 +1,64 @@
+"""A trained run's step as one file for ONNX Runtime or OpenVINO: `videorwkv.export`.
+
+Inputs, for B streams: `frame` uint8 [B, H, W, 3] (RGB), `edges` uint8 [B, H, W] (of that frame;
+absent if the model takes none), under tube masking `keep` int64 [B, K] (the patches that stay), and
+the state as `state.NAME`, all zero at a stream's first frame. Outputs: `logits` float32 [B, K] and
+the next state as `next.NAME`, in the order of the inputs:
+
+    hidden.0, memory.0, input.0, hidden.1, ...    [B, L, C] of each layer
+    pixels, seen                                  the frame before; how many there were
+    votes                                         only of a model without a cell
+
+What a file needs to be run stands in it, as JSON under the key `videorwkv` (ONNX: metadata_props;
+OpenVINO: rt_info): labels, the run's recipe with sizes, sampling and edge options, the names,
+shapes and types of the state, the digest of the weights, versions, and how it was verified.
+`videorwkv.open_exported` reads all that; this is how to do without this package, for a model with
+Canny edges (`videorwkv/edges/` has the others) and without a tube mask. The model was trained on
+frames as far apart as about["recipe"]["sampling"] says; give it such.
+
+    import json
+
+    import cv2
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession("step-float32.onnx")
+    about = json.loads(session.get_modelmeta().custom_metadata_map["videorwkv"])
+    size, options = about["frame_size"][0], about["recipe"]["model"]["edge_options"]
+
+    def centred_square(image_HWC):
+        side = min(image_HWC.shape[:2])
+        top, left = ((length - side) // 2 for length in image_HWC.shape[:2])
+        square_HWC = image_HWC[top : top + side, left : left + side]
+        how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+        return cv2.resize(square_HWC, (size, size), interpolation=how)
+
+    def canny(image_HWC):
+        grey_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
+        blur, is_l2, high = options["blur_size"], options["norm"] == "l2", options["high"]
+        grey_HW = cv2.GaussianBlur(grey_HW, (blur, blur), options["blur_sigma"])
+        dx_HW, dy_HW = cv2.spatialGradient(grey_HW, ksize=3, borderType=cv2.BORDER_REPLICATE)
+        if not high:
+            x_HW, y_HW = np.float32(dx_HW), np.float32(dy_HW)
+            steep_HW = cv2.magnitude(x_HW, y_HW) if is_l2 else abs(x_HW) + abs(y_HW)
+            top = max(float(steep_HW.max()), 1.0)
+            binned_HW = cv2.convertScaleAbs(steep_HW, alpha=255 / top)
+            otsu, _ = cv2.threshold(binned_HW, 0, 255, cv2.THRESH_OTSU)
+            high = max(otsu * top / 255, options["min_high"])
+        low = options["low_high_ratio"] * high
+        return cv2.Canny(dx_HW, dy_HW, low, high, L2gradient=is_l2)
+
+    state = {f"state.{name}": np.zeros((1, *shape), kind) for name, shape, kind in about["state"]}
+    capture = cv2.VideoCapture("wave.mp4")
+    while (found := capture.read())[0]:
+        frame_HWC = centred_square(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
+        inputs = {"frame": frame_HWC[None], "edges": canny(frame_HWC)[None]}
+        logits_BK, *following = session.run(None, inputs | state)
+        state = dict(zip(state, following))
+    print(about["labels"][logits_BK[0].argmax()])
+"""
+
+from __future__ import annotations
+
+from videorwkv.exporting.exporter import Exported as Exported
+from videorwkv.exporting.exporter import export as export

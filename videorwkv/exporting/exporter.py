@@ -1,0 +1,312 @@
+"""`export`: a run's recurrent step as one file that verifies itself before it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videorwkv.data import Manifest
+from videorwkv.errors import CheckpointError, UsageError, did_you_mean
+from videorwkv.exporting import frames, graph, int8
+from videorwkv.exporting.step import RecurrentStep
+from videorwkv.exporting.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
+from videorwkv.inference.engines import SUFFIXES
+from videorwkv.inference.exported import FORMAT, ExportedModel, ExportedRun, open_exported
+from videorwkv.inference.recogniser import load_run
+from videorwkv.models import LCR, Inputs, LCRConfig, folding
+from videorwkv.models.masking import tube_mask
+from videorwkv.run.environment import versions
+from videorwkv.run.recipes import Recipe
+from videorwkv.run.run import Run
+from videorwkv.utils.optional import load
+from videorwkv.video.sampling import Sampling
+
+if TYPE_CHECKING:
+    import onnx
+
+PRECISIONS = tuple(TOLERANCES)
+CALIBRATION_CLIPS = 16
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Args:
+        path: the file; OpenVINO's weights lie beside it in a .bin.
+        precision: of its products.
+        verifications: how far it is from PyTorch: on generated frames, one stream and two, on a
+            clip of the calibration data and on a clip if one was given.
+        notes: what is worth knowing.
+    """
+
+    path: Path
+    precision: str
+    verifications: tuple[Verification, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that was written: `path`, and OpenVINO's .bin."""
+        weights = self.path.with_suffix(".bin")
+        return (self.path, weights) if self.path.suffix.lower() == ".xml" else (self.path,)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def export(
+    model: LCR | Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    to: str = "onnx",
+    precision: str = "float32",
+    batch_size: int | None = None,
+    image_size: int | None = None,
+    tube_mask_ratio: float = 0.0,
+    calibrate: Manifest | None = None,
+    cache: str | Path | None = None,
+    clip: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+) -> Exported:
+    """Write the recurrent step, one frame of B streams and their state in, logits and state out.
+
+    The file is run against PyTorch over 64 frames, its state fed back, before it is put in place:
+    one that differs by more than `videorwkv.exporting.verify.TOLERANCES` allows is never written.
+
+    Args:
+        model: a run, its folder, or a model.
+        out: the file, or a folder for `step-PRECISION.onnx` or `.xml`; the run's folder if None.
+        to: `onnx` (ONNX Runtime) or `openvino`.
+        precision: `float32`; `float16` and `bfloat16` store the products' weights in half of the
+            room, and OpenVINO also computes in bfloat16 where the CPU has it, and passes on what
+            of the state is made anew at each frame in float16; `int8` quantises products and
+            convolutions. The cell's memory keeps float32 in all files.
+        batch_size: a fixed number of streams; None: any number.
+        image_size: side of the frames in pixels; the model's if None.
+        tube_mask_ratio: share of the patches to leave out of every frame.
+        calibrate: clips whose ranges int8 takes, the training split if there is one; needed for
+            int8 and for nothing else. The first of them is verified on as well.
+        cache: folder for the calibration clips' frames, decoded and shrunk once.
+        clip: a video to verify on as well.
+        labels: class names for a model without a run; its class numbers if None.
+        sampling: which frames of a video to take, for a model without a run.
+
+    Raises:
+        UsageError: a wrong option, or a library of the extras `onnx` and `openvino` is missing.
+        DataError: no clip can be read to calibrate on.
+        CheckpointError: the file differs from the model, or can't be written.
+    """
+    if to not in SUFFIXES:
+        raise UsageError(f"Unknown target {to!r}. {did_you_mean(to, SUFFIXES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"Unknown precision {precision!r}. {did_you_mean(precision, PRECISIONS)}")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"export: batch_size ({batch_size}) must be 1 or more; None: any number.")
+    if not 0 <= tube_mask_ratio < 1:
+        raise UsageError(f"export: tube_mask_ratio ({tube_mask_ratio}) must lie in [0, 1).")
+    if calibrate is not None and precision != "int8":
+        raise UsageError(f"export: calibrating is for precision int8, not for {precision}.")
+    if calibrate is None and precision == "int8":
+        raise UsageError(
+            "export: int8 takes its ranges from clips: --calibrate DATA, best what the run was "
+            "trained on; `--calibrate motion` generates some, which suit a model of such clips."
+        )
+    # First what the target alone needs: its extra brings the rest too.
+    if to == "openvino":
+        load("openvino", "export to openvino")
+    load("onnx", "export")
+    load("onnxscript", "export")
+    # int8 is ONNX Runtime's work whatever the target.
+    if to == "onnx" or precision == "int8":
+        load("onnxruntime", f"export to {to}")
+    run = load_run(model) if isinstance(model, str | Path) else model
+    if isinstance(run, ExportedRun):
+        raise UsageError(f"{model} is an exported file already; give the run that it came from.")
+    network, recipe, about = _describe(run, labels, sampling)
+    config = recipe.model
+    if config.mixer == "joint":
+        raise UsageError(
+            "export: mixer='joint' attends to all frames so far, so its state grows; a file's has "
+            "a fixed size. The mixers wkv, softmax and none can be exported."
+        )
+    if image_size is not None:
+        config = replace(config, image_size=image_size)
+    path = _target(out, run, to, precision)
+    kept = None
+    if tube_mask_ratio:
+        kept = tube_mask(config.num_patches, tube_mask_ratio, 1).shape[1]
+    about |= {
+        "recipe": replace(recipe, model=config).to_dict(),
+        "precision": precision,
+        "frame_size": [config.image_size, config.image_size],
+        "batch_size": batch_size,
+        "tube_mask_ratio": tube_mask_ratio,
+        "kept": kept,
+    }
+    step = RecurrentStep(
+        network,
+        height=config.image_size,
+        width=config.image_size,
+        kept=kept,
+        # Fewer and larger products, which pay where bfloat16 makes them cheap.
+        max_chunk=128 if to == "openvino" and precision in ("bfloat16", "int8") else 64,
+        # Where products take bfloat16, what surrounds them is worth the most.
+        half_state=to == "openvino" and precision == "bfloat16",
+    ).eval()
+    about["state"] = [[port.name, list(port.shape), port.dtype] for port in step.state_ports]
+    notes: list[str] = []
+    calibration: list[Inputs] = []
+    if calibrate is not None:
+        calibration = frames.of_data(
+            config, calibrate, recipe.sampling, clips=CALIBRATION_CLIPS, cache=cache
+        )
+        notes.append(f"int8 was calibrated on {len(calibration)} clips of {calibrate.name}")
+    if precision == "float16" or (precision == "bfloat16" and to == "onnx"):
+        notes.append(f"{precision} halves the file; it is computed in float32")
+    shown = _shown(config, batch_size, clip, calibration)
+    save = graph.save_openvino if to == "openvino" else graph.save_onnx
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target: moving a finished file there can't fail half-way.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+            proto = graph.to_onnx(step)
+            if precision == "int8":
+                proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
+            elif precision != "float32":
+                proto = graph.halve(proto, precision)
+            if batch_size is not None:
+                proto = graph.fix_batch(proto, batch_size)
+            file = graph.to_openvino(proto) if to == "openvino" else proto
+            # OpenVINO writes to .xml alone, and not to .XML.
+            draft, final = (Path(folder, name + SUFFIXES[to]) for name in ("draft", "final"))
+            save(file, draft, about)
+            found = _verify(network, open_exported(draft), shown, precision)
+            save(file, final, {**about, "verification": [one.to_dict() for one in found]})
+            # The weights first: the other file is what a reader looks for.
+            if to == "openvino":
+                os.replace(final.with_suffix(".bin"), path.with_suffix(".bin"))
+            os.replace(final, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
+            "with --out."
+        ) from error
+    return Exported(path, precision, found, tuple(notes))
+
+
+def _target(out: str | Path | None, run: Run | LCR, to: str, precision: str) -> Path:
+    """The file to write."""
+    if out is None:
+        if not isinstance(run, Run):
+            raise UsageError("export: a model without a run needs `out`, a file or a folder.")
+        out = run.folder
+    path, suffix = Path(out), SUFFIXES[to]
+    if path.is_dir() or not path.suffix:
+        return path / f"step-{precision}{suffix}"
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--out {path}: --to {to} writes {suffix}; name it so, or a folder.")
+    return path
+
+
+def _shown(
+    config: LCRConfig,
+    batch_size: int | None,
+    clip: str | Path | None,
+    calibration: Sequence[Inputs],
+) -> list[tuple[str, Inputs]]:
+    """What to verify on: name and frames, [B, 64, H, W, 3]."""
+    # Runtimes take other ways for one stream than for several.
+    numbers = (1, 2) if batch_size is None else (batch_size,)
+    shown = [
+        ("generated", frames.generated(config, streams=streams, num_frames=NUM_FRAMES))
+        for streams in numbers
+    ]
+    own: list[tuple[str, Inputs]] = []
+    if calibration:
+        own.append(("first calibration clip", frames.looped(calibration[0], NUM_FRAMES)))
+    if clip is not None:
+        own.append((str(clip), frames.of_clip(config, clip, num_frames=NUM_FRAMES)))
+    for name, one in own:
+        shown.append((name, Inputs(*(x.repeat_interleave(numbers[0], 0) for x in one))))
+    return shown
+
+
+def _quantised(
+    proto: onnx.ModelProto, draft: Path, about: dict[str, Any], clips: Sequence[Inputs]
+) -> onnx.ModelProto:
+    """The graph in 8 bits; its states on the calibration clips are those of the float32 graph."""
+    graph.save_onnx(proto, draft, {**about, "precision": "float32", "batch_size": None})
+    float32 = open_exported(draft)
+
+    def feeds() -> Iterator[int8.Feeds]:
+        for inputs in clips:
+            state = float32.init_state(1)
+            for t in range(inputs.frames_BTHWC.shape[1]):
+                frame = inputs.at(t, t + 1)
+                yield float32.feeds(frame, state)
+                _, state = float32.step(frame, state)
+
+    return int8.quantise(draft, feeds())
+
+
+def _verify(
+    model: LCR, exported: ExportedModel, shown: Sequence[tuple[str, Inputs]], precision: str
+) -> tuple[Verification, ...]:
+    """Both on the same frames.
+
+    Raises:
+        CheckpointError: the file differs from the model.
+    """
+    found = []
+    for source, inputs in shown:
+        result = verify(model, exported, inputs, source=source, tolerance=TOLERANCES[precision])
+        check(result, precision)
+        found.append(result)
+    return tuple(found)
+
+
+def _describe(
+    run: Run | LCR, labels: Sequence[str] | None, sampling: Sampling | None
+) -> tuple[LCR, Recipe, dict[str, Any]]:
+    """The model, its recipe and what of it goes into the file."""
+    from safetensors.torch import save
+
+    if isinstance(run, Run):
+        network, recipe = run.model(), run.recipe
+        names, flips, data = run.labels, run.flips, run.data
+        weights = run.weights.read_bytes()
+    else:
+        network = run.cpu().eval()
+        recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
+        names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
+        flips, data = None, {}
+        weights = save(folding.weights_of(network))
+    about = {
+        "format": FORMAT,
+        "labels": list(names),
+        "flips": None if flips is None else dict(flips),
+        "data": dict(data),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "versions": {**versions(), **_library_versions()},
+    }
+    return network, recipe, about
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

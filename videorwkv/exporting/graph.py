@@ -1,0 +1,139 @@
+"""RecurrentStep -> ONNX graph; products stored in half precision; metadata in the file.
+
+OpenVINO's form is made of the same ONNX graph, so there is one graph to understand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from videorwkv.exporting.step import RecurrentStep
+from videorwkv.inference.engines import BIN_DIGEST, METADATA_KEY, NEXT, STATE
+from videorwkv.utils.optional import load, quiet
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+# The newest that both runtimes have known for a year.
+OPSET = 20
+BATCH = "batch"
+
+
+def to_onnx(step: RecurrentStep) -> onnx.ModelProto:
+    """The step, in evaluation mode, as an ONNX model for any number of streams.
+
+    Raises:
+        UsageError: onnx or onnxscript is not installed.
+    """
+    load("onnx", "export")
+    load("onnxscript", "export")
+    ports = (*step.frame_ports, *step.state_ports)
+    names = [port.name for port in step.state_ports]
+    # Two streams, because torch.export takes one for a constant.
+    example = tuple(torch.zeros((2, *p.shape), dtype=getattr(torch, p.dtype)) for p in ports)
+    batch = torch.export.Dim(BATCH, min=1)
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            step,
+            example,
+            dynamo=True,
+            input_names=[*(p.name for p in step.frame_ports), *(STATE + name for name in names)],
+            output_names=["logits", *(NEXT + name for name in names)],
+            dynamic_shapes={"inputs": tuple({0: batch} for _ in ports)},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    # Source lines of every node: half of a small file.
+    for node in model.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    return model
+
+
+def fix_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
+    """Say how many streams there are, in place, for devices that want fixed shapes."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch_size
+    # What was inferred for any number.
+    del model.graph.value_info[:]
+    return model
+
+
+def halve(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    """Store the weights of products and convolutions as `float16` or `bfloat16`, in place.
+
+    They are widened to float32 in the graph, which runtimes do once, when they load it. The scan's
+    tables stay: powers of a decay reach beyond float16.
+    """
+    onnx = load("onnx", "export")
+    kind = getattr(onnx.TensorProto, precision.upper())
+    half = getattr(torch, precision)
+    readers = {
+        node.input[1]
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm", "Conv") and len(node.input) > 1
+    }
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.name not in readers or weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = torch.from_numpy(onnx.numpy_helper.to_array(weight).copy()).to(half)
+        name = weight.name
+        weight.CopyFrom(
+            onnx.TensorProto(
+                name=f"{name}.{precision}",
+                data_type=kind,
+                dims=values.shape,
+                raw_data=values.view(torch.int16).numpy().tobytes(),
+            )
+        )
+        casts.append(
+            onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT)
+        )
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def save_onnx(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write one .onnx file that carries its metadata."""
+    onnx = load("onnx", "export")
+    text = json.dumps(metadata, ensure_ascii=False)
+    onnx.helper.set_model_props(model, {METADATA_KEY: text})
+    path.write_bytes(model.SerializeToString())
+
+
+def to_openvino(model: onnx.ModelProto) -> openvino.Model:
+    """The same graph for OpenVINO, weights as they are."""
+    openvino = load("openvino", "export --to openvino")
+    return openvino.Core().read_model(model.SerializeToString())
+
+
+def save_openvino(model: openvino.Model, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write path.xml, which carries the metadata, and path.bin, the weights.
+
+    Raises:
+        OSError: OpenVINO can't write them.
+    """
+    openvino = load("openvino", "export --to openvino")
+
+    def save(text: str) -> None:
+        model.set_rt_info(text, [METADATA_KEY])
+        try:
+            openvino.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:
+            raise OSError(f"OpenVINO says {' '.join(str(error).split())!r}") from error
+
+    save("")  # for the digest of the weights
+    digest = hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
+    save(json.dumps({**metadata, BIN_DIGEST: digest}, ensure_ascii=False))

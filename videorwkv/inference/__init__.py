@@ -1,0 +1,1 @@
+"""Models in use: one clip, a data set, a live stream."""

@@ -1,0 +1,140 @@
+"""A video with what the model saw and said drawn in: frame, edge map, running labels and scores.
+
+T frames of the clip that the model saw, K classes, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.errors import CheckpointError
+from videorwkv.models import LCR
+from videorwkv.video import Video
+from videorwkv.video.writer import write_video
+
+if TYPE_CHECKING:
+    from videorwkv.inference.exported import ExportedModel
+
+Image = NDArray[np.uint8]
+
+HEIGHT = 240
+BARS = 3
+_INK, _BAR, _TROUGH, _PAPER = (35, 35, 35), (31, 119, 180), (225, 228, 232), (255, 255, 255)
+
+
+def write_annotated(
+    path: str | Path,
+    video: Video,
+    model: LCR | ExportedModel,
+    times_T: NDArray[np.float64],
+    running_TK: NDArray[np.float32],
+    labels: Sequence[str],
+) -> None:
+    """Write the whole video as .mp4 or .gif: frame | edge map | best classes so far.
+
+    The scores change at the frames that the model saw and stay until the next of them. Frames are
+    left out above 12.5 a second in a .gif, above 60 in a .mp4; the duration stays the same.
+
+    Args:
+        path: .mp4 or .gif.
+        video: the video to draw on.
+        model: gives the edge maps as it saw them.
+        times_T: seconds of the frames that the model saw.
+        running_TK: probabilities after each of them.
+        labels: K class names.
+
+    Raises:
+        CheckpointError: the file can't be written.
+    """
+    times = video.times()
+    rate = (len(times) - 1) / max(times[-1], 1e-3) if len(times) > 1 else 1.0
+    most = 12.5 if Path(path).suffix.lower() == ".gif" else 60.0
+    # A rate is that of rounded times: a hundredth above the limit is none.
+    every = max(1, math.ceil(rate / most - 0.01))
+
+    def frames() -> Iterator[Image]:
+        for number, frame in enumerate(video):
+            if number % every:
+                continue
+            # Half a millisecond of slack against times that differ in the last digit.
+            seen = int(np.searchsorted(times_T, frame.time + 5e-4, side="right")) - 1
+            scores_K = running_TK[seen] if seen >= 0 else None
+            edges_HW = model.preprocess(frame).edges_BTHW[0, 0].numpy()
+            yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time)
+
+    save_video(path, frames(), rate / every)
+
+
+def save_video(path: str | Path, images: Iterable[Image], fps: float) -> None:
+    """`write_video`, with an error that names the file.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder can't be written.
+    """
+    try:
+        write_video(path, images, fps)
+    except (OSError, av.FFmpegError) as error:
+        raise CheckpointError(
+            f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
+            "with --save."
+        ) from error
+
+
+def draw(
+    image_HWC: Image,
+    edges_HW: Image,
+    scores_K: NDArray[np.float32] | None,
+    labels: Sequence[str],
+    *,
+    time: float,
+) -> Image:
+    """One annotated frame, [HEIGHT, W, 3]; scores of None are drawn as not yet known."""
+    panels = [
+        _scaled(image_HWC, cv2.INTER_AREA),
+        _scaled(np.repeat(edges_HW[..., None], 3, axis=2), cv2.INTER_NEAREST),
+        _scores(scores_K, labels, time=time),
+    ]
+    return np.concatenate(panels, axis=1)
+
+
+def _scaled(image_HWC: Image, how: int) -> Image:
+    height, width = image_HWC.shape[:2]
+    # A panorama must not push the labels out of sight.
+    target = min(round(width * HEIGHT / height), 2 * HEIGHT)
+    return cv2.resize(image_HWC, (max(2, target // 2 * 2), HEIGHT), interpolation=how)
+
+
+def _scores(scores_K: NDArray[np.float32] | None, labels: Sequence[str], *, time: float) -> Image:
+    width = 260
+    panel_HWC = np.full((HEIGHT, width, 3), _PAPER, np.uint8)
+    _text(panel_HWC, f"{time:6.2f} s", 12, 24)
+    if scores_K is None:
+        return panel_HWC
+    for rank, k in enumerate(np.argsort(-scores_K, kind="stable")[:BARS]):
+        top = 48 + 62 * rank
+        _text(panel_HWC, labels[k], 12, top + 14)
+        full = width - 24 - 48
+        cv2.rectangle(panel_HWC, (12, top + 24), (12 + full, top + 38), _TROUGH, cv2.FILLED)
+        filled = round(float(scores_K[k]) * full)
+        if filled:
+            cv2.rectangle(panel_HWC, (12, top + 24), (12 + filled, top + 38), _BAR, cv2.FILLED)
+        _text(panel_HWC, f"{scores_K[k]:.2f}", 20 + full, top + 37)
+    return panel_HWC
+
+
+def _text(panel_HWC: Image, text: str, x: int, y: int) -> None:
+    # OpenCV's font has ASCII only: accents are dropped, other scripts become question marks.
+    plain = unicodedata.normalize("NFKD", text)
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    plain = plain.encode("ascii", "replace").decode()
+    plain = plain if len(plain) <= 26 else plain[:24] + ".."
+    cv2.putText(panel_HWC, plain, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _INK, 1, cv2.LINE_AA)

@@ -1,0 +1,225 @@
+"""Evaluate a model on a data set: every clip counts, and one that can't be read counts as wrong.
+
+K classes, N clips, V views of a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from videorwkv.data.batch import Batch
+from videorwkv.data.dataset import make_dataset
+from videorwkv.data.loader import make_loader
+from videorwkv.data.manifest import Manifest
+from videorwkv.errors import DataError
+from videorwkv.inference.metrics import Evaluation, Scored
+from videorwkv.inference.recogniser import ModelLike, Recogniser
+from videorwkv.models.masking import NO_MASKS, Masks
+from videorwkv.preprocess.inputs import Inputs
+from videorwkv.video.sampling import Sampling
+
+
+def evaluate(
+    model: ModelLike,
+    manifest: Manifest,
+    sampling: Sampling | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    views: tuple[int, int] | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+    device: str | torch.device = "auto",
+    precision: str = "float32",
+    cache: str | Path | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
+    clip_timeout: float | None = None,
+    lost: dict[str, str] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Score every labelled clip of a manifest; scores are averaged over its views.
+
+    Args:
+        model: a model, also one of `videorwkv.open_exported`, a `Run`, a run's folder, a file that
+            `videorwkv.export` wrote, or a `Recogniser`.
+        manifest: the clips, one split as a rule.
+        sampling: which frames; the run's or the file's own if None.
+        labels: the model's K class names, in the order of its logits; the run's or the file's own,
+            or the manifest's, if None.
+        views: temporal and spatial views of a clip; a run's own if None, else (1, 1).
+        batch_size: views that go through the model at once.
+        workers: processes that decode; 0 does it here.
+        device: `auto`, or a device by name.
+        precision: `float32`, or `bfloat16` autocast.
+        cache: folder for frames decoded and shrunk once.
+        tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
+            cost is saved, at some loss of accuracy. An exported file keeps to its own.
+        motion_mask_ratio: the same, but in each frame those patches that changed least.
+        clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
+            counts as unreadable; 0 waits forever. A run's own if None, else 300.
+        lost: path -> reason, of clips whose decoder has crashed or hung: they are not tried again.
+            Those that are met are added.
+        on_batch: called with the number of clips done, after each batch.
+
+    Raises:
+        ManifestError: a label that the model does not know.
+        DataError: no clip carries a label.
+        UsageError, CheckpointError: no such run, a broken one, one that has no such mask, or
+            another number of labels than it has classes.
+        NonFiniteError: the model gives NaN or infinity; the message names the module.
+    """
+    rows = tuple(row for row in manifest.rows if row.label is not None)
+    if not rows:
+        raise DataError(
+            f"{manifest.name}: none of its {len(manifest)} clips carries a label, so there is "
+            "nothing to compare with. `videorwkv predict RUN DATA --split NAME --submission FILE` "
+            "writes what a run says about them."
+        )
+    scores = score(
+        model,
+        replace(manifest, rows=rows),
+        sampling,
+        labels=labels,
+        views=views,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        precision=precision,
+        cache=cache,
+        tube_mask_ratio=tube_mask_ratio,
+        motion_mask_ratio=motion_mask_ratio,
+        clip_timeout=clip_timeout,
+        lost=lost,
+        on_batch=on_batch,
+    )
+    return Evaluation(
+        labels=scores.labels,
+        clips=scores.clips,
+        views=scores.views,
+        **scores.masks.ratios,
+        data={"name": manifest.name, "digest": manifest.digest},
+        n_unlabelled=len(manifest.rows) - len(rows),
+        n_missing=sum(row.label is not None for row in manifest.missing),
+        warnings=scores.warnings,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What a model says about every clip of a manifest.
+
+    Args:
+        labels: K class names, in the order of the scores.
+        clips: one for each row, in order.
+        views: temporal and spatial views whose scores were averaged.
+        masks: which patches were left out.
+        warnings: what was wrong with clips that were read all the same.
+    """
+
+    labels: tuple[str, ...]
+    clips: tuple[Scored, ...]
+    views: tuple[int, int]
+    masks: Masks = NO_MASKS
+    warnings: tuple[str, ...] = ()
+
+
+def score(
+    model: ModelLike,
+    manifest: Manifest,
+    sampling: Sampling | None = None,
+    *,
+    labels: Sequence[str] | None = None,
+    views: tuple[int, int] | None = None,
+    batch_size: int = 8,
+    workers: int = 0,
+    device: str | torch.device = "auto",
+    precision: str = "float32",
+    cache: str | Path | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
+    clip_timeout: float | None = None,
+    lost: dict[str, str] | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Scores:
+    """Score every clip of a manifest, labelled or not; see `evaluate` for arguments.
+
+    Raises:
+        ManifestError: a label that the model does not know.
+        UsageError, CheckpointError: no such run, or a broken one; another number of labels than
+            the model has classes.
+        NonFiniteError: the model gives NaN or infinity; the message names the module.
+    """
+    recogniser = Recogniser.open(
+        model,
+        what="evaluate",
+        labels=labels,
+        default_labels=manifest.labels,
+        sampling=sampling,
+        views=views,
+        masks=Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio),
+        device=device,
+        precision=precision,
+        clip_timeout=clip_timeout,
+    )
+    known = manifest.with_labels(recogniser.labels)
+    dataset = make_dataset(
+        recogniser.network.config,
+        known,
+        recogniser.sampling,
+        views=recogniser.views,
+        cache=cache,
+    )
+    loader = make_loader(
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        pin_memory=recogniser.device.type == "cuda",
+        clip_timeout=recogniser.clip_timeout,
+        lost=lost,
+    )
+    generator = torch.Generator().manual_seed(0)  # the same masks at every evaluation
+    clips: dict[int, Scored] = {}
+    warnings: list[str] = []
+    with closing(loader), recogniser.evaluating():
+        for batch in loader:
+            for index, scores_K in _score(recogniser, batch, batch_size, generator):
+                row = known.rows[index]
+                clips[index] = Scored(row.path, row.label or "", scores_K)
+            for bad in batch.bad:
+                row = known.rows[bad.index]
+                clips[bad.index] = Scored(row.path, row.label or "", None, bad.reason)
+            warnings += [text for _, text in batch.warnings]
+            if on_batch is not None:
+                on_batch(len(clips))
+    return Scores(
+        labels=recogniser.labels,
+        clips=tuple(clips[index] for index in range(len(known.rows))),
+        views=recogniser.views,
+        masks=recogniser.masks,
+        warnings=tuple(warnings),
+    )
+
+
+def _score(
+    recogniser: Recogniser, batch: Batch, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """(row, probabilities [K]) of the readable clips of a batch."""
+    if batch.inputs is None:
+        return
+    frames, edges = batch.inputs
+    num_views = frames.shape[1] if frames.ndim == 6 else 1
+    if frames.ndim == 6:
+        frames, edges = frames.flatten(0, 1), edges.flatten(0, 1)
+    parts = []
+    for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
+        logits_BK = recogniser.scan(Inputs(*part), "evaluate", generator)[:, -1]
+        parts.append(logits_BK.double().softmax(-1).cpu())
+    scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
+    yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)

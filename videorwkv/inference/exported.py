@@ -1,0 +1,307 @@
+"""Run a file that `videorwkv export` wrote: `open_exported("step.onnx")`.
+
+    model = open_exported("step.onnx")
+    state = model.init_state(batch_size=1)
+    for frame in videorwkv.open_video("wave.mp4"):
+        logits_BK, state = model.step(model.preprocess(frame), state)
+    print(model.labels[logits_BK.argmax()])
+
+It takes the place of a model in `predict` and `evaluate`: the same methods, no weights of PyTorch.
+B streams, T frames, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, Arrays, Port, open_engine
+from videorwkv.models.masking import Masks, tube_mask
+from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
+from videorwkv.run.recipes import Recipe
+from videorwkv.run.run import Run
+from videorwkv.video.clip import Clip, Frame
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedState:
+    """All that the streams remember. A value: passed in, returned, stored nowhere.
+
+    Args:
+        arrays: by the names of the file's inputs, streams first.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+
+    def reset(self, stream: int) -> ExportedState:
+        """The same state with one stream at its start again."""
+        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        for name, array in arrays.items():
+            if name.startswith(STATE):
+                array[stream] = 0
+        return ExportedState(arrays)
+
+
+class ExportedModel(nn.Module):
+    """A model whose step runs in ONNX Runtime or OpenVINO, on the CPU.
+
+    Args:
+        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        threads: for the runtime's products; None: as many as PyTorch takes.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.engine = open_engine(self.path, threads or torch.get_num_threads())
+        self.metadata = _metadata(self.path, self.engine.metadata)
+        with _of_another_version(self.path, self.metadata):
+            self.precision: str = self.metadata["precision"]
+            self.labels = tuple(self.metadata["labels"])
+            self.recipe = Recipe.from_dict(self.metadata["recipe"])
+            self.config = self.recipe.model
+            self.sampling = self.recipe.sampling
+            self.height, self.width = self.metadata["frame_size"]
+            self.batch_size: int | None = self.metadata["batch_size"]
+            self.kept: int | None = self.metadata["kept"]
+            self.state_ports = tuple(
+                Port(name, tuple(shape), dtype) for name, shape, dtype in self.metadata["state"]
+            )
+        self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
+
+    def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
+        """Frames as decoded -> a batch of one at the file's size, with edge maps.
+
+        Args:
+            clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3].
+
+        Raises:
+            UsageError: anything else, or no frame.
+        """
+        square_THWC = fit(frames_of(clip), self.config.image_size)
+        return make_inputs(
+            square_THWC, edges=self.config.edges, edge_options=self.config.edge_options
+        )
+
+    def init_state(
+        self,
+        batch_size: int = 1,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        tube_mask_ratio: float | None = None,
+        generator: torch.Generator | None = None,
+    ) -> ExportedState:
+        """The state before the first frame; the arguments of `LCR.init_state`.
+
+        Args:
+            batch_size: streams side by side.
+            image_size: of the frames to come; it must be the file's.
+            tube_mask_ratio: share of the patches to leave out; it must be the file's.
+            generator: source of the mask's randomness.
+
+        Raises:
+            UsageError: the file was exported for another number, size or share.
+        """
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if size not in (None, (self.height, self.width)):
+            raise UsageError(self._fixed("frames", f"{self.height}x{self.width}", size))
+        if self.batch_size not in (None, batch_size):
+            raise UsageError(self._fixed("batch_size", self.batch_size, batch_size))
+        own_ratio = self.metadata["tube_mask_ratio"]
+        if tube_mask_ratio not in (None, own_ratio):
+            raise UsageError(self._fixed("tube_mask_ratio", own_ratio, tube_mask_ratio))
+        arrays = {
+            STATE + port.name: np.zeros((batch_size, *port.shape), port.dtype)
+            for port in self.state_ports
+        }
+        if self.kept is not None:
+            p = self.config.patch_size
+            patches = (self.height // p) * (self.width // p)
+            keep_BK = tube_mask(patches, own_ratio, batch_size, generator=generator)
+            arrays["keep"] = keep_BK.numpy()
+        return ExportedState(arrays)
+
+    def resolve_masks(self, masks: Masks) -> Masks:
+        """The masks that the file applies where `masks` are asked for: those built into it.
+
+        Raises:
+            UsageError: the file was made for something else.
+        """
+        own_ratio: float = self.metadata["tube_mask_ratio"]
+        if masks.motion_mask_ratio:
+            raise UsageError(
+                f"{self.path}: motion_mask_ratio is {masks.motion_mask_ratio}, but an exported "
+                "file can't choose patches frame by frame. Give the run's folder, or export with "
+                "--tube-mask."
+            )
+        if masks.tube_mask_ratio not in (0.0, own_ratio):
+            raise UsageError(
+                f"{self.path}: tube_mask_ratio is {masks.tube_mask_ratio}, but the file was "
+                f"exported with {own_ratio}, which is built in. Leave it out, or export again: "
+                f"videorwkv export RUN --tube-mask {masks.tube_mask_ratio}"
+            )
+        return Masks(tube_mask_ratio=own_ratio)
+
+    def step(self, inputs: Inputs, state: ExportedState) -> tuple[Tensor, ExportedState]:
+        """One frame (inputs with T = 1): logits, float32 [B, K], and the next state.
+
+        Raises:
+            UsageError: more than one frame, or frames that the file was not exported for.
+        """
+        feeds = self.feeds(inputs, state)
+        outputs = self.engine.run(feeds)
+        following = {STATE + port.name: outputs[NEXT + port.name] for port in self.state_ports}
+        if "keep" in feeds:
+            following["keep"] = feeds["keep"]
+        return torch.from_numpy(outputs["logits"]), ExportedState(following)
+
+    def feeds(self, inputs: Inputs, state: ExportedState) -> Arrays:
+        """What the file takes for one frame, by the names of its inputs; errors as `step`."""
+        frames_BTHWC = inputs.frames_BTHWC
+        check_inputs(inputs, self.config.patch_size)
+        if frames_BTHWC.shape[1] != 1:
+            raise UsageError(
+                f"step takes one frame; got {frames_BTHWC.shape[1]}: use ExportedModel.scan."
+            )
+        if tuple(frames_BTHWC.shape[2:4]) != (self.height, self.width):
+            raise UsageError(
+                self._fixed("frames", f"{self.height}x{self.width}", list(frames_BTHWC.shape[2:4]))
+            )
+        feeds = dict(state.arrays)
+        feeds["frame"] = frames_BTHWC[:, 0].cpu().numpy()
+        if self.config.edges != "none":
+            feeds["edges"] = inputs.edges_BTHW[:, 0].cpu().numpy()
+        return feeds
+
+    def scan(
+        self, inputs: Inputs, state: ExportedState | None = None
+    ) -> tuple[Tensor, ExportedState]:
+        """Many frames: logits at every frame, float32 [B, T, K], and the state after the last.
+
+        Args:
+            inputs: frames [B, T, H, W, 3] and edges [B, T, H, W].
+            state: what came before; None starts anew, with a fixed tube mask if the file has one.
+        """
+        check_inputs(inputs, self.config.patch_size)
+        batch, num_frames = inputs.frames_BTHWC.shape[:2]
+        if state is None:
+            # The same tube mask every time, so that two evaluations agree.
+            state = self.init_state(batch, generator=torch.Generator().manual_seed(0))
+        logits = []
+        for t in range(num_frames):
+            logits_BK, state = self.step(inputs.at(t, t + 1), state)
+            logits.append(logits_BK)
+        return torch.stack(logits, dim=1), state
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits after the last frame, float32 [B, K]."""
+        return self.scan(inputs)[0][:, -1]
+
+    def _fixed(self, what: str, own: object, got: object) -> str:
+        return (
+            f"{self.path} was exported for {what} {own}; got {got}. Export the run again with "
+            "other options: videorwkv export --help"
+        )
+
+
+class ExportedRun(Run):
+    """An exported file in a run's place: what `load_run` gives for one."""
+
+    def results(self, split: str, **unusual: Any) -> Path:
+        """Beside the file, and apart from the run's own."""
+        folder = super().results(split, **unusual)
+        return folder.with_name(f"{Path(self.which).stem}-{folder.name}")
+
+    def model(self, device: torch.device | str = "cpu") -> Any:
+        """The exported model; it runs on the CPU whatever the device."""
+        return ExportedModel(self.folder / self.which).eval()
+
+
+def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedModel:
+    """Open a file that `videorwkv export` wrote.
+
+    Args:
+        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        threads: for the runtime's products; None: as many as PyTorch takes.
+
+    Raises:
+        UsageError: no such file, or its runtime is not installed.
+        CheckpointError: not a file that `videorwkv export` wrote, or a broken one.
+    """
+    return ExportedModel(path, threads=threads).eval()
+
+
+def load_exported_run(path: str | Path) -> ExportedRun:
+    """What stands in an exported file about its run.
+
+    Raises:
+        UsageError, CheckpointError: as `open_exported`.
+    """
+    model = open_exported(path)
+    with _of_another_version(model.path, model.metadata):
+        run = ExportedRun(
+            folder=model.path.parent,
+            which=model.path.name,
+            recipe=model.recipe,
+            labels=model.labels,
+            flips=model.metadata["flips"],
+            data=model.metadata["data"],
+            versions=model.metadata["versions"],
+        )
+    return run
+
+
+@contextmanager
+def _of_another_version(path: Path, metadata: Mapping[str, Any]) -> Iterator[None]:
+    """What can't be understood was written by another version, or changed by hand."""
+    try:
+        yield
+    except (UsageError, LookupError, TypeError, ValueError) as error:
+        reason = error if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
+        versions = metadata.get("versions")
+        writer = versions.get("videorwkv", "?") if isinstance(versions, dict) else "?"
+        raise CheckpointError(
+            f"{path}: its metadata, written by videorwkv {writer}, does not fit this version "
+            f"({reason}). Export the run again."
+        ) from error
+
+
+def _metadata(path: Path, text: str | None) -> dict[str, Any]:
+    if text is None:
+        raise CheckpointError(
+            f"{path} carries no metadata of videorwkv, so `videorwkv export` did not write it. "
+            "Give a file that it wrote, or a run's folder."
+        )
+    try:
+        metadata: dict[str, Any] = json.loads(text)
+        found = metadata["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: its metadata can't be read ({type(error).__name__}: {error}). Export the run "
+            "again."
+        ) from error
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {found!r}; this version reads format {FORMAT}. Export the run again."
+        )
+    digest = metadata.get(BIN_DIGEST)
+    weights = path.with_suffix(".bin")
+    if digest is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
+        raise CheckpointError(
+            f"{weights} is not the one that was written with {path.name}. Copy both files, or "
+            "export the run again."
+        )
+    return metadata

@@ -1,0 +1,236 @@
+"""How well a model does: accuracies, confusion, and the files that keep them.
+
+K classes, N clips.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.utils.files import make_folder, write_atomic
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Scored(NamedTuple):
+    """One clip: its scores, or the reason why it could not be read.
+
+    Args:
+        path: the clip.
+        label: its true class; empty if unknown.
+        scores_K: probabilities, the mean over its views; None if it could not be read.
+        reason: why not.
+    """
+
+    path: str
+    label: str
+    scores_K: NDArray[np.float64] | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How well a model does. Shares are of all clips, unreadable ones included (as wrong).
+
+    Args:
+        labels: K class names, in the order of the logits.
+        clips: every labelled clip with its scores.
+        views: temporal and spatial views whose scores were averaged.
+        tube_mask_ratio: share of the patches that were left out, the same in all frames.
+        motion_mask_ratio: share of the patches that were left out frame by frame.
+        data: name and digest of what was evaluated.
+        n_unlabelled: clips left out because they carry no label.
+        n_missing: clips left out because the data set's list names them and they are not on disk.
+        warnings: what was wrong with clips that were read all the same.
+    """
+
+    labels: tuple[str, ...]
+    clips: tuple[Scored, ...]
+    views: tuple[int, int] = (1, 1)
+    tube_mask_ratio: float = 0.0
+    motion_mask_ratio: float = 0.0
+    data: Mapping[str, str] | None = None
+    n_unlabelled: int = 0
+    n_missing: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def n_total(self) -> int:
+        return len(self.clips)
+
+    @property
+    def n_ok(self) -> int:
+        return sum(clip.scores_K is not None for clip in self.clips)
+
+    @property
+    def top1(self) -> float:
+        return self.top(1)
+
+    @property
+    def top5(self) -> float:
+        return self.top(5)
+
+    def top(self, k: int) -> float:
+        """Share of clips whose true class is among the `k` best (all of them if K <= k)."""
+        return sum(self._rank(clip) < k for clip in self.clips) / max(1, self.n_total)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of the readable clips, in nats."""
+        losses = [
+            -np.log(max(clip.scores_K[self._index[clip.label]], 1e-12))
+            for clip in self.clips
+            if clip.scores_K is not None
+        ]
+        return float(np.mean(losses)) if losses else float("nan")
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Accuracy of every class that has a clip."""
+        counts: dict[str, list[bool]] = {}
+        for clip in self.clips:
+            counts.setdefault(clip.label, []).append(self._rank(clip) == 0)
+        return {label: sum(counts[label]) / len(counts[label]) for label in self.labels
+                if label in counts}  # fmt: skip
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes that have a clip, each counting the same."""
+        values = list(self.per_class.values())
+        return float(np.mean(values)) if values else 0.0
+
+    @property
+    def confusion_KK(self) -> NDArray[np.int64]:
+        """Counts of readable clips, row the truth, column the prediction."""
+        counts_KK = np.zeros((len(self.labels), len(self.labels)), np.int64)
+        for clip in self.clips:
+            if clip.scores_K is not None:
+                counts_KK[self._index[clip.label], int(clip.scores_K.argmax())] += 1
+        return counts_KK
+
+    @property
+    def bad(self) -> tuple[Scored, ...]:
+        """The clips that could not be read."""
+        return tuple(clip for clip in self.clips if clip.scores_K is None)
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {label: index for index, label in enumerate(self.labels)}
+
+    def _rank(self, clip: Scored) -> float:
+        """How many classes come before the true one; infinite where the clip is unreadable."""
+        if clip.scores_K is None:
+            return float("inf")
+        truth = self._index[clip.label]
+        # A tie goes to the lower index, as argmax breaks it.
+        ahead = clip.scores_K > clip.scores_K[truth]
+        return int(ahead.sum() + (clip.scores_K[:truth] == clip.scores_K[truth]).sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+            "loss": self.loss if self.n_ok else None,
+            "n_ok": self.n_ok,
+            "n_total": self.n_total,
+            "n_unlabelled": self.n_unlabelled,
+            "n_missing": self.n_missing,
+            "views": list(self.views),
+            "tube_mask_ratio": self.tube_mask_ratio,
+            "motion_mask_ratio": self.motion_mask_ratio,
+            "data": None if self.data is None else dict(self.data),
+            "warnings": list(self.warnings),
+            "labels": list(self.labels),
+            "per_class": self.per_class,
+            "unreadable": [{"path": clip.path, "reason": clip.reason} for clip in self.bad],
+        }
+
+    def summary(self) -> str:
+        """One line: the numbers that matter."""
+        masked = f", {self.tube_mask_ratio:.0%} masked" if self.tube_mask_ratio else ""
+        if self.motion_mask_ratio:
+            masked = f", {self.motion_mask_ratio:.0%} masked by motion"
+        missing = f" (and {self.n_missing} not on disk, not counted)" if self.n_missing else ""
+        return (
+            f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, "
+            f"mean class accuracy {self.mean_class_accuracy:.4f}, "
+            f"clips read {self.n_ok}/{self.n_total}{missing}, "
+            f"views {self.views[0]}x{self.views[1]}{masked}"
+        )
+
+    def table(self) -> Table:
+        """Accuracy per class, for the terminal."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table(title="Accuracy per class")
+        table.add_column("class")
+        table.add_column("clips", justify="right")
+        table.add_column("accuracy", justify="right")
+        table.add_column("most often taken for")
+        confusion_KK = self.confusion_KK
+        sizes = Counter(clip.label for clip in self.clips)
+        for label, accuracy in self.per_class.items():
+            wrong_K = confusion_KK[self._index[label]].copy()
+            wrong_K[self._index[label]] = 0
+            worst = self.labels[int(wrong_K.argmax())] if wrong_K.any() else ""
+            count = f" ({wrong_K.max()})" if worst else ""
+            table.add_row(
+                escape(label), str(sizes[label]), f"{accuracy:.3f}", f"{escape(worst)}{count}"
+            )
+        return table
+
+    def save(self, folder: str | Path) -> None:
+        """Write evaluation.json, predictions.csv, confusion.csv and confusion.png into `folder`."""
+        from videorwkv.inference.plots import save_confusion
+
+        folder = Path(folder)
+        make_folder(folder)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_atomic(folder / "evaluation.json", text)
+        unreadable = Counter(clip.label for clip in self.bad)
+        _write_csv(
+            folder / "confusion.csv",
+            ["true \\ predicted", *self.labels, "unreadable"],
+            [
+                [label, *row, unreadable[label]]
+                for label, row in zip(self.labels, self.confusion_KK.tolist(), strict=True)
+            ],
+        )
+        _write_csv(
+            folder / "predictions.csv",
+            ["path", "label", "predicted", "score", "reason"],
+            [
+                [clip.path, clip.label, "", "", clip.reason]
+                if clip.scores_K is None
+                else [
+                    clip.path,
+                    clip.label,
+                    self.labels[int(clip.scores_K.argmax())],
+                    f"{clip.scores_K.max():.4f}",
+                    "",
+                ]
+                for clip in self.clips
+            ],
+        )
+        save_confusion(folder / "confusion.png", self.confusion_KK, self.labels)
+
+
+def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerows([header, *rows])
+    write_atomic(path, buffer.getvalue())

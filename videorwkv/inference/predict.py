@@ -1,0 +1,328 @@
+"""Name the action in videos: `predict(sources, model=run)`. T frames, K classes, V views."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.inference.recogniser import ModelLike, Recogniser
+from videorwkv.models.masking import Masks
+from videorwkv.utils.files import make_folder, require_no_source
+from videorwkv.video import Clip, Sampling, Video, open_video
+from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Source = str | Path | bytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one video.
+
+    Args:
+        path: the video.
+        labels: the best classes, best first; empty if the video could not be read.
+        scores: their probabilities.
+        times: seconds of the first and the last frame that were looked at.
+        warnings: what was wrong with the file without being fatal.
+        error: why it could not be read; empty if it could.
+        save_error: why its annotated video was not written; empty if it was, or none was wanted.
+    """
+
+    path: str
+    labels: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    times: tuple[float, float] = (0.0, 0.0)
+    warnings: tuple[str, ...] = ()
+    error: str = ""
+    save_error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The best class.
+
+        Raises:
+            UsageError: the video could not be read.
+        """
+        if self.error:
+            raise UsageError(f"There is no prediction: {self.error} Look at `error` first.")
+        return self.labels[0]
+
+    @property
+    def score(self) -> float:
+        """Its probability."""
+        return self.scores[0] if self.scores else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+class _Answer(NamedTuple):
+    """Scores of one video.
+
+    Args:
+        scores_K: probabilities, the mean over views.
+        running_TK: probabilities after each frame of the first view.
+        clip: the frames of the first view.
+        times: seconds of the first and the last frame of all views.
+    """
+
+    scores_K: NDArray[np.float32]
+    running_TK: NDArray[np.float32]
+    clip: Clip
+    times: tuple[float, float]
+
+
+def predict(
+    sources: Source | Sequence[Source],
+    *,
+    model: ModelLike,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    views: int | None = None,
+    top: int = 5,
+    device: str | torch.device = "auto",
+    save: str | Path | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
+) -> list[Prediction]:
+    """Name the action in one or many videos. One that can't be read doesn't stop the others.
+
+    Args:
+        sources: files, globs, folders of videos, folders of one clip's frames, or bytes.
+        model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, a model, also
+            one of `videorwkv.open_exported`, or a `Recogniser`.
+        labels: class names; the run's or the file's if None, else class numbers.
+        sampling: which frames; the run's or the file's if None, else 16 spread over the video.
+        views: temporal views of each video whose scores are averaged; those that the run was
+            validated with if None, else 1.
+        top: how many classes to name.
+        device: `auto`, or a device by name.
+        save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
+            file, or a folder for many. `save_error` says what kept it from being written.
+        tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
+            cost is saved, at some loss of accuracy. An exported file keeps to its own.
+        motion_mask_ratio: the same, but in each frame those patches that changed least.
+
+    Returns:
+        One `Prediction` for each video, in order; `error` says why one could not be read.
+
+    Raises:
+        UsageError: a glob or folder without a video, no such run, a wrong option, or `save` would
+            replace a video that is read.
+        CheckpointError: the run can't be read.
+        NonFiniteError: the model gives NaN or infinity; the message names the module.
+    """
+    return list(
+        iter_predictions(
+            sources,
+            model=model,
+            labels=labels,
+            sampling=sampling,
+            views=views,
+            top=top,
+            device=device,
+            save=save,
+            tube_mask_ratio=tube_mask_ratio,
+            motion_mask_ratio=motion_mask_ratio,
+        )
+    )
+
+
+def iter_predictions(
+    sources: Source | Sequence[Source],
+    *,
+    model: ModelLike,
+    labels: Sequence[str] | None = None,
+    sampling: Sampling | None = None,
+    views: int | None = None,
+    top: int = 5,
+    device: str | torch.device = "auto",
+    save: str | Path | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
+) -> Iterator[Prediction]:
+    """`predict`, one video after another, as they are done."""
+    if top < 1 or (views is not None and views < 1):
+        raise UsageError(f"predict: top ({top}) and views ({views}) must be at least 1.")
+    masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
+    files = list(expand(sources))
+    targets = _targets(files, save)
+    recogniser = Recogniser.open(
+        model,
+        what="predict",
+        labels=labels,
+        sampling=sampling,
+        views=None if views is None else (views, 1),
+        masks=masks,
+        device=device,
+    )
+    with recogniser.evaluating():
+        for file, target in zip(files, targets, strict=True):
+            name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
+            try:
+                with open_video(file) as video:
+                    answer = _answer(recogniser, video)
+                    save_error = ""
+                    if target is not None:
+                        save_error = _annotate(target, video, recogniser, answer)
+            except NonFiniteError:
+                raise  # the model is broken, not the video
+            except (VideoRWKVError, OSError) as error:
+                yield Prediction(path=name, error=str(error))
+                continue
+            best = np.argsort(-answer.scores_K, kind="stable")[:top]
+            yield Prediction(
+                path=name,
+                labels=tuple(recogniser.labels[k] for k in best),
+                scores=tuple(float(answer.scores_K[k]) for k in best),
+                times=answer.times,
+                warnings=answer.clip.warnings,
+                save_error=save_error,
+            )
+
+
+def _annotate(target: Path, video: Video, recogniser: Recogniser, answer: _Answer) -> str:
+    """Write the annotated video; what kept it from being written, which costs no prediction."""
+    from videorwkv.inference.annotate import write_annotated
+
+    network, labels = recogniser.network, recogniser.labels
+    try:
+        write_annotated(target, video, network, answer.clip.times, answer.running_TK, labels)
+    except (VideoRWKVError, OSError) as error:
+        return f"The annotated video {target} was not written: {error}"
+    return ""
+
+
+def _answer(recogniser: Recogniser, video: Video) -> _Answer:
+    times, views = video.times(), recogniser.views[0]
+    chosen = [recogniser.sampling.indices(times, view=v, num_views=views) for v in range(views)]
+    # All views from one pass over the file.
+    wanted = np.unique(np.concatenate(chosen))
+    read = video.read(wanted.tolist())
+    clips = []
+    for indices in chosen:
+        at = np.searchsorted(wanted, indices)
+        clips.append(Clip(read.frames_THWC[at], read.times[at], read.source, read.warnings))
+    running = []
+    # A video's answer does not depend on those before it.
+    generator = torch.Generator().manual_seed(0)
+    for clip in clips:
+        inputs = recogniser.network.preprocess(clip)
+        logits_BTK = recogniser.scan(inputs, video.name, generator)
+        running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
+    scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
+    return _Answer(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
+
+
+def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
+    """Globs and folders become their videos, sorted; anything else stays as it is.
+
+    Raises:
+        UsageError: a glob or folder without a video.
+    """
+    if isinstance(sources, str | Path | bytes):
+        sources = [sources]
+    for source in sources:
+        if isinstance(source, bytes) or "://" in str(source):
+            yield source
+        elif os.path.isdir(source):
+            yield from _videos_in(Path(source))
+        elif not os.path.exists(source) and glob.has_magic(str(source)):
+            found = sorted(glob.glob(str(source), recursive=True))
+            if not found:
+                raise UsageError(f"No file matches {str(source)!r}.")
+            for path in found:
+                yield from _videos_in(Path(path)) if os.path.isdir(path) else [path]
+        else:
+            yield source
+
+
+def _videos_in(folder: Path) -> list[Source]:
+    """The videos below a folder; the folder itself if it holds one clip's frames."""
+    found: list[Source] = []
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        suffixes = {Path(name).suffix.lower() for name in files}
+        videos = sorted(n for n in files if Path(n).suffix.lower() in VIDEO_SUFFIXES)
+        found += [Path(here, name) for name in videos]
+        if not videos and suffixes & IMAGE_SUFFIXES:
+            found.append(Path(here))
+    if not found:
+        raise UsageError(
+            f"{folder}: no video in it, nor a folder of JPEG or PNG frames. Video files end in "
+            f"{', '.join(sorted(VIDEO_SUFFIXES))}."
+        )
+    return found
+
+
+def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | None]:
+    """Where each annotated video goes: over none of the others, and over none of the videos."""
+    if save is None:
+        return [None] * len(files)
+    save = Path(save)
+    if save.suffix.lower() in (".mp4", ".gif") and not save.is_dir():
+        if len(files) > 1:
+            raise UsageError(
+                f"--save {save}: one file for {len(files)} videos; give a folder instead."
+            )
+        require_no_source([save], files)
+        make_folder(save.parent)
+        return [save]
+    if save.suffix and not save.is_dir():
+        raise UsageError(f"--save {save}: wanted a .mp4 or .gif file, or a folder.")
+    make_folder(save)
+    targets: list[Path | None] = []
+    for number, file in enumerate(files):
+        stem = f"clip-{number}" if isinstance(file, bytes) else Path(file).stem
+        target = save / f"{stem}.mp4"
+        while target in targets:
+            target = save / f"{stem}-{number}.mp4"
+            number += 1
+        targets.append(target)
+    require_no_source(filter(None, targets), files)
+    return targets
+
+
+def predictions_table(predictions: Sequence[Prediction]) -> Table:
+    """Predictions for the terminal."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("video", overflow="fold")
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    table.add_column("seconds", justify="right")
+    for prediction in predictions:
+        if prediction.error:
+            table.add_row(escape(prediction.path), "[red]not readable[/red]", "", "")
+            table.add_section()
+            continue
+        notes = (f"[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
+        seconds = f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}"
+        # A row for each label: one that is wrapped must not move its score to another's line.
+        rows = zip_longest(
+            (escape(prediction.path), *notes),
+            map(escape, prediction.labels),
+            (f"{score:.3f}" for score in prediction.scores),
+            (seconds,),
+            fillvalue="",
+        )
+        for row in rows:
+            table.add_row(*row)
+        table.add_section()
+    return table

@@ -1,0 +1,227 @@
+"""A model ready for use: whatever the user gave, resolved once. B batch, T frames, K classes.
+
+A path, a `Run`, a model or an exported file -> `Recogniser`: the network, its labels, which frames
+it wants, views, masks and device. `predict`, `evaluate`, `stream` and submissions take it from here
+and ask nothing about its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from videorwkv.data.loader import CLIP_TIMEOUT
+from videorwkv.errors import UsageError
+from videorwkv.inference.engines import is_exported
+from videorwkv.inference.exported import ExportedModel, load_exported_run
+from videorwkv.models.lcr import LCR
+from videorwkv.models.masking import NO_MASKS, Masks
+from videorwkv.models.nonfinite import check_scores
+from videorwkv.preprocess.inputs import Inputs
+from videorwkv.run.run import Run, read_run
+from videorwkv.utils.device import autocast, pick_device
+from videorwkv.video.sampling import Sampling
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recogniser:
+    """A model with all that using it asks for; it remembers nothing. Made by `Recogniser.open`.
+
+    Args:
+        network: the model, on `device`.
+        labels: its K class names, in the order of the logits.
+        sampling: which frames of a video it wants.
+        views: temporal and spatial views of a clip whose scores are averaged.
+        masks: the patches that are masked, as the network applies them.
+        device: where the network runs.
+        precision: `float32`, or `bfloat16` autocast.
+        clip_timeout: seconds after which a worker that is still at a clip is ended; 0: never.
+    """
+
+    network: LCR | ExportedModel
+    labels: tuple[str, ...]
+    sampling: Sampling
+    views: tuple[int, int]
+    masks: Masks
+    device: torch.device
+    precision: str = "float32"
+    clip_timeout: float = CLIP_TIMEOUT
+
+    @classmethod
+    def open(
+        cls,
+        model: ModelLike,
+        *,
+        what: str,
+        labels: Sequence[str] | None = None,
+        default_labels: Sequence[str] | None = None,
+        sampling: Sampling | None = None,
+        views: tuple[int, int] | None = None,
+        masks: Masks | None = None,
+        device: str | torch.device = "auto",
+        precision: str | None = None,
+        clip_timeout: float | None = None,
+        fastest: bool = False,
+        half: bool = False,
+    ) -> Recogniser:
+        """Resolve what the user gave. What is None is the model's own, or the usual.
+
+        Args:
+            model: a run's folder, an exported file, a `Run`, a model, or a `Recogniser`.
+            what: who asks, for messages.
+            labels: K class names.
+            default_labels: those of a model that brings none along; None: class numbers.
+            sampling: which frames; else 16, uniformly sampled.
+            views: temporal and spatial views; else (1, 1).
+            masks: patches to mask; else none, or those built into an exported file.
+            device: `auto`, or a device by name; an exported file runs on the CPU.
+            precision: `float32` or `bfloat16`; else float32.
+            clip_timeout: seconds for a clip; else 300.
+            fastest: run a run's weights as `LCR.for_inference` does.
+            half: with `fastest`, run matrix multiplications in bfloat16.
+
+        Raises:
+            UsageError: no such run or file, no such device, another number of labels than the model
+                has classes, masks that it can't be used with.
+            CheckpointError: the run or the file can't be read.
+        """
+        if isinstance(model, Recogniser):
+            return model._changed(what, labels, sampling, views, masks, precision, clip_timeout)
+        if isinstance(model, str | Path):
+            model = load_run(model)
+        chosen = pick_device(device)
+        own_labels, recipe = None, None
+        if isinstance(model, Run | ExportedModel):
+            own_labels, recipe = model.labels, model.recipe
+        network: Any = model.model(chosen) if isinstance(model, Run) else model.to(chosen)
+        if isinstance(network, ExportedModel):
+            chosen = torch.device("cpu")
+        if half and (isinstance(network, ExportedModel) or not isinstance(model, Run)):
+            raise UsageError(
+                f"{what}: half is for a run's folder; an exported file has its precision "
+                "(videorwkv export --precision), a model is run as it is."
+            )
+        resolved = network.resolve_masks(masks or NO_MASKS)
+        names = labels or own_labels or default_labels
+        num_classes = network.config.num_classes
+        names = tuple(map(str, range(num_classes)) if names is None else names)
+        _check_labels(names, num_classes, what)
+        if fastest and isinstance(model, Run) and not isinstance(network, ExportedModel):
+            network = network.for_inference(half=half)
+        if clip_timeout is None:
+            clip_timeout = CLIP_TIMEOUT if recipe is None else recipe.clip_timeout
+        return cls(
+            network=network,
+            labels=names,
+            sampling=sampling or (Sampling() if recipe is None else recipe.sampling),
+            views=views or ((1, 1) if recipe is None else recipe.views),
+            masks=resolved,
+            device=chosen,
+            precision=precision or "float32",
+            clip_timeout=clip_timeout,
+        )
+
+    def _changed(
+        self,
+        what: str,
+        labels: Sequence[str] | None,
+        sampling: Sampling | None,
+        views: tuple[int, int] | None,
+        masks: Masks | None,
+        precision: str | None,
+        clip_timeout: float | None,
+    ) -> Recogniser:
+        """The same network, with what is given in place of its own."""
+        names = self.labels if labels is None else tuple(labels)
+        _check_labels(names, self.network.config.num_classes, what)
+        return replace(
+            self,
+            labels=names,
+            sampling=sampling or self.sampling,
+            views=views or self.views,
+            masks=self.masks if masks is None else self.network.resolve_masks(masks),
+            precision=precision or self.precision,
+            clip_timeout=self.clip_timeout if clip_timeout is None else clip_timeout,
+        )
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The network in evaluation mode, and in its own mode again afterwards."""
+        was_training = self.network.training
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train(was_training)
+
+    @torch.inference_mode()
+    def scan(self, inputs: Inputs, name: str, generator: torch.Generator) -> Tensor:
+        """Logits after every frame of whole clips, float32 [B, T, K].
+
+        Args:
+            inputs: frames [B, T, H, W, 3] and edges [B, T, H, W].
+            name: what the clips are called in a message.
+            generator: source of the tube masks' randomness.
+
+        Raises:
+            NonFiniteError: a logit is NaN or infinite; the message names the module.
+        """
+        network: Any = self.network
+        inputs = inputs.to(self.device)
+        # One state for all calls, so that a look at what went wrong is under the same mask.
+        state = self.masks.start(network, inputs, generator)
+
+        def logits() -> Tensor:
+            found: Tensor = network.scan(inputs, state)[0]
+            return found
+
+        with autocast(self.device, self.precision):
+            logits_BTK = logits()
+            check_scores(logits_BTK, network, logits, name)
+        return logits_BTK
+
+    @torch.inference_mode()
+    def init_state(self) -> Any:
+        """The state of one stream before its first frame; always the same tube mask."""
+        # An exported file's state knows no motion.
+        given: dict[str, Any] = {name: x for name, x in self.masks.ratios.items() if x}
+        return self.network.init_state(generator=torch.Generator().manual_seed(0), **given)
+
+    @torch.inference_mode()
+    def step(self, inputs: Inputs, state: Any, name: str) -> tuple[Tensor, Any]:
+        """One frame of a stream, [1, 1, H, W, 3]: logits [1, K] and the next state; errors as
+        `scan`."""
+        network: Any = self.network
+        inputs = inputs.to(self.device)
+        logits_BK, following = network.step(inputs, state)
+        check_scores(logits_BK, network, lambda: network.step(inputs, state)[0], name)
+        return logits_BK, following
+
+
+ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
+
+
+def load_run(path: str | Path) -> Run:
+    """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
+
+    A file that `videorwkv export` wrote stands for its run, too.
+
+    Raises:
+        UsageError: nothing is there.
+        CheckpointError: it is there, and is no run or a broken one.
+    """
+    return load_exported_run(path) if is_exported(path) else read_run(path)
+
+
+def _check_labels(labels: Sequence[str], num_classes: int, what: str) -> None:
+    if len(labels) != num_classes:
+        raise UsageError(
+            f"{what}: {len(labels)} labels for a model of {num_classes} classes. Give one for each "
+            "class, in the order of the model's logits."
+        )

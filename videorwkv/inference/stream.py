@@ -1,0 +1,357 @@
+"""Name the action in a source without an end, frame by frame: `stream(run, source)`.
+
+K classes, B batch (one stream), H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from videorwkv.errors import UsageError
+from videorwkv.inference.film import Film
+from videorwkv.inference.pacing import Due, Latest, paced
+from videorwkv.inference.predict import Source
+from videorwkv.inference.recogniser import ModelLike, Recogniser
+from videorwkv.models.masking import Masks
+from videorwkv.utils.files import require_no_source
+from videorwkv.video import Sampling, Video, open_video
+
+Scores = NDArray[np.float32]
+
+# A run whose clips were spread over whole videos does not say how far apart its frames were:
+# clips of gestures and short actions last about as long.
+SPREAD_SECONDS = 3.0
+# The summary's median is that of the last frames: a stream must not grow.
+REMEMBERED = 1000
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a model says after one frame of a stream.
+
+    Args:
+        time: seconds of the frame since the source's first one.
+        number: how many frames of the source came before it.
+        label: the action that goes on; None: none that is certain enough.
+        changed: whether `label` is another one than at the last frame.
+        score: the smoothed probability of `label`, or of the best class where it is None.
+        labels: the best classes now, best first.
+        scores: their probabilities, smoothed over time.
+        milliseconds: from the decoded frame to the scores: resizing, edges, model.
+        dropped: frames so far that were due and came too fast for the model.
+        reset: whether the model began anew at this frame.
+    """
+
+    time: float
+    number: int
+    label: str | None
+    changed: bool
+    score: float
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    milliseconds: float
+    dropped: int
+    reset: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """How a stream is read and named.
+
+    Args:
+        fps: frames a second that the model gets; None: as many as it was trained on.
+        threshold: probability from which on a class is the stream's label. It stays so until
+            another one reaches the threshold or its own falls below half of it.
+        smooth: seconds; time constant of the running mean of the probabilities. 0: none.
+        gap: seconds; where the source pauses for longer, the model begins anew. A source that is
+            this slow by nature pauses where a step is thrice as long as usual.
+        reset_every: seconds after which the model begins anew; 0: never. None: never for the gated
+            cell, which forgets by itself, and after the length of a training clip for the others.
+        tube_mask_ratio, motion_mask_ratio: share of the patches to leave out, as in
+            `LCR.init_state`.
+        top: how many classes a moment names.
+    """
+
+    fps: float | None = None
+    threshold: float = 0.5
+    smooth: float = 0.5
+    gap: float = 2.0
+    reset_every: float | None = None
+    tube_mask_ratio: float = 0.0
+    motion_mask_ratio: float = 0.0
+    top: int = 5
+
+    def __post_init__(self) -> None:
+        finite = all(math.isfinite(x) for x in (self.fps or 1, self.smooth, self.reset_every or 0))
+        if (
+            not finite
+            or (self.fps is not None and self.fps <= 0)
+            or self.smooth < 0
+            or not self.gap > 0
+            or (self.reset_every or 0) < 0
+        ):
+            raise UsageError(
+                f"stream: fps ({self.fps}) and gap ({self.gap}) must be above 0, smooth "
+                f"({self.smooth}) and reset_every ({self.reset_every}) at least 0, in seconds."
+            )
+        if not 0 <= self.threshold <= 1:
+            raise UsageError(f"stream: threshold ({self.threshold}) must lie in [0, 1].")
+        if self.top < 1:
+            raise UsageError(f"stream: top ({self.top}) must be at least 1.")
+        _ = self.masks  # checks itself
+
+    @property
+    def masks(self) -> Masks:
+        """The patches to leave out."""
+        return Masks(tube_mask_ratio=self.tube_mask_ratio, motion_mask_ratio=self.motion_mask_ratio)
+
+    def rate(self, sampling: Sampling) -> float:
+        """Frames a second that a model trained with `sampling` gets."""
+        return self.fps or sampling.fps or sampling.num_frames / SPREAD_SECONDS
+
+    def notes(self, sampling: Sampling) -> tuple[str, ...]:
+        """What was chosen for want of better knowledge."""
+        if self.fps is not None or sampling.fps is not None:
+            return ()
+        return (
+            f"the model was trained on {sampling.num_frames} frames spread over whole clips; it "
+            f"gets {self.rate(sampling):.3g} frames/s, as from clips of {SPREAD_SECONDS:g} s. If "
+            f"yours had another length, set fps to {sampling.num_frames} / their seconds",
+        )
+
+    def life(self, sampling: Sampling, cell: str) -> float:
+        """Seconds after which the model begins anew."""
+        if self.reset_every is None and cell != "gated":
+            return sampling.num_frames / self.rate(sampling)
+        return self.reset_every or math.inf
+
+    def label(self, scores_K: Scores, label: int | None) -> int | None:
+        """The label after `label`, by threshold and hysteresis."""
+        best = int(scores_K.argmax())
+        if scores_K[best] >= self.threshold:
+            return best
+        stays = label is not None and scores_K[label] >= self.threshold / 2
+        return label if stays else None
+
+
+class Stream:
+    """Moments of a source, one after another: what `stream` gives. Iterate over it once.
+
+    It is closed when the source ends; whoever stops before calls `close()`, or uses it in a `with`
+    block.
+
+    Attributes:
+        labels: K class names.
+        fps: frames a second that the model gets.
+        is_live: whether the source is a camera or broadcast, where frames are dropped.
+        notes: what was chosen for want of better knowledge.
+        frames: frames classified so far.
+        dropped: frames dropped so far.
+        resets: how often the model began anew after the first frame.
+    """
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        options: StreamOptions,
+        video: Video,
+        film: Film | None,
+        resources: ExitStack,
+    ) -> None:
+        sampling, cell = recogniser.sampling, recogniser.network.config.cell
+        self.labels, self.fps = recogniser.labels, options.rate(sampling)
+        self.notes, self.is_live = options.notes(sampling), video.is_live
+        self.frames = self.dropped = self.resets = 0
+        self.seconds = 0.0
+        self._recogniser, self._options = recogniser, options
+        self._video, self._film = video, film
+        # Half a frame early: times are rounded, and the nearest frame is meant.
+        self._life = options.life(sampling, cell) - 0.5 / self.fps
+        self._resources = resources
+        self._milliseconds: deque[float] = deque(maxlen=REMEMBERED)
+        self._moments = self._run()
+
+    def __iter__(self) -> Iterator[Moment]:
+        return self._moments
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the source's use, finish the annotated video."""
+        self._moments.close()
+        self._resources.close()
+
+    def summary(self) -> str:
+        """Frames, those dropped, time of a frame, in one line."""
+        if not self.frames:
+            return "0 frames"
+        rate = self.frames / self.seconds if self.seconds else math.nan
+        resets = f", {self.resets} resets" if self.resets else ""
+        text = (
+            f"{self.frames} frames, {self.dropped} dropped, "
+            f"{statistics.median(self._milliseconds):.1f} ms a frame (median), "
+            f"{rate:.1f} frames/s{resets}"
+        )
+        if self.dropped > 0.05 * (self.frames + self.dropped):
+            text += (
+                f"; too slow for {round(self.fps, 3):.9g} frames/s: an exported file is faster "
+                "(videorwkv export), so is a mask"
+            )
+        return text
+
+    def _run(self) -> Generator[Moment]:
+        recogniser, options = self._recogniser, self._options
+        due = paced(self._video, self.fps, options.gap)
+        with self._resources as resources:
+            frames: Iterator[Due] = due
+            if self.is_live:
+                frames = iter(resources.enter_context(closing(Latest(due))))
+            began = time.perf_counter()
+            state, scores_K = recogniser.init_state(), None
+            label: int | None = None
+            last = started = 0.0
+            for one in frames:
+                before = time.perf_counter()
+                now = one.frame.time
+                reset = self.frames > 0 and (one.gap or now - started >= self._life)
+                if reset:
+                    state, scores_K, started = recogniser.init_state(), None, now
+                inputs = recogniser.network.preprocess(one.frame)
+                logits_BK, state = recogniser.step(inputs, state, self._video.name)
+                new_K = logits_BK[0].float().softmax(-1).cpu().numpy()
+                scores_K = _smoothed(scores_K, new_K, now - last, options.smooth)
+                last, last_label = now, label
+                label = options.label(scores_K, None if reset else label)
+                milliseconds = (time.perf_counter() - before) * 1e3
+                self._milliseconds.append(milliseconds)
+                self.frames += 1
+                self.resets += reset
+                self.dropped = one.dropped
+                if self._film is not None:
+                    self._film.add(one.frame, inputs.edges_BTHW[0, 0].numpy(), scores_K)
+                self.seconds = time.perf_counter() - began
+                best = np.argsort(-scores_K, kind="stable")[: options.top]
+                yield Moment(
+                    time=now,
+                    number=one.number,
+                    label=None if label is None else self.labels[label],
+                    changed=label != last_label,
+                    score=float(scores_K.max() if label is None else scores_K[label]),
+                    labels=tuple(self.labels[k] for k in best),
+                    scores=tuple(float(scores_K[k]) for k in best),
+                    milliseconds=milliseconds,
+                    dropped=one.dropped,
+                    reset=reset,
+                )
+
+
+def stream(
+    model: ModelLike,
+    source: Source | int | Video,
+    *,
+    labels: Sequence[str] | None = None,
+    fps: float | None = None,
+    threshold: float = 0.5,
+    smooth: float = 0.5,
+    gap: float = 2.0,
+    reset_every: float | None = None,
+    tube_mask_ratio: float = 0.0,
+    motion_mask_ratio: float = 0.0,
+    top: int = 5,
+    half: bool = False,
+    device: str | torch.device = "auto",
+    save: str | Path | None = None,
+) -> Stream:
+    """Name the action in a camera, a broadcast or a file, frame by frame, without an end.
+
+    The model gets frames as far apart in time as in training. A live source's frames are never late
+    by more than one: those that come while the model is busy are dropped, and counted. Files are
+    read whole, as fast as it goes. What the model remembers stays of the same size for ever.
+
+    Args:
+        model: a run's folder, a file that `videorwkv.export` wrote, or a `Run`: run in their
+            fastest way (`LCR.for_inference`); or a model, run as it is.
+        source: what `open_video` takes, such as 0 for the first camera; or an open `Video`.
+        labels: class names; the run's or the file's if None, else class numbers.
+        fps, threshold, smooth, gap, reset_every, top: see `StreamOptions`.
+        tube_mask_ratio, motion_mask_ratio: see `StreamOptions`.
+        half: products in bfloat16, for a run that is not exported.
+        device: `auto`, or a device by name.
+        save: an .mp4 file to write, when the stream ends: the classified frames with edge map,
+            labels and scores drawn in, at the source's speed; pauses end after 10 s.
+
+    Returns:
+        A `Stream`: a `Moment` for each frame that was classified.
+
+    Raises:
+        UsageError: a wrong option, no such run, or a mask that the file was not exported with.
+        CheckpointError: the run can't be read.
+        DecodeError: here or while iterating: the source can't be opened or breaks off.
+        NonFiniteError: while iterating: the model gives NaN or infinity.
+
+    Example:
+        >>> for moment in stream("runs/mine", 0):  # doctest: +SKIP
+        ...     if moment.changed:
+        ...         print(moment.time, moment.label)
+    """
+    options = StreamOptions(
+        fps=fps,
+        threshold=threshold,
+        smooth=smooth,
+        gap=gap,
+        reset_every=reset_every,
+        tube_mask_ratio=tube_mask_ratio,
+        motion_mask_ratio=motion_mask_ratio,
+        top=top,
+    )
+    if save is not None:
+        require_no_source([Path(save)], [source.name if isinstance(source, Video) else source])
+    recogniser = Recogniser.open(
+        model,
+        what="stream",
+        labels=labels,
+        masks=options.masks,
+        device=device,
+        fastest=True,
+        half=half,
+    )
+    recogniser.network.eval()
+    with ExitStack() as resources:
+        video = source
+        if not isinstance(video, Video):
+            # The first step takes long; once a camera is open, its frames do not wait.
+            size = recogniser.network.config.image_size
+            black = recogniser.network.preprocess(np.zeros((size, size, 3), np.uint8))
+            recogniser.step(black, recogniser.init_state(), "a black frame")
+            video = resources.enter_context(open_video(video))
+        film = None
+        if save is not None:
+            film = Film(save, recogniser.labels, options.rate(recogniser.sampling))
+            resources.enter_context(film)
+        return Stream(recogniser, options, video, film, resources.pop_all())
+
+
+def _smoothed(old_K: Scores | None, new_K: Scores, seconds: float, smooth: float) -> Scores:
+    if old_K is None or smooth == 0:
+        return new_K
+    return old_K + np.float32(-math.expm1(-seconds / smooth)) * (new_K - old_K)

@@ -1,0 +1,188 @@
+"""What a run says about a split, as the file that the data set's owners take.
+
+jester         CSV without header: id;label name
+ssv2           CSV without header: id;n1;n2;n3;n4;n5    official numbers, best first
+kinetics400    JSON: {"version", "results": {id: [{"label", "score"} x 5]}, "external_data"};
+               what a run learned from beside Kinetics is for its owner to say in external_data
+others         CSV with header: path,label,score,label2,score2,...,label5,score5; paths as in its
+               list
+
+A clip that can't be read, or is not on disk, is left out: an answer is never invented. K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from videorwkv.data import Manifest, Row
+from videorwkv.data.formats.kinetics import youtube_id
+from videorwkv.errors import DataError, UsageError
+from videorwkv.inference.evaluate import Scores, score
+from videorwkv.inference.metrics import Scored
+from videorwkv.inference.recogniser import load_run
+from videorwkv.run.run import Run
+from videorwkv.utils.files import make_folder, write_atomic
+
+TOP = 5
+
+
+class Answer(NamedTuple):
+    """The best classes of one clip, best first; its path as in the data set's list."""
+
+    path: str
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A file that was written.
+
+    Args:
+        path: the file.
+        n_written: clips in it.
+        unreadable: clips left out because they could not be read.
+        missing: paths left out because the data set lists them and they are not on disk.
+    """
+
+    path: Path
+    n_written: int
+    unreadable: tuple[Scored, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every listed clip is in it."""
+        return not (self.unreadable or self.missing)
+
+    def summary(self) -> str:
+        """One line: what is in the file and what is not."""
+        left_out = [
+            f"{len(part)} {what}"
+            for part, what in (
+                (self.unreadable, "unreadable"),
+                (self.missing, "listed and not on disk"),
+            )
+            if part
+        ]
+        total = self.n_written + len(self.unreadable) + len(self.missing)
+        text = f"{self.path}: {self.n_written}/{total} clips"
+        return f"{text}; left out: {', '.join(left_out)}" if left_out else text
+
+
+def predict_split(
+    model: Run | str | Path, manifest: Manifest, path: str | Path, **options: Any
+) -> Submission:
+    """Score the clips of one split, labelled or not, and write what the data set's owners take.
+
+    Args:
+        model: a `Run` or a run's folder.
+        manifest: one split; its name chooses the format.
+        path: the file to write, whole or not at all; its folder is made.
+        options: those of `videorwkv.inference.scoring.score`.
+
+    Raises:
+        DataError: no clip could be read, or the run knows classes that the data set lacks.
+        UsageError, CheckpointError: no such run, or the file can't be written.
+    """
+    path = Path(path)
+    run = load_run(model) if isinstance(model, str | Path) else model
+    # Before the work, which may take hours.
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; --submission wants a file.")
+    make_folder(path.parent)
+    strange = sorted(set(run.labels) - set(manifest.labels))
+    if manifest.name in _FORMATS and strange:
+        raise DataError(
+            f"{manifest.name}: {run.folder} knows classes that this data set lacks, so its owners "
+            f"can't read the answers: {', '.join(map(repr, strange[:3]))}"
+            f"{', ...' * (len(strange) > 3)}."
+        )
+    return write_submission(path, manifest, score(run, manifest, **options))
+
+
+def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submission:
+    """Write the scores of a manifest's rows; see `predict_split`."""
+    answers = [
+        _best(manifest, row, clip.scores_K, scores.labels)
+        for row, clip in zip(manifest.rows, scores.clips, strict=True)
+        if clip.scores_K is not None
+    ]
+    unreadable = tuple(clip for clip in scores.clips if clip.scores_K is None)
+    if not answers:
+        raise DataError(
+            f"{manifest.name}: none of {len(unreadable)} clips could be read, so nothing is "
+            f"written; the first: {unreadable[0].reason}"
+        )
+    text = _FORMATS.get(manifest.name, _own)(answers, manifest)
+    write_atomic(path, text)
+    return Submission(path, len(answers), unreadable, tuple(row.path for row in manifest.missing))
+
+
+def _best(
+    manifest: Manifest, row: Row, scores_K: NDArray[np.float64], labels: tuple[str, ...]
+) -> Answer:
+    best = np.argsort(-scores_K, kind="stable")[:TOP]
+    return Answer(
+        manifest.relative_path(row),
+        tuple(labels[k] for k in best),
+        tuple(float(scores_K[k]) for k in best),
+    )
+
+
+def _number(path: str) -> str:
+    """The id of a clip of Jester or Something-Something: its name without suffix."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _jester(answers: list[Answer], manifest: Manifest) -> str:
+    return "".join(f"{_number(answer.path)};{answer.labels[0]}\n" for answer in answers)
+
+
+def _ssv2(answers: list[Answer], manifest: Manifest) -> str:
+    official = manifest.official or {}
+    return "".join(
+        ";".join([_number(answer.path), *(str(official[label]) for label in answer.labels)]) + "\n"
+        for answer in answers
+    )
+
+
+def _kinetics(answers: list[Answer], manifest: Manifest) -> str:
+    results: dict[str, Any] = {}
+    for answer in answers:
+        name = youtube_id(answer.path)
+        if name in results:
+            raise DataError(f"{answer.path}: a second clip of {name}; the format has room for one.")
+        pairs = zip(answer.labels, answer.scores, strict=True)
+        results[name] = [{"label": label, "score": value} for label, value in pairs]
+    values = {"version": "KINETICS VERSION 1.0", "results": results, "external_data": {}}
+    return json.dumps(values, ensure_ascii=False) + "\n"
+
+
+def _own(answers: list[Answer], manifest: Manifest) -> str:
+    count = max(len(answer.labels) for answer in answers)
+    names = [("label", "score"), *((f"label{k}", f"score{k}") for k in range(2, count + 1))]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", *(name for pair in names for name in pair)])
+    for answer in answers:
+        pairs = zip(answer.labels, answer.scores, strict=True)
+        writer.writerow([answer.path, *(x for label, s in pairs for x in (label, f"{s:.6f}"))])
+    return buffer.getvalue()
+
+
+_FORMATS: dict[str, Callable[[list[Answer], Manifest], str]] = {
+    "jester": _jester,
+    "ssv2": _ssv2,
+    "kinetics400": _kinetics,
+}

@@ -1,1 +1,0 @@
-"""What LCR is compared with: one peer a file, with LCR's interface."""

@@ -1,0 +1,332 @@
+"""The scan as fused kernels for a GPU: torch's side of triton_kernels.py, which is imported late.
+
+B batch, L tokens, H heads, D head width, R directions, P chunks of CHUNK tokens.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from videorwkv.ops.chunked import prepare_chunked, read_chunked
+
+CHUNK = 32
+TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class TritonPrepared(NamedTuple):
+    """What a scan holds before the receptance is known; B may stand for frames times clips.
+
+    Args:
+        key_BLHD: keys.
+        value_BLHD: values.
+        log_decay_HD: as in `wkv`, float32.
+        bonus_HD: as in `wkv`, float32.
+        states_BHRPDD: sums of keys times values over the chunks before, and after; None for one.
+        bidirectional: or forward.
+    """
+
+    key_BLHD: Tensor
+    value_BLHD: Tensor
+    log_decay_HD: Tensor
+    bonus_HD: Tensor
+    states_BHRPDD: Tensor | None
+    bidirectional: bool
+
+    def frames(self, num_frames: int) -> list[TritonPrepared]:
+        """Split a batch of `num_frames` * B scans into one part a frame, frame-major."""
+        if num_frames == 1:
+            return [self]
+
+        def split(x: Tensor) -> tuple[Tensor, ...]:
+            return x.unflatten(0, (num_frames, -1)).unbind(0)
+
+        states = self.states_BHRPDD
+        parts = [None] * num_frames if states is None else split(states)
+        return [
+            self._replace(key_BLHD=key, value_BLHD=value, states_BHRPDD=part)
+            for key, value, part in zip(
+                split(self.key_BLHD), split(self.value_BLHD), parts, strict=True
+            )
+        ]
+
+
+def prepare_triton(
+    k_BLHD: Tensor, v_BLHD: Tensor, log_decay_HD: Tensor, bonus_HD: Tensor, *, scan: str
+) -> TritonPrepared:
+    """Arguments as in `wkv`; float32, bfloat16 or float16."""
+    bidirectional = scan == "bidirectional"
+    log_decay_HD, bonus_HD = log_decay_HD.float(), bonus_HD.float()
+    states = None
+    if k_BLHD.shape[1] > CHUNK:
+        states = torch.ops.videorwkv.scan_states(k_BLHD, v_BLHD, log_decay_HD, bidirectional)
+    return TritonPrepared(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, states, bidirectional)
+
+
+def read_triton(r_BLHD: Tensor, prepared: TritonPrepared) -> Tensor:
+    """What each token's receptance reads from the prepared keys and values: [B, L, H, D]."""
+    key, value, log_decay, bonus, states, bidirectional = prepared
+    return torch.ops.videorwkv.scan_read(
+        r_BLHD, key, value, log_decay, bonus, states, bidirectional
+    )
+
+
+def interpreted() -> bool:
+    """Whether triton runs its kernels in Python, on CPU tensors (set before triton's import)."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def missing(device_type: str, dtype: torch.dtype = torch.float32) -> str | None:
+    """Why this backend can't run on a device; None if it can."""
+    if importlib.util.find_spec("triton") is None:
+        return "The scan backend 'triton' needs triton: pip install triton (Linux)."
+    if device_type != "cuda" and not interpreted():
+        return (
+            f"The scan backend 'triton' needs a GPU; the tensors are on {device_type!r}. Move them "
+            "to 'cuda', or choose backend='auto'."
+        )
+    if dtype not in TYPES:
+        return (
+            f"The scan backend 'triton' takes float32, bfloat16 and float16; got {dtype}. Choose "
+            "backend='chunked'."
+        )
+    return None
+
+
+@functools.cache
+def failing(device_type: str) -> str | None:
+    """What goes wrong on this device, against `chunked`, forward and backward; None if nothing.
+
+    A kernel meets GPUs, drivers and versions of triton that nobody has tried.
+    """
+    from triton.errors import TritonError
+
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, 2 * CHUNK + 5, 2, 64)
+    inputs = [torch.randn(shape, generator=generator) for _ in range(3)]
+    inputs += [-torch.rand(shape[2:], generator=generator), torch.ones(shape[2:])]
+    results = []
+    try:
+        for run in (_chunked, _fused):
+            with (
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                torch.autocast(device_type, enabled=False),
+            ):
+                leaves = [x.to(device_type, copy=True).requires_grad_() for x in inputs]
+                out = run(*leaves)
+                results.append([out, *torch.autograd.grad(out.square().sum(), leaves)])
+    except (RuntimeError, TritonError) as error:
+        return f"The scan backend 'triton' fails on this GPU: {' '.join(str(error).split())[:300]}"
+    for wanted, got in zip(*results, strict=True):
+        if not (wanted - got).norm() <= 1e-3 * wanted.norm():
+            return "The scan backend 'triton' computes wrong numbers on this GPU."
+    return None
+
+
+def _chunked(r: Tensor, *rest: Tensor) -> Tensor:
+    return read_chunked(r, prepare_chunked(*rest))
+
+
+def _fused(r: Tensor, *rest: Tensor) -> Tensor:
+    return read_triton(r, prepare_triton(*rest, scan="bidirectional"))
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x if x.stride(3) == 1 else x.contiguous()
+
+
+def _sizes(k: Tensor, bidirectional: bool) -> tuple[int, int, dict[str, Any]]:
+    """Chunks, directions, and the constants that a kernel is compiled for."""
+    width, directions = k.shape[3], 2 if bidirectional else 1
+    block = max(16, 1 << (width - 1).bit_length())
+    constants = {
+        "DIRECTIONS": directions,
+        "T": CHUNK,
+        "BLOCK": block,
+        # tf32 keeps 10 bits where bfloat16 inputs have 7; three of them nearly make a float32, on
+        # tensor cores. Plain float32 products would spill kilobytes a thread.
+        "PRECISION": "tf32x3" if k.dtype == torch.float32 else "tf32",
+        # With 4 the states of a head of 64 do not fit into the registers.
+        "num_warps": 8 if block >= 64 else 4,
+    }
+    return -(-k.shape[1] // CHUNK), directions, constants
+
+
+def _states(k: Tensor, v: Tensor, log_decay: Tensor, bidirectional: bool) -> Tensor:
+    from videorwkv.ops import triton_kernels
+
+    k, v, log_decay = _rows(k), _rows(v), log_decay.contiguous()
+    batch, length, heads, width = k.shape
+    chunks, directions, constants = _sizes(k, bidirectional)
+    states = log_decay.new_empty(batch, heads, directions, chunks, width, width)
+    triton_kernels.states_forward[(batch * heads, directions)](
+        *(k, *k.stride()[:3], v, *v.stride()[:3], log_decay, states),
+        *(length, chunks, heads, width),
+        **constants,
+    )
+    return states
+
+
+def _states_backward(
+    dstates: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, states: Tensor, bidirectional: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    from videorwkv.ops import triton_kernels
+
+    k, v, log_decay = _rows(k), _rows(v), log_decay.contiguous()
+    batch, length, heads, width = k.shape
+    chunks, directions, constants = _sizes(k, bidirectional)
+    dk, dv = (log_decay.new_empty(directions, *k.shape) for _ in range(2))
+    ddecay = log_decay.new_empty(directions, batch, heads, width)
+    triton_kernels.states_backward[(batch * heads, directions)](
+        *(k, *k.stride()[:3], v, *v.stride()[:3], log_decay, states, dstates.contiguous()),
+        *(dk, dv, ddecay, length, chunks, heads, width, batch),
+        **constants,
+    )
+    return dk.sum(0).to(k.dtype), dv.sum(0).to(v.dtype), ddecay.sum((0, 1))
+
+
+def _read(
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    bonus: Tensor,
+    states: Tensor | None,
+    bidirectional: bool,
+) -> Tensor:
+    from videorwkv.ops import triton_kernels
+
+    r, k, v = _rows(r), _rows(k), _rows(v)
+    log_decay, bonus = log_decay.contiguous(), bonus.contiguous()
+    batch, length, heads, width = k.shape
+    chunks, _, constants = _sizes(k, bidirectional)
+    out = torch.empty(r.shape, dtype=r.dtype, device=r.device)
+    triton_kernels.read_forward[(chunks, batch * heads)](
+        *(r, *r.stride()[:3], k, *k.stride()[:3], v, *v.stride()[:3], log_decay, bonus),
+        *(out if states is None else states.contiguous(), out, length, chunks, heads, width),
+        STATES=states is not None,
+        **constants,
+    )
+    return out
+
+
+def _read_backward(
+    grad: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    bonus: Tensor,
+    states: Tensor | None,
+    bidirectional: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    from videorwkv.ops import triton_kernels
+
+    grad, r, k, v = _rows(grad), _rows(r), _rows(k), _rows(v)
+    log_decay, bonus = log_decay.contiguous(), bonus.contiguous()
+    batch, length, heads, width = k.shape
+    chunks, directions, constants = _sizes(k, bidirectional)
+    dr, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (r, k, v))
+    ddecay, dbonus = log_decay.new_empty(2, batch, heads, chunks, width).unbind(0)
+    shape = (batch, heads, directions, chunks, width, width) if states is not None else (0,)
+    dstates = log_decay.new_empty(shape)
+    triton_kernels.read_backward[(chunks, batch * heads)](
+        *(grad, *grad.stride()[:3], r, *r.stride()[:3], k, *k.stride()[:3], v, *v.stride()[:3]),
+        *(log_decay, bonus, dstates if states is None else states.contiguous(), dr, dk, dv),
+        *(dstates, ddecay, dbonus, length, chunks, heads, width),
+        STATES=states is not None,
+        **constants,
+    )
+    return dr, dk, dv, ddecay.sum((0, 2)), dbonus.sum((0, 2)), dstates
+
+
+def _states_shape(k: Tensor, v: Tensor, log_decay: Tensor, bidirectional: bool) -> Tensor:
+    batch, length, heads, width = k.shape
+    directions = 2 if bidirectional else 1
+    return log_decay.new_empty(batch, heads, directions, -(-length // CHUNK), width, width)
+
+
+def _states_backward_shape(
+    dstates: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, states: Tensor, bidirectional: bool
+) -> tuple[Tensor, ...]:
+    return tuple(x.new_empty(x.shape) for x in (k, v, log_decay))
+
+
+def _read_shape(r: Tensor, *rest: Any) -> Tensor:
+    return r.new_empty(r.shape)
+
+
+def _read_backward_shape(
+    grad: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_decay: Tensor,
+    bonus: Tensor,
+    states: Tensor | None,
+    bidirectional: bool,
+) -> tuple[Tensor, ...]:
+    dstates = log_decay.new_empty((0,) if states is None else states.shape)
+    return (*(x.new_empty(x.shape) for x in (r, k, v, log_decay, bonus)), dstates)
+
+
+def _save_states(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3], output)
+    ctx.bidirectional = inputs[3]
+
+
+def _differentiate_states(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    backward = torch.ops.videorwkv.scan_states_backward
+    return (*backward(grad, *ctx.saved_tensors, ctx.bidirectional), None)
+
+
+def _save_read(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:6])
+    ctx.bidirectional = inputs[6]
+
+
+def _differentiate_read(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    backward = torch.ops.videorwkv.scan_read_backward
+    *grads, dstates = backward(grad, *ctx.saved_tensors, ctx.bidirectional)
+    return (*grads, dstates if ctx.saved_tensors[5] is not None else None, None)
+
+
+_LIBRARY = torch.library.Library("videorwkv", "FRAGMENT")
+_STATES = "Tensor k, Tensor v, Tensor log_decay"
+_READ = "Tensor r, Tensor k, Tensor v, Tensor log_decay, Tensor bonus, Tensor? states"
+
+
+def _register(name: str, schema: str, run: Any, shape: Any) -> None:
+    _LIBRARY.define(f"{name}{schema}", tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"videorwkv::{name}", shape, lib=_LIBRARY)
+
+
+_register("scan_states", f"({_STATES}, bool bidirectional) -> Tensor", _states, _states_shape)
+_register(
+    "scan_states_backward",
+    f"(Tensor dstates, {_STATES}, Tensor states, bool bidirectional) -> (Tensor, Tensor, Tensor)",
+    _states_backward,
+    _states_backward_shape,
+)
+_register("scan_read", f"({_READ}, bool bidirectional) -> Tensor", _read, _read_shape)
+_register(
+    "scan_read_backward",
+    f"(Tensor grad, {_READ}, bool bidirectional) -> "
+    "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _read_backward,
+    _read_backward_shape,
+)
+for _name, _differentiate, _save in (
+    ("scan_states", _differentiate_states, _save_states),
+    ("scan_read", _differentiate_read, _save_read),
+):
+    torch.library.register_autograd(
+        f"videorwkv::{_name}", _differentiate, setup_context=_save, lib=_LIBRARY
+    )

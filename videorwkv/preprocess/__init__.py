@@ -1,0 +1,1 @@
+"""Frames -> what the model reads."""

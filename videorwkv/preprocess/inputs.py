@@ -1,0 +1,120 @@
+"""What a model reads: uint8 frames and edge maps. B batch, T frames, H height, W width, C: RGB.
+
+Both stay uint8 until they are on the model's device: a quarter of the memory and of the transfer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from videorwkv.errors import UsageError
+from videorwkv.preprocess.edges import EdgeOptions, edge_map
+from videorwkv.video.clip import Clip, Frame
+
+
+class Inputs(NamedTuple):
+    """Frames and their edge maps.
+
+    Args:
+        frames_BTHWC: RGB, uint8, [B, T, H, W, 3].
+        edges_BTHW: 0 (no edge) to 255, uint8, [B, T, H, W].
+    """
+
+    frames_BTHWC: Tensor
+    edges_BTHW: Tensor
+
+    def to(self, device: torch.device | str) -> Inputs:
+        return Inputs(
+            self.frames_BTHWC.to(device, non_blocking=True),
+            self.edges_BTHW.to(device, non_blocking=True),
+        )
+
+    def at(self, start: int, stop: int) -> Inputs:
+        """Frames `start` to `stop` of every clip in the batch."""
+        return Inputs(self.frames_BTHWC[:, start:stop], self.edges_BTHW[:, start:stop])
+
+
+def check_inputs(inputs: Inputs, patch_size: int) -> None:
+    """`UsageError` unless they are what `Inputs` says, of one frame or more, and patches fit."""
+    frames, edges = inputs
+    shape = frames.shape
+    # Types above all: pixels are worked on in place, after a copy that float frames would not get.
+    is_uint8 = frames.dtype == edges.dtype == torch.uint8
+    if not is_uint8 or len(shape) != 5 or shape[4] != 3 or edges.shape != shape[:4]:
+        raise UsageError(
+            f"LCR: got frames {frames.dtype} {list(shape)} and edges {edges.dtype} "
+            f"{list(edges.shape)}; uint8 [B, T, H, W, 3] and [B, T, H, W] are wanted, as "
+            "model.preprocess gives them."
+        )
+    if not shape[0] or not shape[1]:
+        raise UsageError(
+            f"LCR: got {shape[0]} clips of {shape[1]} frames; at least one frame is wanted."
+        )
+    check_size(shape[2], shape[3], patch_size)
+
+
+def check_size(height: int, width: int, patch_size: int) -> None:
+    """`UsageError` unless frames of this size can be cut into patches."""
+    p = patch_size
+    if height % p or width % p or height < 1 or width < 1:
+        raise UsageError(
+            f"LCR: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
+            f"to multiples of {p}, or use model.preprocess."
+        )
+
+
+def frames_of(clip: Clip | Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frames of what `preprocess` takes, [T, H, W, 3].
+
+    Raises:
+        UsageError: not RGB, not uint8, or no pixel.
+    """
+    frames = clip.frames_THWC if isinstance(clip, Clip) else clip
+    frames = frames.image_HWC if isinstance(frames, Frame) else frames
+    is_uint8 = isinstance(frames, np.ndarray) and frames.dtype == np.uint8
+    if not is_uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or not frames.size:
+        got = type(frames).__name__
+        if isinstance(frames, np.ndarray):
+            got = f"{frames.dtype} {list(frames.shape)}"
+        raise UsageError(
+            f"preprocess: got {got}; a Clip, a Frame, or an RGB array of uint8 [T, H, W, 3] or "
+            "[H, W, 3] with a frame at least is wanted."
+        )
+    return frames if frames.ndim == 4 else frames[None]
+
+
+def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest centred square of each frame, resized: [T, H, W, 3] -> [T, size, size, 3]."""
+    return np.stack([fit_image(image_HWC, size) for image_HWC in frames_THWC])
+
+
+def fit_image(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The largest centred square of one frame, resized: [H, W, 3] -> [size, size, 3]."""
+    height, width = image_HWC.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return resize(image_HWC[top : top + side, left : left + side], size)
+
+
+def resize(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """[H, W, 3] -> [size, size, 3], stretched where H and W differ."""
+    if image_HWC.shape[:2] == (size, size):
+        return image_HWC
+    # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
+    how = cv2.INTER_AREA if min(image_HWC.shape[:2]) > size else cv2.INTER_LINEAR
+    return cv2.resize(image_HWC, (size, size), interpolation=how)
+
+
+def make_inputs(frames_THWC: NDArray[np.uint8], *, edges: str, edge_options: EdgeOptions) -> Inputs:
+    """Frames at the model's size -> a batch of one: frames [1, T, H, W, 3], edges [1, T, H, W]."""
+    edges_THW = edge_map(frames_THWC, edges, edge_options)
+    return Inputs(
+        torch.from_numpy(np.ascontiguousarray(frames_THWC))[None],
+        torch.from_numpy(edges_THW)[None],
+    )

@@ -1,0 +1,1 @@
+"""What a run is: recipe, weights, labels, where it was made. Values, no verb."""

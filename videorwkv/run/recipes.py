@@ -1,0 +1,216 @@
+"""Recipes: one function = one run. A variant is `dataclasses.replace(parent(), ...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from videorwkv.data.loader import CLIP_TIMEOUT
+from videorwkv.data.transforms import Augmentation
+from videorwkv.errors import ConfigError, UsageError, did_you_mean
+from videorwkv.models import LCRConfig, model_config
+from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict, override
+from videorwkv.video.sampling import Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything of a training run but its data.
+
+    Args:
+        model: the model to build; `num_classes` is taken from the data.
+        sampling: which frames of a video become a clip.
+        augmentation: what is done to the frames of a training clip.
+        epochs: passes over the training split; exactly one of `epochs` and `steps` is given.
+        steps: optimiser steps, whatever the size of the training split.
+        repeats: how often an epoch shows each clip, drawn anew each time: few and long clips need
+            more than one window an epoch.
+        batch_size: clips in a step.
+        lr: highest learning rate.
+        weight_decay: AdamW's, on matrices and kernels only.
+        betas: AdamW's averaging of the gradient and of its square.
+        warmup: share of the steps in which the learning rate rises.
+        min_lr: where the cosine ends, as a share of `lr`.
+        label_smoothing: share of the target spread over all classes.
+        clip_norm: the gradient's largest norm; 0 leaves it alone.
+        precision: `float32`, or `bfloat16` autocast (scan and cell accumulate in float32 anyway).
+        loss_frames: `last`, the logits after the last frame; `all`, the mean of the losses at every
+            frame in the second half of the clip, so that the model answers early too.
+        ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
+        compile: let PyTorch compile the model's frame.
+        checkpoint_frames: frames of a clip whose activations are kept at a time, the others being
+            computed again on the way back: less memory for long clips, more time; 0 keeps all.
+        seed: of the weights, the order, the sampling, the augmentation and the masks.
+        workers: processes that decode and augment; 0 does it in the training process.
+        clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
+            counts as unreadable; 0 waits forever.
+        eval_every: steps between two validations; 0 validates after every epoch.
+        views: temporal and spatial views of a clip in validation.
+    """
+
+    model: LCRConfig = field(default_factory=LCRConfig)
+    sampling: Sampling = field(default_factory=Sampling)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    epochs: int | None = None
+    steps: int | None = None
+    repeats: int = 1
+    batch_size: int = 16
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup: float = 0.05
+    min_lr: float = 0.01
+    label_smoothing: float = 0.1
+    clip_norm: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    loss_frames: Literal["last", "all"] = "last"
+    ema: float = 0.0
+    compile: bool = False
+    checkpoint_frames: int = 0
+    seed: int = 0
+    workers: int = 2
+    clip_timeout: float = CLIP_TIMEOUT
+    eval_every: int = 0
+    views: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigError(
+                f"Recipe: give epochs or steps, one of them; got epochs={self.epochs}, "
+                f"steps={self.steps}."
+            )
+        for name in ("epochs", "steps", "repeats", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"Recipe: {name} ({value}) must be at least 1.")
+        for name in (
+            *("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"),
+            "checkpoint_frames",
+        ):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must be 0 or more.")
+        if not self.lr > 0:
+            raise ConfigError(f"Recipe: lr ({self.lr}) must be above 0; 1e-3 is usual.")
+        for name in ("warmup", "label_smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must lie in [0, 1).")
+        if not 0 <= self.min_lr <= 1:
+            raise ConfigError(f"Recipe: min_lr ({self.min_lr}) is a share of lr, in [0, 1].")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"Recipe: betas {self.betas} must each lie in [0, 1).")
+        if min(self.views) < 1:
+            raise ConfigError(f"Recipe: views {self.views} must each be at least 1, such as 2x3.")
+        if not self.can_learn_from(self.batch_size, self.sampling.num_frames):
+            raise ConfigError(
+                "Recipe: batch_size=1 of sampling.num_frames=1 leaves batch norm nothing to compare"
+                " with; choose a larger one of them, or model.head_norm='layer'."
+            )
+        for name, allowed in (
+            ("precision", ("float32", "bfloat16")),
+            ("loss_frames", ("last", "all")),
+        ):
+            value = getattr(self, name)
+            if value not in allowed:
+                raise ConfigError(f"Recipe: {name} {value!r}. {did_you_mean(str(value), allowed)}")
+
+    def can_learn_from(self, num_clips: int, num_frames: int) -> bool:
+        """Whether so many clips of so many frames make a step: a batch norm needs two frames."""
+        return num_clips * num_frames > 1 or self.model.head_norm != "batch"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values; `from_dict` is the way back."""
+        return {**dataclass_to_dict(self), "model": self.model.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The way back from `to_dict`.
+
+        Raises:
+            ConfigError: an unknown key or a value that is not allowed; the message names it.
+        """
+        if isinstance(values, Mapping) and isinstance(values.get("model"), Mapping):
+            values = {**values, "model": LCRConfig.from_dict(values["model"])}
+        return dataclass_from_dict(cls, values, where="recipe")
+
+
+def default(model_name: str = "lcr_tiny") -> Recipe:
+    """A sound start on your own videos: `videorwkv train DATA --model NAME`."""
+    return Recipe(model=model_config(model_name), epochs=60)
+
+
+def motion_demo() -> Recipe:
+    """The demo: `videorwkv demo`, or `videorwkv train motion --recipe motion_demo`."""
+    return Recipe(
+        model=model_config("lcr_nano", image_size=64, depth=2, position="rope"),
+        sampling=Sampling(num_frames=8, fps=4.0),
+        # Nothing but flips: the classes are motions, which a strong crop or a box hides.
+        augmentation=replace(Augmentation.off(), flip_probability=0.5),
+        steps=600,
+        batch_size=16,
+        lr=2e-3,
+        warmup=0.05,
+        loss_frames="all",
+        eval_every=100,
+        workers=1,
+    )
+
+
+def handwash() -> Recipe:
+    """Twelve steps of washing hands, about 66 clips a fold; command: `experiments/handwash.sh`."""
+    return Recipe(
+        model=model_config("lcr_nano"),
+        sampling=Sampling(num_frames=12, fps=6.0),
+        augmentation=Augmentation(saturation=0.5, speed=(0.8, 1.25)),
+        steps=400,
+        repeats=12,
+        batch_size=12,
+        lr=1e-3,
+        weight_decay=0.1,
+        betas=(0.9, 0.999),
+        warmup=0.08,
+        loss_frames="all",
+        precision="bfloat16",
+        eval_every=100,
+        views=(8, 1),
+        workers=0,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "default": default,
+    "motion_demo": motion_demo,
+    "handwash": handwash,
+}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"Unknown recipe {name!r}. {did_you_mean(name, RECIPES)}")
+    return RECIPES[name]()
+
+
+def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A copy with `["model.width=96", "lr=1e-3", "augmentation.scale=0.5,1"]` set.
+
+    `epochs` and `steps` replace each other: setting one alone clears the other.
+
+    Raises:
+        ConfigError: an unknown option or a value that is not allowed; the message names it.
+    """
+    named = {assignment.partition("=")[0].strip() for assignment in assignments}
+    if "steps" in named and "epochs" not in named:
+        assignments = [*assignments, "epochs=none"]
+    if "epochs" in named and "steps" not in named:
+        assignments = [*assignments, "steps=none"]
+    return override(recipe, assignments)
+
+
+def with_model(recipe: Recipe, model_name: str) -> Recipe:
+    """The same run with another preset."""
+    return replace(recipe, model=model_config(model_name))

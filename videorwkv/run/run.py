@@ -1,0 +1,175 @@
+"""A run's folder: what was trained, on what, and the weights. Every file is written atomically.
+
+config.json            recipe, labels, flips, data (see `Run`), seed, versions
+best.safetensors       weights at the best validation; absent without a validation split
+last.safetensors       weights at the last checkpoint
+state.pt               what resuming needs (training/state.py)
+log.jsonl              one JSON object a line: steps and validations
+tensorboard/           the same curves
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
+from videorwkv.models.lcr import LCR
+from videorwkv.models.masking import NO_MASKS, Masks
+from videorwkv.models.presets import build_model
+from videorwkv.run.environment import versions
+from videorwkv.run.recipes import Recipe
+from videorwkv.run.weights import load_weights
+from videorwkv.utils.files import write_atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run on disk.
+
+    Args:
+        folder: the run's folder.
+        which: `best` or `last`, the weights that `model` loads.
+        recipe: how it was trained.
+        labels: class names, in the order of the logits.
+        flips: label -> label of its mirror image, or None.
+        data: name, digest, digest of the clips whatever their splits, and split sizes of what it
+            was trained on.
+        versions: package, torch, Python and, where known, the commit.
+    """
+
+    folder: Path
+    which: str
+    recipe: Recipe
+    labels: tuple[str, ...]
+    flips: Mapping[str, str] | None
+    data: Mapping[str, Any]
+    versions: Mapping[str, Any]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / f"{self.which}.safetensors"
+
+    def results(
+        self, split: str, *, views: tuple[int, int] | None = None, masks: Masks = NO_MASKS
+    ) -> Path:
+        """The folder where an evaluation of `split` goes; all that is unusual is in its name.
+
+        Args:
+            split: train, validation, test or all.
+            views: temporal and spatial views; the run's own if None.
+            masks: the patches that are left out.
+        """
+        name = f"evaluation-{split}"
+        if self.which == "last" and (self.folder / "best.safetensors").is_file():
+            name += "-last"
+        if views not in (None, self.recipe.views):
+            name += "-views-{}x{}".format(*views)
+        if masks.tube_mask_ratio:
+            name += f"-tube-mask-{masks.tube_mask_ratio}"
+        if masks.motion_mask_ratio:
+            name += f"-motion-mask-{masks.motion_mask_ratio}"
+        return self.folder / name
+
+    def model(self, device: torch.device | str = "cpu") -> LCR:
+        """The trained model in evaluation mode.
+
+        Raises:
+            CheckpointError: the weights are missing, broken or of another shape.
+        """
+        if not self.weights.is_file():
+            last = self.folder / "last.safetensors"
+            if self.which == "best" and last.is_file():
+                raise CheckpointError(
+                    f"{self.weights} is missing: no validation has chosen a best checkpoint, as "
+                    f"without a labelled validation split. Take {self.folder}/last."
+                )
+            raise CheckpointError(
+                f"{self.weights} is missing: the run was stopped before its first checkpoint. "
+                "Train again, or resume with `videorwkv train ... --resume`."
+            )
+        model = build_model(self.recipe.model)
+        load_weights(model, self.weights)
+        return model.to(device).eval()
+
+
+def read_run(path: str | Path) -> Run:
+    """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
+
+    Raises:
+        UsageError: nothing is there.
+        CheckpointError: it is there, and is no run or a broken one.
+    """
+    path = Path(path)
+    folder, which = path, ""
+    if path.name.removesuffix(".safetensors") in ("best", "last") and not path.is_dir():
+        folder, which = path.parent, path.name.removesuffix(".safetensors")
+    if not folder.exists():
+        raise UsageError(f"No run at {str(path)!r}. {_runs_beside(folder)}")
+    config = folder / "config.json"
+    if not config.is_file():
+        raise CheckpointError(
+            f"{str(path)!r} is no run: it has no config.json. A run is a folder that "
+            f"`videorwkv train` wrote. {_runs_beside(folder)}"
+        )
+    if not which:
+        which = "best" if (folder / "best.safetensors").is_file() else "last"
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise CheckpointError(
+                f"{config}: format {values['format']!r}; this version reads format {FORMAT}. "
+                "Use the version of videorwkv that wrote it, named under `versions`."
+            )
+        return Run(
+            folder=folder,
+            which=which,
+            recipe=Recipe.from_dict(values["recipe"]),
+            labels=tuple(values["labels"]),
+            flips=values["flips"],
+            data=values["data"],
+            versions=values["versions"],
+        )
+    except ConfigError as error:
+        raise CheckpointError(f"{config}: {error}") from error
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise CheckpointError(
+            f"{config} can't be read ({type(error).__name__}: {error}). Restore it or train again."
+        ) from error
+
+
+def _runs_beside(folder: Path) -> str:
+    parent = folder.parent
+    names = sorted(p.parent.name for p in parent.glob("*/config.json")) if parent.is_dir() else []
+    if not names:
+        return "`videorwkv train DATA --out RUN` makes one."
+    return did_you_mean(folder.name, names, lead=f"Runs in {str(parent)!r}")
+
+
+def save_config(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    labels: tuple[str, ...],
+    flips: Mapping[str, str] | None,
+    data: Mapping[str, Any],
+) -> None:
+    """Write config.json."""
+    values = {
+        "format": FORMAT,
+        "recipe": recipe.to_dict(),
+        "labels": list(labels),
+        "flips": None if flips is None else dict(flips),
+        "data": dict(data),
+        "seed": recipe.seed,
+        "versions": versions(),
+    }
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    write_atomic(folder / "config.json", text)

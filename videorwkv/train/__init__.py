@@ -1,1 +1,0 @@
-"""Recipes, the loop, checkpoints. Read recipes.py first, then loop.py."""

@@ -1,0 +1,237 @@
+"""What a run tells while it goes: progress bar, log.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from videorwkv.errors import CheckpointError
+from videorwkv.utils.files import write_atomic
+
+if TYPE_CHECKING:
+    from videorwkv.inference.metrics import Evaluation
+
+
+# Unreadable clips that are named in the terminal; log.jsonl has them all.
+NAMED = 20
+# A stretch of training over which waiting for data is judged: steps and seconds, at least.
+STRETCH = (30, 20.0)
+
+
+class Monitor:
+    """Averages steps over a window and writes them out; a context manager.
+
+    Args:
+        folder: the run's folder.
+        step: where the run starts; later entries of an earlier attempt are dropped.
+        total_steps: where it ends.
+        quiet: write the files only, nothing to the terminal.
+    """
+
+    def __init__(self, folder: Path, *, step: int, total_steps: int, quiet: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.log_path = folder / "log.jsonl"
+        if self.log_path.exists():
+            kept = [entry for entry in read_log(self.log_path) if entry["step"] <= step]
+            text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept)
+            write_atomic(self.log_path, text)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        # About 2,000 points draw a curve of any run; a short one is logged whole.
+        self._every = max(1, total_steps // 2000)
+        self._total_steps = total_steps
+        self._window: list[dict[str, float]] = []
+        self._window_start = time.perf_counter()
+        self._since_validation = _Pace()
+        self._stretch: _Pace | None = None
+        self._warned = False
+        self._named = 0
+        self._progress = Progress(
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self._task = self._progress.add_task("train", total=total_steps, completed=step, numbers="")
+
+    def __enter__(self) -> Monitor:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+        self._board.close()
+
+    def step(
+        self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: int,
+        clips: int, waited: float,
+    ) -> None:  # fmt: skip
+        """One optimiser step.
+
+        Args:
+            step: steps taken so far, this one included.
+            epoch: the epoch it belongs to.
+            lr: its learning rate.
+            grad_norm: the gradient's norm before clipping.
+            loss: mean over its clips.
+            correct: clips named right.
+            clips: clips in it.
+            waited: seconds spent waiting for its data.
+        """
+        self._window.append(
+            {"loss": loss * clips, "correct": correct, "clips": clips, "norm": grad_norm,
+             "waited": waited}
+        )  # fmt: skip
+        if step % self._every and step != self._total_steps:
+            return
+        now = time.perf_counter()
+        sums = {key: sum(entry[key] for entry in self._window) for key in self._window[0]}
+        seconds = max(now - self._window_start, 1e-9)
+        values = {
+            "loss": sums["loss"] / max(1, sums["clips"]),
+            "accuracy": sums["correct"] / max(1, sums["clips"]),
+            "grad_norm": sums["norm"] / len(self._window),
+            "lr": lr,
+            "clips_per_s": sums["clips"] / seconds,
+            "waiting": min(1.0, sums["waited"] / seconds),
+        }
+        num_steps = len(self._window)
+        self._window.clear()
+        self._window_start = now
+        self._write({"kind": "step", "step": step, "epoch": epoch, **values})
+        for name, value in values.items():
+            self._board.add_scalar(f"train/{name}", value, step)
+        pace = _Pace(num_steps, seconds, sums["waited"], int(sums["clips"]))
+        self._since_validation += pace
+        self._warn_if_starved(pace)
+        numbers = f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}  {pace}"
+        self._progress.update(self._task, completed=step, numbers=numbers)
+
+    def validation(self, step: int, evaluation: Evaluation, *, best: bool) -> None:
+        """One validation."""
+        values = {
+            "loss": evaluation.loss,
+            "top1": evaluation.top1,
+            "top5": evaluation.top5,
+            "mean_class_accuracy": evaluation.mean_class_accuracy,
+        }
+        counts = {"n_ok": evaluation.n_ok, "n_total": evaluation.n_total}
+        self._write({"kind": "validation", "step": step, **values, **counts, "best": best})
+        for name, value in values.items():
+            self._board.add_scalar(f"validation/{name}", value, step)
+        self.say(
+            f"step {step}: validation loss {evaluation.loss:.3f}, {evaluation.summary()}"
+            + (" (best)" if best else "")
+            + (f"; training {self._since_validation}" if self._since_validation.steps else "")
+        )
+        # Validation is no part of the training rate.
+        self._since_validation = _Pace()
+        self._window_start = time.perf_counter()
+
+    def signs(
+        self, step: int, values: dict[str, object], found: list[str], new: dict[str, str]
+    ) -> None:
+        """Signs of a failing training: all that was measured, those found, advice on new ones."""
+        self._write({"kind": "signs", "step": step, **values, "found": found})
+        for name, text in new.items():
+            self.say(f"warning ({name}): {text}")
+
+    def bad_clip(self, step: int, path: str, reason: str) -> None:
+        """A clip that can't be read, the first time it is met."""
+        self._write({"kind": "bad_clip", "step": step, "path": path, "reason": reason})
+        self._named += 1
+        if self._named <= NAMED:
+            self.say(f"unreadable: {reason if path in reason else f'{path}: {reason}'}")
+        elif self._named == NAMED + 1:
+            self.say(f"More clips can't be read; {self.log_path} lists them (bad_clip).")
+
+    def bad_clips(self, step: int, count: int, total: int) -> None:
+        """At the end of a run: how many of its clips can't be read, and where they are listed."""
+        listed = str(self.log_path)
+        self._write(
+            {"kind": "bad_clips", "step": step, "count": count, "of": total, "list": listed}
+        )
+        if count:
+            self.say(
+                f"{count} of {total} clips could not be read (skipped in training, wrong in "
+                f"validation); {listed} lists them (bad_clip)."
+            )
+
+    def _warn_if_starved(self, pace: _Pace) -> None:
+        if self._warned:
+            return
+        if self._stretch is None:
+            self._stretch = _Pace()  # from now on: the first steps wait for the workers to start
+            return
+        self._stretch += pace
+        steps, seconds = STRETCH
+        if self._stretch.steps < steps or self._stretch.seconds < seconds:
+            return
+        if self._stretch.waiting <= 1 / 3:
+            self._stretch = _Pace()
+            return
+        self.say(
+            f"Training waits for data {self._stretch.waiting:.0%} of the time. More --workers, or "
+            "--cache DIR for frames that are decoded once, help; `videorwkv data bench DATA` shows "
+            "what takes the time."
+        )
+        self._warned = True
+
+    def say(self, text: str) -> None:
+        """A line for the user, above the progress bar."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        # JSON has no NaN: an infinite validation loss becomes null.
+        clean = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in entry.items()
+        }
+        try:
+            # A clip's name may be no UTF-8; what replaces such bytes is JSON's own escape.
+            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(json.dumps(clean, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"Can't write {self.log_path}: {error.strerror or error}. The last checkpoint is "
+                "untouched: make room, then go on with --resume."
+            ) from error
+
+
+class _Pace(NamedTuple):
+    """How fast a stretch of training went: steps, seconds in all, seconds of waiting, clips."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    clips: int = 0
+
+    def __add__(self, other: tuple[Any, ...]) -> _Pace:
+        return _Pace(*(mine + more for mine, more in zip(self, other, strict=True)))
+
+    @property
+    def waiting(self) -> float:
+        return min(1.0, self.waited / max(self.seconds, 1e-9))
+
+    def __str__(self) -> str:
+        rate = self.clips / max(self.seconds, 1e-9)
+        return f"{rate:.1f} clips/s, waiting for data {self.waiting:.0%} of the time"
+
+
+def read_log(path: str | Path) -> list[dict[str, Any]]:
+    """The objects of a `log.jsonl`; a last line cut off by a crash is left out."""
+    entries = []
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries

@@ -1,0 +1,191 @@
+"""Before the first step: may the folder be used, with which recipe, on which clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videorwkv.data import Loader, Manifest, make_loader
+from videorwkv.data.dataset import make_dataset
+from videorwkv.errors import DataError, UsageError
+from videorwkv.run.recipes import Recipe
+from videorwkv.run.run import read_run, save_config
+from videorwkv.utils.files import make_folder
+
+# Options that may change on resuming: they touch the speed, not the weights.
+_FREE_ON_RESUME = frozenset(
+    {"workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views"}
+)
+
+# Parameters above which training on a CPU is slow; lcr_nano has fewer.
+SLOW_ON_A_CPU = 2_000_000
+
+
+def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:
+    """The recipe with the data's classes in it, after checking that `folder` may be used.
+
+    Raises:
+        UsageError: the folder holds a run already, or the run to resume was another.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --out needs a folder for the run.")
+    begun = [
+        n for n in ("state.pt", "last.safetensors", "best.safetensors") if (folder / n).exists()
+    ]
+    if not resume:
+        if begun:
+            raise UsageError(
+                f"{folder} holds a run already ({begun[0]}). Resume it with --resume, or choose "
+                "another folder with --out; nothing is overwritten."
+            )
+        if recipe is None:
+            raise UsageError("train: a recipe is needed unless a run is resumed.")
+        return for_data(recipe, manifest)
+    run = read_run(folder)
+    if run.data["digest"] != manifest.digest:
+        raise UsageError(
+            f"{folder} was trained on other data: {run.data['name']} {run.data['digest']}, this is "
+            f"{manifest.name} {manifest.digest}. Give the same data, folds and seed, or start anew."
+        )
+    if recipe is None:
+        return run.recipe
+    recipe = for_data(recipe, manifest)
+    begun_with, given = _length(run.recipe), _length(recipe)
+    if given != begun_with:
+        raise UsageError(
+            f"{folder} was trained with {begun_with}; now {given}. Give --set {begun_with} "
+            "instead, or start anew with another --out."
+        )
+    for field in fields(Recipe):
+        new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)
+        if new != old and field.name not in _FREE_ON_RESUME:
+            raise UsageError(
+                f"{folder} was trained with another {field.name}: {old!r}; now {new!r}. Resume "
+                "without changing it, or start anew with another --out."
+            )
+    return recipe
+
+
+def _length(recipe: Recipe) -> str:
+    """How long the run is, as an assignment: one of the two is None."""
+    return f"epochs={recipe.epochs}" if recipe.steps is None else f"steps={recipe.steps}"
+
+
+def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
+    """The recipe with the number of classes and frames that the data and the sampling give."""
+    model = replace(
+        recipe.model,
+        num_classes=len(manifest.labels),
+        num_frames=recipe.sampling.num_frames,
+    )
+    return replace(recipe, model=model)
+
+
+def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
+    """Make the run's folder and its config.json.
+
+    Raises:
+        UsageError: the folder can't be made.
+        CheckpointError: the file can't be written.
+    """
+    make_folder(folder)
+    save_config(
+        folder,
+        recipe=recipe,
+        labels=manifest.labels,
+        flips=manifest.flips,
+        data={
+            "name": manifest.name,
+            "digest": manifest.digest,
+            "clips": clips_digest(manifest),
+            "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
+        },
+    )
+
+
+def clips_digest(manifest: Manifest) -> str:
+    """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
+    return manifest.split_by(lambda row: "").digest
+
+
+def is_split_anew(manifest: Manifest, data: Mapping[str, Any]) -> bool:
+    """Are these the very clips of a run's `data`, split in another way?
+
+    Args:
+        manifest: all splits.
+        data: what the run's config.json says; False where it is of a version without `clips`.
+    """
+    return data.get("clips") == clips_digest(manifest) and data["digest"] != manifest.digest
+
+
+def notes(
+    recipe: Recipe, manifest: Manifest, num_parameters: int, device: torch.device
+) -> Iterator[str]:
+    """What to know before the first step."""
+    if device.type == "cpu" and num_parameters > SLOW_ON_A_CPU:
+        yield (
+            f"a model of {num_parameters / 1e6:.1f} M parameters is slow on a CPU, the first step "
+            "may take minutes: --model lcr_nano is the preset for a CPU"
+        )
+    if recipe.augmentation.flip_probability > 0:
+        yield manifest.flip_note
+
+
+def validation_split(manifest: Manifest) -> Manifest | None:
+    """The clips that choose `best`; None where there are none, or none that carries a label."""
+    if "validation" not in manifest.splits:
+        return None
+    split = manifest.split("validation")
+    return split if any(row.label is not None for row in split.rows) else None
+
+
+def training_loader(
+    recipe: Recipe,
+    manifest: Manifest,
+    cache: str | Path | None,
+    device: torch.device,
+    lost: dict[str, str],
+) -> Loader:
+    """Batches of the train split, epoch after epoch without end; `lost` as in `make_loader`.
+
+    Raises:
+        DataError: there is no such split, or fewer than two classes in it.
+    """
+    if "train" not in manifest.splits:
+        raise DataError(
+            f"{manifest.name} has no train split (it has: {', '.join(manifest.splits) or 'none'}). "
+            "Name one in the CSV's split column or as a folder, DATA/train/CLASS/..."
+        )
+    split = manifest.split("train")
+    rows = tuple(row for row in split.rows if row.label is not None)
+    if len({row.label for row in rows}) < 2:
+        raise DataError(
+            f"{manifest.name}: its train split has {len(rows)} labelled clips of "
+            f"{len({row.label for row in rows})} classes; at least two classes are needed."
+        )
+    dataset = make_dataset(
+        recipe.model,
+        replace(split, rows=rows),
+        recipe.sampling,
+        cache=cache,
+        augmentation=recipe.augmentation,
+        seed=recipe.seed,
+        repeats=recipe.repeats,
+    )
+    return make_loader(
+        dataset,
+        batch_size=recipe.batch_size,
+        shuffle=True,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        # The last, smaller batch of an epoch is left out, unless it is the only one.
+        drop_last=len(dataset) >= recipe.batch_size,
+        endless=True,
+        pin_memory=device.type == "cuda",
+        clip_timeout=recipe.clip_timeout,
+        lost=lost,
+    )

@@ -1,0 +1,1 @@
+"""One of each: atomic writes, progress, worker processes, options, devices."""

@@ -1,0 +1,67 @@
+"""Progress of a long job: a bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Literal
+
+from videorwkv.utils.files import decimal
+
+# Seconds between two lines where no terminal shows a bar, and between two looks at the bar.
+LINES_EVERY = 30.0
+BAR_EVERY = 0.1
+
+
+class Meter:
+    """How far a job is and how long it will take; a context manager. Writes to stderr.
+
+    Args:
+        title: what is done.
+        total: units of the whole job.
+        unit: `bytes` or `clips`.
+    """
+
+    def __init__(self, title: str, total: float, unit: Literal["bytes", "clips"]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._title, self._total, self._unit = title, total, unit
+        self._begun = self._shown = time.monotonic()
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} % {task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._every = BAR_EVERY if console.is_terminal else LINES_EVERY
+        self._task = self._bar.add_task(title, total=total, text="")
+
+    def __enter__(self) -> Meter:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: float, note: str = "") -> None:
+        """Tell that `done` units are done; cheap enough to be called for every file."""
+        now = time.monotonic()
+        if now - self._shown < self._every:
+            return
+        self._shown = now
+        text = f"{self._amount(done)} of {self._amount(self._total)}{', ' if note else ''}{note}"
+        if not self._bar.disable:
+            self._bar.update(self._task, completed=done, text=text)
+            return
+        left = (self._total - done) * (now - self._begun) / max(done, 1e-9)
+        share = done / self._total if self._total else 1.0
+        minutes = f"{left / 60:.0f} min left" if left >= 90 else f"{max(left, 0):.0f} s left"
+        print(f"{self._title}: {share:.0%}, {text}, {minutes}", file=sys.stderr, flush=True)
+
+    def _amount(self, value: float) -> str:
+        return decimal(int(value)) if self._unit == "bytes" else f"{value:,.0f}"
