@@ -1,11 +1,14 @@
-"""A video with what the model saw and said drawn in: frame, edge map, running labels and scores.
+"""Annotated videos: frame, edge map, and the labels and scores so far, of a clip or of a stream.
 
 T frames of the clip that the model saw, K classes, H height, W width.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+import queue
+import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,18 +19,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.errors import CheckpointError
-from videorwkv.models import LCR
-from videorwkv.video import Video
+from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.utils.files import make_folder
+from videorwkv.video.base import Video
+from videorwkv.video.clip import Frame
 from videorwkv.video.writer import write_video
 
 if TYPE_CHECKING:
     from videorwkv.inference.exported import ExportedModel
+    from videorwkv.models.lcr import LCR
 
 Image = NDArray[np.uint8]
 
 HEIGHT = 240
 BARS = 3
+# Frames of a stream that may wait for the encoder.
+WAITING = 8
+# Seconds. A longer pause of a stream is shown as this: hours of one picture help nobody.
+PAUSE = 10.0
 _INK, _BAR, _TROUGH, _PAPER = (35, 35, 35), (31, 119, 180), (225, 228, 232), (255, 255, 255)
 
 
@@ -72,6 +81,93 @@ def write_annotated(
             yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time)
 
     save_video(path, frames(), rate / every)
+
+
+class AnnotatedVideoWriter:
+    """Writes the annotated frames of a stream as they come; a context manager.
+
+    The file appears, whole, with `close()`, and not at all without a frame. It plays as fast as its
+    source: a frame is shown until the time of the next one.
+
+    Args:
+        path: an .mp4 file; missing folders are made.
+        labels: K class names.
+        fps: frames a second of the file.
+
+    Raises:
+        UsageError: another suffix: a .gif would have to stay in memory until its end; or its folder
+            can't be made.
+    """
+
+    def __init__(self, path: str | Path, labels: Sequence[str], fps: float) -> None:
+        self._path, self._labels, self._fps = Path(path), labels, fps
+        if self._path.suffix.lower() != ".mp4" or self._path.is_dir():
+            raise UsageError(f"--save {path}: wanted an .mp4 file.")
+        make_folder(self._path.parent)
+        self._images: queue.Queue[tuple[Image, float] | None] = queue.Queue(WAITING)
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def __enter__(self) -> AnnotatedVideoWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def add(self, frame: Frame, edges_HW: Image, scores_K: NDArray[np.float32]) -> None:
+        """One more frame.
+
+        Raises:
+            CheckpointError: the file can't be written.
+        """
+        self._check()
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._write, daemon=True, name="videorwkv-annotate"
+            )
+            self._thread.start()
+        image_HWC = draw(frame.image_HWC, edges_HW, scores_K, self._labels, time=frame.time)
+        self._images.put((image_HWC, frame.time))
+
+    def close(self) -> None:
+        """Finish the file; errors as `add`."""
+        if self._thread is not None:
+            self._images.put(None)
+            self._thread.join()
+            self._thread = None
+        self._check()
+
+    def _write(self) -> None:
+        images = self._taken()
+        try:
+            save_video(self._path, images, self._fps)
+        except Exception as error:  # noqa: BLE001 - `add` and `close` raise it again
+            self._error = error
+        finally:
+            for _ in images:  # or whoever adds would wait forever
+                pass
+
+    def _taken(self) -> Iterator[Image]:
+        shown: Image | None = None
+        start = last = 0.0
+        tick = 0
+        while (one := self._images.get()) is not None:
+            image_HWC, time = one
+            if shown is None:
+                start = time
+            else:
+                start += max(0.0, time - last - PAUSE)
+                steps = max(1, round((time - start) * self._fps) - tick)
+                yield from itertools.repeat(shown, steps)
+                tick += steps
+            shown, last = image_HWC, time
+        if shown is not None:
+            yield shown
+
+    def _check(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
 
 def save_video(path: str | Path, images: Iterable[Image], fps: float) -> None:

@@ -7,22 +7,22 @@ and ask nothing about its kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from videorwkv.data.loader import CLIP_TIMEOUT
-from videorwkv.errors import UsageError
-from videorwkv.inference.engines import is_exported
+from videorwkv.errors import NonFiniteError, UsageError
+from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
-from videorwkv.models.nonfinite import check_scores
+from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
 from videorwkv.utils.device import autocast, pick_device
@@ -183,7 +183,7 @@ class Recogniser:
 
         with autocast(self.device, self.precision):
             logits_BTK = logits()
-            check_scores(logits_BTK, network, logits, name)
+            require_finite(logits_BTK, network, logits, name)
         return logits_BTK
 
     @torch.inference_mode()
@@ -200,7 +200,7 @@ class Recogniser:
         network: Any = self.network
         inputs = inputs.to(self.device)
         logits_BK, following = network.step(inputs, state)
-        check_scores(logits_BK, network, lambda: network.step(inputs, state)[0], name)
+        require_finite(logits_BK, network, lambda: network.step(inputs, state)[0], name)
         return logits_BK, following
 
 
@@ -216,7 +216,31 @@ def load_run(path: str | Path) -> Run:
         UsageError: nothing is there.
         CheckpointError: it is there, and is no run or a broken one.
     """
-    return load_exported_run(path) if is_exported(path) else read_run(path)
+    exported = Path(path).suffix.lower() in SUFFIXES.values()
+    return load_exported_run(path) if exported else read_run(path)
+
+
+def require_finite(
+    logits: Tensor, network: nn.Module, again: Callable[[], Tensor], what: str
+) -> None:
+    """Stop instead of showing scores that are none.
+
+    Args:
+        logits: what the network gave.
+        network: the network.
+        again: computes the same logits once more.
+        what: what the network was given, for the message.
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite; the message names the module.
+    """
+    if torch.isfinite(logits).all():
+        return
+    raise NonFiniteError(
+        f"{what}: the model's scores are NaN or infinite; first in "
+        f"{first_bad_module(network, again)}. Take weights from another checkpoint (best, last) or "
+        "fewer frames: the paper's cell can grow without bound (model.cell=gated does not)."
+    )
 
 
 def _check_labels(labels: Sequence[str], num_classes: int, what: str) -> None:

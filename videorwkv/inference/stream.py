@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.errors import UsageError
-from videorwkv.inference.film import Film
+from videorwkv.inference.annotate import AnnotatedVideoWriter
 from videorwkv.inference.pacing import Due, Latest, paced
 from videorwkv.inference.predict import Source
 from videorwkv.inference.recogniser import ModelLike, Recogniser
@@ -171,7 +171,7 @@ class Stream:
         recogniser: Recogniser,
         options: StreamOptions,
         video: Video,
-        film: Film | None,
+        writer: AnnotatedVideoWriter | None,
         resources: ExitStack,
     ) -> None:
         sampling, cell = recogniser.sampling, recogniser.network.config.cell
@@ -180,7 +180,7 @@ class Stream:
         self.frames = self.dropped = self.resets = 0
         self.seconds = 0.0
         self._recogniser, self._options = recogniser, options
-        self._video, self._film = video, film
+        self._video, self._writer = video, writer
         # Half a frame early: times are rounded, and the nearest frame is meant.
         self._life = options.life(sampling, cell) - 0.5 / self.fps
         self._resources = resources
@@ -247,8 +247,8 @@ class Stream:
                 self.frames += 1
                 self.resets += reset
                 self.dropped = one.dropped
-                if self._film is not None:
-                    self._film.add(one.frame, inputs.edges_BTHW[0, 0].numpy(), scores_K)
+                if self._writer is not None:
+                    self._writer.add(one.frame, inputs.edges_BTHW[0, 0].numpy(), scores_K)
                 self.seconds = time.perf_counter() - began
                 best = np.argsort(-scores_K, kind="stable")[: options.top]
                 yield Moment(
@@ -344,11 +344,13 @@ def stream(
             black = recogniser.network.preprocess(np.zeros((size, size, 3), np.uint8))
             recogniser.step(black, recogniser.init_state(), "a black frame")
             video = resources.enter_context(open_video(video))
-        film = None
+        writer = None
         if save is not None:
-            film = Film(save, recogniser.labels, options.rate(recogniser.sampling))
-            resources.enter_context(film)
-        return Stream(recogniser, options, video, film, resources.pop_all())
+            writer = AnnotatedVideoWriter(
+                save, recogniser.labels, options.rate(recogniser.sampling)
+            )
+            resources.enter_context(writer)
+        return Stream(recogniser, options, video, writer, resources.pop_all())
 
 
 def _smoothed(old_K: Scores | None, new_K: Scores, seconds: float, smooth: float) -> Scores:

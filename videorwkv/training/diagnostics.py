@@ -80,7 +80,7 @@ class Signs:
         }
 
 
-class Lookout:
+class DiagnosticsMonitor:
     """Looks for signs at every validation, and tells each once.
 
     Args:

@@ -23,11 +23,17 @@ from videorwkv.models import Inputs, build_model
 from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.weights import save_weights
-from videorwkv.training.diagnostics import Lookout
+from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.interrupt import Interrupts
 from videorwkv.training.monitor import Monitor
 from videorwkv.training.optim import learning_rate, make_optimizer
-from videorwkv.training.setup import notes, settle, training_loader, validation_split, write_config
+from videorwkv.training.setup import (
+    notes,
+    resolve_recipe,
+    training_loader,
+    validation_split,
+    write_config,
+)
 from videorwkv.training.state import load_state, save_state
 from videorwkv.utils.device import autocast, pick_device
 
@@ -91,7 +97,7 @@ def train(
         CheckpointError: a checkpoint can't be written or read; the one before is untouched.
     """
     folder = Path(out)
-    recipe = settle(recipe, manifest, folder, resume=resume)
+    recipe = resolve_recipe(recipe, manifest, folder, resume=resume)
     with Interrupts() as interrupts:
         trainer = _Trainer(recipe, manifest, folder, pick_device(device), cache)
         if resume:
@@ -165,7 +171,7 @@ class _Trainer:
         self.model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             self.model.enable_compile()
-        self.lookout = Lookout(recipe.model.num_classes, self.total_steps)
+        self.diagnostics = DiagnosticsMonitor(recipe.model.num_classes, self.total_steps)
         self.step = 0
         self.evaluated_at = 0
         self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
@@ -231,7 +237,7 @@ class _Trainer:
             self._fail(inputs, labels, step, loss_value, norm_value)
         self.optimizer.step()
         self._average()
-        self.lookout.step(inputs, labels, int(correct))
+        self.diagnostics.step(inputs, labels, int(correct))
         monitor.step(
             self.step,
             epoch=step // self.steps_per_epoch,
@@ -310,7 +316,7 @@ class _Trainer:
 
     def validate(self, monitor: Monitor, interrupts: Interrupts) -> None:
         """Score the validation split, if there is one, and write the checkpoint."""
-        self.lookout.validation(self.model, self.step, monitor)
+        self.diagnostics.validation(self.model, self.step, monitor)
         best = False
         if self.validation is not None:
             evaluation = self._evaluate(self.validation)

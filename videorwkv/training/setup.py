@@ -25,7 +25,9 @@ _FREE_ON_RESUME = frozenset(
 SLOW_ON_A_CPU = 2_000_000
 
 
-def settle(recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool) -> Recipe:
+def resolve_recipe(
+    recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool
+) -> Recipe:
     """The recipe with the data's classes in it, after checking that `folder` may be used.
 
     Raises:
