@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from videorwkv.inference.annotate import PAUSE
 
 from videorwkv.cli.main import main
 from videorwkv.errors import CheckpointError, DecodeError, NonFiniteError, UsageError
+from videorwkv.inference.annotate import PAUSE
 from videorwkv.inference.pacing import Due, Latest, paced
 from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import Recogniser, load_run

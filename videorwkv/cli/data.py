@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 
 PREPARE = """\
-Unpack what was downloaded; fill a frame cache.
+Unpack downloads, and fill a frame cache.
 
 With --out, SOURCE is what was downloaded: folders or files with split tars (20bn-jester-v1-00,
 ...), zips of such parts with their md5, .zip, .tar, .tar.gz and lists. They are recognised by
-what is in them. What lies in a folder of SOURCE is unpacked into the same folder of ROOT. What is
-missing or broken is named; the same command goes on later, with the next parts, after Ctrl-C,
+their content. A folder of SOURCE is unpacked into the folder of the same name in ROOT. Whatever is
+missing or broken is listed; the same command continues later: with the next parts, after Ctrl-C or
 after a full disk. SOURCE is not changed.
 
-With --cache, the frames of every clip are stored, shrunk, in DIR; `train` and `evaluate` read
-them with the same --cache DIR. SOURCE is then a data set, as in `train`; with --out as well, it
-is what was unpacked.
+With --cache, the decoded and resized frames of every clip are stored in DIR; `train` and `evaluate`
+read them with the same --cache DIR. SOURCE is then a data set, as in `train`; together with --out,
+it is what was unpacked.
 
-The exit code is 1 while anything is missing or can't be read."""
+The exit code is 1 as long as anything is missing or unreadable."""
 
 
 def add_data(commands: Commands) -> None:
@@ -46,7 +46,7 @@ def add_data(commands: Commands) -> None:
     parser = add_command(
         commands,
         "data",
-        "Unpack, check and time a data set.",
+        "Unpack, check and benchmark a data set.",
         "  videorwkv data prepare downloads --out jester\n"
         "  videorwkv data check jester:jester\n"
         "  videorwkv data bench my_videos",
@@ -70,7 +70,10 @@ def _add_prepare(commands: Commands) -> None:
         "  videorwkv data prepare downloads --out ssv2 --cache ssv2_cache",
     )
     parser.add_argument(
-        "sources", metavar="SOURCE", nargs="+", help="downloads; with --cache alone, a data set"
+        "sources",
+        metavar="SOURCE",
+        nargs="+",
+        help="what was downloaded; with --cache alone, a data set",
     )
     parser.add_argument("--out", metavar="ROOT", help="unpack into this folder")
     group = parser.add_argument_group("frame cache")
@@ -79,20 +82,25 @@ def _add_prepare(commands: Commands) -> None:
         type=int,
         default=224,
         metavar="N",
-        help="the model's image size; frames are kept a quarter larger, for crops (default: 224)",
+        help="the model's image size; frames are stored a quarter larger, to allow crops (default: "
+        "224)",
     )
     group.add_argument(
         "--store",
         default="auto",
         metavar="KIND",
-        help="raw: exact, large; jpeg: about a twelfth of it, still fast; auto: as the cache was "
-        "begun, else raw if all of it fits into a quarter of the memory (default: auto)",
+        help="raw: exact and large; jpeg: about a twelfth of the size, still fast; auto: what the "
+        "cache already uses, else raw if all of it fits into a quarter of the memory (default: "
+        "auto)",
     )
     group.add_argument(
-        "--quality", type=int, default=90, metavar="N", help="of jpeg, 1 to 100 (default: 90)"
+        "--quality", type=int, default=90, metavar="N", help="JPEG quality, 1 to 100 (default: 90)"
     )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (default: one a core)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes that decode (default: one per core)",
     )
     add_data_options(parser)
     parser.set_defaults(run=run_prepare)
@@ -102,12 +110,12 @@ def _add_check(commands: Commands) -> None:
     parser = add_command(
         commands,
         "check",
-        "Decode every clip and tell what is wrong.\n\n"
+        "Decode every clip and report what is wrong.\n\n"
         "Every frame of every clip of all splits is decoded, in processes that may crash or hang. "
         "Writes\nreport.csv (a verdict and remarks for each clip), bad.csv and good.csv, a data "
         "set that `train`\ntakes. Copies of a clip in another split are bad, all but those in the "
-        "split that is scored.\nResults are kept as they come: after Ctrl-C, or when clips were "
-        "added or changed, the same\ncommand goes on.\n\n"
+        "split that is scored.\nResults are saved as they arrive: after Ctrl-C, or when clips were "
+        "added or changed, the same\ncommand continues.\n\n"
         "The exit code is 1 if any clip is bad.",
         "  videorwkv data check my_videos\n"
         "  videorwkv data check kinetics400:k400 --out k400_check --workers 16 --timeout 60\n"
@@ -119,23 +127,28 @@ def _add_check(commands: Commands) -> None:
         "--out", metavar="FOLDER", help="results and lists go here (default: NAME-check)"
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (default: one a core)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="worker processes that decode (default: one per core)",
     )
     parser.add_argument(
         "--timeout",
         type=float,
         default=120.0,
         metavar="SECONDS",
-        help="for one clip, which is bad if it takes longer (default: 120)",
+        help="time limit for one clip; a clip that takes longer is bad (default: 120)",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="read all bytes, but decode first frames alone: finds what is missing, empty, cut or "
-        "copied byte by byte, not what is damaged",
+        help="read all bytes but decode only the first frames: finds missing, empty and truncated "
+        "clips and exact copies, not damaged frames",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="damaged clips are bad, too, and not in good.csv"
+        "--strict",
+        action="store_true",
+        help="treat damaged clips as bad as well, and leave them out of good.csv",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     add_data_options(parser)

@@ -28,14 +28,21 @@ def add_demo(commands: Commands) -> None:
     parser = add_command(
         commands,
         "demo",
-        "The whole way on generated data: train, evaluate, predict, show.\n\nTakes a few minutes "
-        "on two cores and leaves a small report with pictures.",
+        "Train, evaluate and predict on generated data.\n\nTakes a few minutes on two cores and "
+        "writes a small report with pictures.",
         "  videorwkv demo\n  videorwkv demo --video my_clip.mp4 --out my_demo",
     )
-    parser.add_argument("--out", default="demo", metavar="FOLDER", help="default: demo")
-    parser.add_argument("--video", metavar="FILE", help="a video of yours to predict as well")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument("--steps", type=int, metavar="N", help="fewer steps: quicker, worse")
+    parser.add_argument(
+        "--out", default="demo", metavar="FOLDER", help="folder of the report (default: demo)"
+    )
+    parser.add_argument("--video", metavar="FILE", help="a video of your own to predict as well")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="number of optimiser steps; fewer are faster and less accurate",
+    )
     add_device(parser)
     parser.set_defaults(run=run_demo)
 

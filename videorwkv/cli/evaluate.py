@@ -30,9 +30,9 @@ def add_evaluate(commands: Commands) -> None:
     parser = add_command(
         commands,
         "evaluate",
-        "Score a trained run on a data set.\n\nPrints top-1, top-5 and accuracy per class; writes "
-        "evaluation.json, predictions.csv, confusion.csv\nand confusion.png. A clip that can't be "
-        "read counts as wrong.",
+        "Evaluate a trained run on a data set.\n\nPrints top-1, top-5 and accuracy per class, and "
+        "writes evaluation.json, predictions.csv,\nconfusion.csv and confusion.png. An unreadable "
+        "clip counts as wrong.",
         "  videorwkv evaluate runs/mine my_videos\n"
         "  videorwkv evaluate runs/mine my_videos --split test --views 2x3\n"
         "  videorwkv evaluate runs/mine my_videos --motion-mask 0.5\n"
@@ -44,22 +44,30 @@ def add_evaluate(commands: Commands) -> None:
         "--split",
         default="validation",
         metavar="NAME",
-        help="train, validation, test or all (default: validation)",
+        help="which split to evaluate: train, validation, test or all (default: validation)",
     )
     parser.add_argument(
         "--views",
         metavar="TxS",
-        help="temporal x spatial views of a clip, scores averaged (default: the run's)",
+        help="temporal x spatial views per clip, whose scores are averaged (default: the run's)",
     )
     add_masks(parser)
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="default: RUN/evaluation-SPLIT, and what is unusual behind it: -last beside a best "
-        "checkpoint, -views-2x3 if not the run's, -tube-mask-0.5, -motion-mask-0.5",
+        help="folder for the results (default: RUN/evaluation-SPLIT, with a suffix for whatever "
+        "differs from the run's default: -last, -views-2x3, -tube-mask-0.5, -motion-mask-0.5)",
     )
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="default: 8")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="default: 2")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="clips per forward pass (default: 8)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="worker processes that decode (default: 2)",
+    )
     parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     add_decoder(parser)
@@ -89,7 +97,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
     out = Path(options.out or run.results(options.split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours
-    with show_progress(len(manifest)) as on_batch:
+    with show_progress("evaluate", len(manifest)) as on_batch:
         evaluation = evaluate(
             run,
             manifest,

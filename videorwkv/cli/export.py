@@ -21,18 +21,19 @@ def add_export(commands: Commands) -> None:
     parser = add_command(
         commands,
         "export",
-        "Write a run's recurrent step as one file for ONNX Runtime, or two for OpenVINO.\n\n"
-        "One frame of any number of streams and their state in, logits and the next state out; "
-        "labels,\nsizes and edge options stand in the file. It is run against PyTorch over 64 "
-        "frames first, and "
-        "a\nfile that differs is not written. `videorwkv predict` and `evaluate` take it in place "
-        "of RUN.",
+        "Export a run's recurrent step as one file for ONNX Runtime, or two for OpenVINO.\n\n"
+        "The inputs are one frame of any number of streams and their state, the outputs are logits "
+        "and the\nnext state. Labels, sizes and edge options are stored in the file. It is "
+        "verified against PyTorch\nover 64 frames first; a file that differs is not written. `videorwkv "
+        "predict`, `evaluate` and\n`stream` accept it in place of RUN.",
         "  videorwkv export runs/mine --to onnx\n"
         "  videorwkv export runs/mine --to openvino --precision bfloat16 --out wave.xml\n"
         "  videorwkv export runs/mine --to onnx --precision int8 --calibrate my_videos\n"
         "  videorwkv predict wave.xml clip.mp4",
     )
-    parser.add_argument("model", metavar="RUN", help="a trained run's folder, RUN/best or RUN/last")
+    parser.add_argument(
+        "model", metavar="RUN", help="the folder of a trained run, RUN/best or RUN/last"
+    )
     parser.add_argument(
         "--to", required=True, metavar="NAME", help="onnx (ONNX Runtime) or openvino"
     )
@@ -41,34 +42,40 @@ def add_export(commands: Commands) -> None:
         default="float32",
         metavar="P",
         help="float32; bfloat16 (half the size; OpenVINO also computes in it); float16 (half the "
-        "size); int8 (products and convolutions in 8 bits; needs --calibrate) (default: float32)",
+        "size); int8 (8-bit matrix multiplications and convolutions; needs --calibrate) (default: "
+        "float32)",
     )
     parser.add_argument(
         "--out",
         metavar="PATH",
-        help="the file, or a folder for step-PRECISION.onnx or .xml (default: the run's folder)",
+        help="the file to write, or a folder for step-PRECISION.onnx or .xml (default: the run's "
+        "folder)",
     )
     parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="fixed number of streams (default: any)"
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="export for a fixed number of streams (default: any number)",
     )
     parser.add_argument(
-        "--size", type=int, metavar="PX", help="side of the frames (default: the run's)"
+        "--size", type=int, metavar="PX", help="side of the frames in pixels (default: the run's)"
     )
     parser.add_argument(
         "--tube-mask",
         type=float,
         default=0.0,
         metavar="X",
-        help="leave out this share of the patches of every frame: cheaper, less accurate",
+        help="mask ratio in [0, 1): drop the same random patches in all frames, which is faster "
+        "and less accurate",
     )
     parser.add_argument(
-        "--clip", metavar="FILE", help="a video to verify on, beside the generated frames"
+        "--clip", metavar="FILE", help="a video to verify with, in addition to the generated frames"
     )
     parser.add_argument(
         "--calibrate",
         dest="data",
         metavar="DATA",
-        help="data set whose training split gives int8 its ranges; int8 needs it",
+        help="data set whose training split calibrates the value ranges (required for int8)",
     )
     add_data_options(parser)
     parser.set_defaults(run=run_export)

@@ -22,12 +22,17 @@ def add_models(commands: Commands) -> None:
     parser = add_command(
         commands,
         "models",
-        "List the presets with parameters and cost.",
+        "List the model presets with their parameters and cost.",
         "  videorwkv models\n  videorwkv models 'lcr_*' --classes 27 --json",
     )
-    parser.add_argument("pattern", nargs="?", default="*", metavar="GLOB", help="names to list")
     parser.add_argument(
-        "--classes", type=int, metavar="N", help="classes of the head (default: the preset's)"
+        "pattern", nargs="?", default="*", metavar="GLOB", help="pattern of the names to list"
+    )
+    parser.add_argument(
+        "--classes",
+        type=int,
+        metavar="N",
+        help="number of classes of the head (default: the preset's)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.set_defaults(run=run_models)
@@ -37,7 +42,7 @@ def add_env(commands: Commands) -> None:
     parser = add_command(
         commands,
         "env",
-        "Show versions and hardware, for a bug report.",
+        "Show versions and hardware for a bug report.",
         "  videorwkv env\n  videorwkv env --json",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")

@@ -75,13 +75,13 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser: argparse.ArgumentParser = Parser(
         prog="videorwkv",
-        description="Recognise actions in video with LSTM-CrossRWKV, a recurrent model of linear "
-        "cost (arXiv 2411.05636).",
+        description="Recognise actions in video with LSTM-CrossRWKV, a recurrent model whose cost "
+        "grows linearly (arXiv 2411.05636).",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Start here:\n"
-        "  videorwkv demo                            train, evaluate, predict on generated data\n"
-        "  videorwkv train my_videos --out runs/mine learn your own classes, one folder each\n"
-        "  videorwkv predict runs/mine clip.mp4      name the action in a clip\n\n"
+        "  videorwkv demo                            train and evaluate on generated data\n"
+        "  videorwkv train my_videos --out runs/mine train on your own classes, one folder each\n"
+        "  videorwkv predict runs/mine clip.mp4      recognise the action in a clip\n\n"
         "`videorwkv COMMAND --help` explains a command and shows examples.",
     )
     parser.add_argument(

@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 TIMEOUT_HELP = (
-    "seconds after which a worker that is still at a clip is ended, and the clip counts as "
-    "unreadable; 0 waits forever (default: the run's, 300 for a new one)"
+    "time limit in seconds for decoding one clip: the worker process is then terminated and the "
+    "clip counts as unreadable; 0 disables the limit (default: the run's, 300 for a new run)"
 )
 RUN_HELP = (
-    "a trained run's folder, or RUN/best or RUN/last (default: best if there is one), or a file "
-    "that `videorwkv export` wrote"
+    "the folder of a trained run, RUN/best or RUN/last (default: best if it exists), or a file "
+    "written by `videorwkv export`"
 )
 DATA_HELP = (
-    "the data set: a folder with a folder per class (DATA/<class>/clip.mp4, or "
-    "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with header path,label[,split]; "
-    "a list without header (`path label`, `path,label` or `folder n_frames label`); jester:ROOT, "
-    "ssv2:ROOT or kinetics400:ROOT, as they are distributed; or `motion`, a generated one "
-    "(motion:train=800,size=64 sets its options). folder:, csv: and list: name the reader"
+    "the data set: a folder with one folder per class (DATA/<class>/clip.mp4, or "
+    "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with the header "
+    "path,label[,split]; an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
+    "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT or "
+    "kinetics400:ROOT as they are distributed; or `motion`, a generated data set "
+    "(motion:train=800,size=64 sets its options). The prefixes folder:, csv: and list: choose the "
+    "reader by name"
 )
 
 
@@ -61,7 +63,10 @@ def add_command(commands: Commands, name: str, text: str, examples: str) -> argp
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 (default: auto)"
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="the device to use: auto, cpu, cuda or cuda:1 (default: auto)",
     )
 
 
@@ -72,15 +77,15 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="X",
-        help="leave out this share of the patches, the same in all frames: cheaper, less accurate; "
-        "an exported file keeps to the share that it was exported with",
+        help="mask ratio in [0, 1): drop the same random patches in all frames, which is faster "
+        "and less accurate; an exported file always uses the ratio that it was exported with",
     )
     group.add_argument(
         "--motion-mask",
         type=float,
         default=0.0,
         metavar="X",
-        help="leave out this share of the patches, in each frame those that changed least",
+        help="mask ratio in [0, 1): in each frame, skip the patches that changed least",
     )
 
 
@@ -89,8 +94,8 @@ def add_decoder(parser: argparse.ArgumentParser) -> None:
         "--decoder",
         default="auto",
         metavar="NAME",
-        help="what decodes video files: pyav, or torchcodec if it is installed (the same frames); "
-        "auto is pyav (default: auto)",
+        help="the video decoder: pyav, or torchcodec if it is installed (both give the same "
+        "frames); auto means pyav (default: auto)",
     )
 
 
@@ -99,34 +104,48 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--layout",
         metavar="NAME",
-        help="force the layout that is recognised otherwise: 20bn, qualcomm or kaggle (jester); "
+        help="the layout of the data set, which is otherwise detected: 20bn, qualcomm or kaggle "
+        "(jester); "
         "20bn or qualcomm (ssv2); cvdf, classes or flat (kinetics400); classes or splits (a "
         "folder); space, comma, semicolon, tab or frames (a list)",
     )
     group.add_argument(
         "--label-names",
         metavar="FILE",
-        help="one name a line, for labels that are numbers; the first is the name of 0",
+        help="a text file with one class name per line, for annotation lists whose labels are "
+        "numbers; line 1 is the name of label 0",
     )
     group.add_argument(
         "--validation-share",
         type=float,
         metavar="X",
-        help="share of each class held out where the data names no split (default: 0.2)",
+        help="fraction of each class used for validation if the data set defines no split "
+        "(default: 0.2)",
     )
     group.add_argument(
         "--flips",
         metavar="FILE",
-        help="CSV `label,flipped` of labels that swap in a mirror; turns left-right flips on",
+        help="a CSV file with the columns label,flipped: label pairs that swap under horizontal "
+        "flip; enables horizontal flips",
     )
-    group.add_argument("--cache", metavar="DIR", help="keep decoded, shrunk frames here")
+    group.add_argument("--cache", metavar="DIR", help="folder that keeps decoded, resized frames")
     group.add_argument(
-        "--fold-by", metavar="REGEX", help="its first bracket names a clip's group, in the path"
+        "--fold-by",
+        metavar="REGEX",
+        help="regular expression on the clip's path; capture group 1 is the group id (subject, "
+        "session)",
     )
     group.add_argument(
-        "--folds", metavar="SPEC", help="groups of each fold: 001+002,003+004,005+006"
+        "--folds",
+        metavar="SPEC",
+        help="the group ids of each fold, such as 001+002,003+004,005+006",
     )
-    group.add_argument("--fold", type=int, metavar="K", help="which fold is `test`; 0 is the first")
+    group.add_argument(
+        "--fold",
+        type=int,
+        metavar="K",
+        help="index of the fold that becomes the test split, from 0",
+    )
 
 
 # Options that speak of a data set; those of `predict` that do, and that speak of single videos.

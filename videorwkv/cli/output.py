@@ -30,12 +30,9 @@ def as_json(values: object, *, indent: int | None = None) -> str:
 
 
 @contextmanager
-def show_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal; what it gives is called with the number of clips done."""
-    from rich.console import Console
-    from rich.progress import Progress
+def show_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Progress on stderr; what it gives is called with the number of clips done."""
+    from videorwkv.utils.progress import Meter
 
-    errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("clips", total=total)
-        yield lambda done: progress.update(task, completed=done)
+    with Meter(title, total, "clips") as meter:
+        yield meter.update

@@ -30,13 +30,13 @@ def add_predict(commands: Commands) -> None:
     parser = add_command(
         commands,
         "predict",
-        "Name the action in videos.\n\nA file that can't be read, or an annotated video that can't "
-        "be written, is reported and\ndoesn't stop the others; the exit code is then 1.\n\n"
-        "With --submission, FILE is a data set, and what the run says about one of its splits, "
-        "labelled\nor not, is written in the form that its owners take: `id;label` (jester), "
-        "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), else CSV with the five best. A "
-        "clip that can't be read\nor is not on disk is left out and named; the exit code is then "
-        "1.",
+        "Recognise the action in videos.\n\nA file that can't be read, or an annotated video that "
+        "can't be written, is reported and\ndoesn't stop the others; the exit code is then 1.\n\n"
+        "With --submission, FILE is a data set. The predictions for one of its splits, labelled or "
+        "not, are\nwritten in the benchmark server's submission format: `id;label` (jester), "
+        "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), or CSV with the five best "
+        "labels (any other data set). A clip\nthat can't be read or is not on disk is skipped and "
+        "listed; the exit code is then 1.",
         "  videorwkv predict runs/mine clip.mp4\n"
         "  videorwkv predict runs/mine 'holiday/*.mp4' more_clips/ --top 3\n"
         "  videorwkv predict runs/mine *.mp4 --json > labels.jsonl\n"
@@ -48,30 +48,44 @@ def add_predict(commands: Commands) -> None:
         "sources",
         metavar="FILE",
         nargs="+",
-        help="a video, a folder of videos, a folder of one clip's frames, or a quoted glob; with "
-        "--submission a data set, as in `train`",
+        help="a video, a folder of videos, a folder with the frames of one clip, or a quoted glob "
+        "pattern; with --submission a data set, as in `train`",
     )
-    parser.add_argument("--top", type=int, metavar="N", help="labels each (default: 5)")
+    parser.add_argument(
+        "--top", type=int, metavar="N", help="number of labels per video (default: 5)"
+    )
     parser.add_argument(
         "--views",
         metavar="N",
-        help="temporal views to average; TxS with --submission (default: the run's)",
+        help="number of temporal views to average; TxS with --submission (default: the run's)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line and file")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per file and line"
+    )
     parser.add_argument(
         "--save",
         metavar="OUT",
-        help="write the video with edge map, labels and scores drawn in: a .mp4 or .gif file, or "
-        "a folder for many",
+        help="write an annotated video with edge map, labels and scores: a .mp4 or .gif file, or a "
+        "folder for several videos",
     )
     add_masks(parser)
-    group = parser.add_argument_group("a whole split, with --submission")
-    group.add_argument("--submission", metavar="FILE", help="write the answers here")
+    group = parser.add_argument_group("a whole split (with --submission)")
     group.add_argument(
-        "--split", metavar="NAME", help="train, validation, test or all (default: test)"
+        "--submission",
+        metavar="FILE",
+        help="write the predictions of a whole split in the benchmark server's submission format",
     )
-    group.add_argument("--batch-size", type=int, metavar="N", help="default: 8")
-    group.add_argument("--workers", type=int, metavar="N", help="default: 2")
+    group.add_argument(
+        "--split",
+        metavar="NAME",
+        help="which split to predict: train, validation, test or all (default: test)",
+    )
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
+    )
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
+    )
     group.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
     add_data_options(parser)
     add_device(parser)
@@ -130,7 +144,7 @@ def _submit(options: argparse.Namespace) -> int:
         )
     options.data, options.split = options.sources[0], options.split or "test"
     manifest = split_of(load_data(options), options.split)
-    with show_progress(len(manifest)) as on_batch:
+    with show_progress("predict", len(manifest)) as on_batch:
         submission = predict_split(
             options.model,
             manifest,

@@ -7,8 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import (
+    RUN_HELP,
     add_command,
     add_device,
+    add_masks,
 )
 from videorwkv.cli.output import as_json
 from videorwkv.errors import UsageError
@@ -21,11 +23,12 @@ def add_stream(commands: Commands) -> None:
     parser = add_command(
         commands,
         "stream",
-        "Name the action live: camera, broadcast or file.\n\nPrints a line whenever the action "
-        "changes (seconds, label, probability), and at the end, on\nstderr, how many frames were "
-        "classified and dropped, and the time of one. Ctrl-C ends it.\nThe model gets frames as "
-        "far apart in time as in training. What a camera gives while the model\nis busy is "
-        "dropped, so the answer is never late; a file is read whole, as fast as it goes.",
+        "Recognise actions live from a camera, a stream or a file.\n\nPrints a line whenever the "
+        "recognised action changes (seconds, label, probability). At the end,\nstderr shows how "
+        "many frames were classified and dropped, and the time per frame. Ctrl-C ends it.\n"
+        "The model gets frames at the frame rate of its training. Frames that arrive while the "
+        "model is\nbusy are dropped and counted, so latency does not grow; a file is read "
+        "completely, as fast as\npossible.",
         "  videorwkv stream runs/mine 0                       the first camera\n"
         "  videorwkv stream runs/mine rtsp://host/door --json > door.jsonl\n"
         "  videorwkv stream runs/mine/step-bfloat16.xml 0     an exported file: faster\n"
@@ -34,8 +37,7 @@ def add_stream(commands: Commands) -> None:
     parser.add_argument(
         "model",
         metavar="RUN",
-        help="a trained run's folder, RUN/best or RUN/last, or a file that `videorwkv export` "
-        "wrote",
+        help=RUN_HELP,
     )
     parser.add_argument(
         "source",
@@ -46,64 +48,57 @@ def add_stream(commands: Commands) -> None:
         "--fps",
         type=float,
         metavar="N",
-        help="frames a second for the model (default: as in training; where the training clips "
-        "were spread over whole videos, the run's number of frames in 3 seconds)",
+        help="frames per second for the model (default: the frame rate of training; after uniform "
+        "sampling over whole videos, the run's number of frames in 3 seconds)",
     )
     parser.add_argument(
         "--threshold",
         type=float,
         default=0.5,
         metavar="X",
-        help="a class is named from this probability on, until another one gets there or its own "
-        "falls below half of it; then it is `nothing` (default: 0.5)",
+        help="a class is shown once its probability reaches X, until another class reaches X or "
+        "its own falls below X/2; without a class the line says `nothing` (default: 0.5)",
     )
     parser.add_argument(
         "--smooth",
         type=float,
         default=0.5,
         metavar="S",
-        help="seconds over which probabilities are averaged: calmer, later (default: 0.5)",
+        help="time constant in seconds of the running mean over probabilities; larger is smoother "
+        "and slower to react (default: 0.5)",
     )
     parser.add_argument(
         "--gap",
         type=float,
         default=2.0,
         metavar="S",
-        help="begin anew where the source pauses for longer (default: 2)",
+        help="reset the state after a pause of the source longer than S seconds (default: 2)",
     )
     parser.add_argument(
         "--reset-every",
         type=float,
         metavar="S",
-        help="begin anew after so many seconds; 0: never (default: never for the gated cell, which "
-        "forgets by itself; a training clip's length for the others)",
+        help="reset the state every S seconds; 0: never (default: never for the gated cell, whose "
+        "forget gate suffices; the length of a training clip for the other cells)",
     )
-    masks = parser.add_mutually_exclusive_group()
-    masks.add_argument(
-        "--tube-mask",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="leave out this share of the patches, the same in all frames: cheaper, less accurate",
-    )
-    masks.add_argument(
-        "--motion-mask",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="leave out this share of the patches, those that changed least",
-    )
-    parser.add_argument("--half", action="store_true", help="products in bfloat16")
-    parser.add_argument("--top", type=int, metavar="N", help="classes a JSON line names (5)")
+    add_masks(parser)
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line and classified frame"
+        "--half", action="store_true", help="run matrix multiplications in bfloat16"
+    )
+    parser.add_argument(
+        "--top", type=int, metavar="N", help="number of labels per JSON line (default: 5)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per classified frame"
     )
     parser.add_argument(
         "--save",
         metavar="FILE",
         help="write an .mp4 of the classified frames with edge map, labels and scores drawn in",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the model")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="number of CPU threads for the model"
+    )
     add_device(parser)
     parser.set_defaults(run=run_stream)
 

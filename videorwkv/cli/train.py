@@ -29,7 +29,7 @@ def add_train(commands: Commands) -> None:
         "train",
         "Train a model on videos.\n\nWrites a run's folder: config.json, best.safetensors and "
         "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl and tensorboard/. Ctrl-C "
-        "stops at the next step and\nleaves a run that --resume goes on with, to the same weights.",
+        "saves a checkpoint;\n--resume continues from it and ends with bit-identical weights.",
         "  videorwkv train my_videos --out runs/mine\n"
         "  videorwkv train my_videos --model lcr_nano --epochs 30 --set augmentation.scale=0.5,1\n"
         "  videorwkv train motion --recipe motion_demo --out runs/motion\n"
@@ -41,33 +41,43 @@ def add_train(commands: Commands) -> None:
         "  videorwkv train my_videos --out runs/mine --resume",
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", metavar="RUN", help="the run's folder (default: runs/DATA-MODEL)")
-    parser.add_argument("--model", metavar="NAME", help="a preset: `videorwkv models` lists them")
+    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/DATA-MODEL)")
     parser.add_argument(
-        "--recipe", metavar="NAME", help="default, motion_demo or handwash (default: default)"
+        "--model", metavar="NAME", help="model preset; `videorwkv models` lists them"
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help="training recipe: default, motion_demo or handwash (default: default)",
     )
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", metavar="N", help="passes over the training split")
-    length.add_argument("--steps", metavar="N", help="optimiser steps instead")
-    parser.add_argument("--batch-size", metavar="N", help="clips in a step")
-    parser.add_argument("--lr", metavar="X", help="highest learning rate")
-    parser.add_argument("--seed", metavar="N", help="of weights, order, sampling and augmentation")
+    length.add_argument("--epochs", metavar="N", help="number of passes over the training split")
+    length.add_argument(
+        "--steps", metavar="N", help="number of optimiser steps, in place of --epochs"
+    )
+    parser.add_argument("--batch-size", metavar="N", help="clips per optimiser step")
+    parser.add_argument("--lr", metavar="X", help="peak learning rate")
     parser.add_argument(
-        "--workers", metavar="N", help="processes that decode; 0: none of their own"
+        "--seed", metavar="N", help="seed of weights, clip order, sampling and augmentation"
+    )
+    parser.add_argument(
+        "--workers", metavar="N", help="worker processes that decode; 0 decodes in the main process"
     )
     parser.add_argument("--clip-timeout", metavar="S", help=TIMEOUT_HELP)
-    parser.add_argument("--precision", metavar="P", help="float32 or bfloat16")
+    parser.add_argument("--precision", metavar="P", help="float32, or bfloat16 for mixed precision")
     parser.add_argument(
         "--set",
         dest="assignments",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="any option of the recipe, such as model.width=96, model.edges=sobel, "
-        "sampling.fps=10, augmentation.scale=0.5,1; repeatable",
+        help="override any option of the recipe, such as model.width=96, model.edges=sobel, "
+        "sampling.fps=10, augmentation.scale=0.5,1; may be given several times",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--quiet", action="store_true", help="print the result alone")
+    parser.add_argument(
+        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only the result")
     add_decoder(parser)
     add_data_options(parser)
     add_device(parser)
