@@ -20,7 +20,7 @@ from videorwkv.inference.annotate import PAUSE
 from videorwkv.inference.pacing import Due, Latest, paced
 from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import Recogniser, load_run
-from videorwkv.inference.stream import Moment, StreamOptions, stream
+from videorwkv.inference.stream import StreamOptions, StreamPrediction, stream
 from videorwkv.models import LCR, build_model
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.video import Frame, Sampling, open_video
@@ -154,7 +154,7 @@ def test_live_frames_are_classified_or_dropped(model: LCR) -> None:
 
 
 def test_a_broken_camera_is_reported_after_its_last_frame(model: LCR) -> None:
-    found: list[Moment] = []
+    found: list[StreamPrediction] = []
     with (
         pytest.raises(DecodeError, match="unplugged"),
         stream(model, Camera(5, breaks=True), fps=10) as moments,

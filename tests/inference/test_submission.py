@@ -48,7 +48,7 @@ def test_jester(tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text() == "34870;b, c\n8;g\n"
     assert not done.is_complete
     assert done.summary() == (
-        f"{tmp_path / 'out.csv'}: 2/5 clips; left out: 1 unreadable, 2 listed and not on disk"
+        f"{tmp_path / 'out.csv'}: 2/5 clips; skipped: 1 unreadable, 2 listed and not on disk"
     )
     assert [clip.reason for clip in done.unreadable] == ["1: not a video"]
     assert done.missing == ("/data/20bn/9", "/data/20bn/10")
@@ -129,8 +129,8 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     command = ["predict", str(run), str(data), "--submission", str(out), "--workers=0"]
     assert main(command) == 1
     shown = capsys.readouterr()
-    assert shown.out == f"{out}: 1/2 clips; left out: 1 unreadable\n"
-    assert shown.err.startswith("videorwkv: left out: ")
+    assert shown.out == f"{out}: 1/2 clips; skipped: 1 unreadable\n"
+    assert shown.err.startswith("videorwkv: skipped: ")
     assert "2.mp4" in shown.err
     assert len(out.read_text().splitlines()) == 2
     data.write_text('path,label,split\n"my, clips/1.mp4",,test\n')
@@ -148,7 +148,7 @@ def test_many_clips_that_are_not_on_disk_are_counted(
     command = ["predict", str(run), str(data), "--split=all", "--submission", str(out)]
     assert main([*command, "--workers=0", "--validation-share=0"]) == 1
     shown = capsys.readouterr()
-    assert shown.out == f"{out}: 1/8 clips; left out: 7 listed and not on disk\n"
+    assert shown.out == f"{out}: 1/8 clips; skipped: 7 listed and not on disk\n"
     assert shown.err.count("gone") == 5
     assert "2 more that are not on disk" in shown.err
 

@@ -89,7 +89,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if is_split_anew(everything, run.data):
         print(
             "note: the run was trained on these clips split in another way: some that it was "
-            f"trained on may be among the {len(manifest)}. Give the folds, share or list of "
+            f"trained on may be among the {len(manifest)}. Give the folds, fraction or list of "
             "its training.",
             file=sys.stderr,
         )

@@ -24,8 +24,8 @@ def add_export(commands: Commands) -> None:
         "Export a run's recurrent step as one file for ONNX Runtime, or two for OpenVINO.\n\n"
         "The inputs are one frame of any number of streams and their state, the outputs are logits "
         "and the\nnext state. Labels, sizes and edge options are stored in the file. It is "
-        "verified against PyTorch\nover 64 frames first; a file that differs is not written. `videorwkv "
-        "predict`, `evaluate` and\n`stream` accept it in place of RUN.",
+        "verified against PyTorch\nover 64 frames first; a file that differs is not written. "
+        "`videorwkv predict`, `evaluate` and\n`stream` accept it in place of RUN.",
         "  videorwkv export runs/mine --to onnx\n"
         "  videorwkv export runs/mine --to openvino --precision bfloat16 --out wave.xml\n"
         "  videorwkv export runs/mine --to onnx --precision int8 --calibrate my_videos\n"

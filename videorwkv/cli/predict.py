@@ -162,13 +162,13 @@ def _submit(options: argparse.Namespace) -> int:
     print(submission.summary())
     sys.stdout.flush()
     for clip in submission.unreadable:
-        print(f"videorwkv: left out: {' '.join(clip.reason.split())}", file=sys.stderr)
+        print(f"videorwkv: skipped: {' '.join(clip.reason.split())}", file=sys.stderr)
     for path in submission.missing[:5]:
-        print(f"videorwkv: left out: {path}: not on disk", file=sys.stderr)
+        print(f"videorwkv: skipped: {path}: not on disk", file=sys.stderr)
     if len(submission.missing) > 5:
         more = len(submission.missing) - 5
         print(
-            f"videorwkv: left out: {more} more that are not on disk; `videorwkv data check` lists "
+            f"videorwkv: skipped: {more} more that are not on disk; `videorwkv data check` lists "
             "them",
             file=sys.stderr,
         )

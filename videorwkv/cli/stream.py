@@ -114,7 +114,7 @@ def run_stream(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     if options.top is not None and not options.json:
         raise UsageError("--top needs --json: a line for people names one class.")
-    moments = stream(
+    predictions = stream(
         options.model,
         options.source,
         fps=options.fps,
@@ -130,27 +130,30 @@ def run_stream(options: argparse.Namespace) -> int:
         save=options.save,
     )
     code = 0
-    with moments:
-        for note in moments.notes:
+    with predictions:
+        for note in predictions.notes:
             print(f"note: {note}", file=sys.stderr)
         print(
-            f"{options.source}: {len(moments.labels)} classes, "
-            f"{round(moments.fps, 3):.9g} frames/s; Ctrl-C ends",
+            f"{options.source}: {len(predictions.labels)} classes, "
+            f"{round(predictions.fps, 3):.9g} frames/s; Ctrl-C ends",
             file=sys.stderr,
             flush=True,
         )
         try:
-            for moment in moments:
+            for prediction in predictions:
                 if options.json:
-                    print(as_json(moment.to_dict()), flush=True)
-                elif moment.changed or moments.frames == 1:
-                    score = "" if moment.label is None else f"  {moment.score:.2f}"
-                    print(f"{moment.time:10.2f} s  {moment.label or 'nothing'}{score}", flush=True)
+                    print(as_json(prediction.to_dict()), flush=True)
+                elif prediction.changed or predictions.frames == 1:
+                    score = "" if prediction.label is None else f"  {prediction.score:.2f}"
+                    print(
+                        f"{prediction.time:10.2f} s  {prediction.label or 'nothing'}{score}",
+                        flush=True,
+                    )
         except KeyboardInterrupt:
             # Nothing else ends a camera; a file was not read whole.
-            code = 0 if moments.is_live else 130
+            code = 0 if predictions.is_live else 130
         finally:
-            print(moments.summary(), file=sys.stderr)
-    if options.save is not None and moments.frames:
+            print(predictions.summary(), file=sys.stderr)
+    if options.save is not None and predictions.frames:
         print(f"Written to {options.save}", file=sys.stderr)
     return code

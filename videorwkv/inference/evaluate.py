@@ -50,7 +50,7 @@ def evaluate(
         model: a model, also one of `videorwkv.open_exported`, a `Run`, a run's folder, a file that
             `videorwkv.export` wrote, or a `Recogniser`.
         manifest: the clips, one split as a rule.
-        sampling: which frames; the run's or the file's own if None.
+        sampling: which frames to read; the run's or the file's own if None.
         labels: the model's K class names, in the order of its logits; the run's or the file's own,
             or the manifest's, if None.
         views: temporal and spatial views of a clip; a run's own if None, else (1, 1).
@@ -58,12 +58,12 @@ def evaluate(
         workers: processes that decode; 0 does it here.
         device: `auto`, or a device by name.
         precision: `float32`, or `bfloat16` autocast.
-        cache: folder for frames decoded and shrunk once.
-        tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
-            cost is saved, at some loss of accuracy. An exported file keeps to its own.
-        motion_mask_ratio: the same, but in each frame those patches that changed least.
+        cache: folder that keeps decoded, resized frames.
+        tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
+            view: faster, and less accurate. An exported file always uses its own ratio.
+        motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
-            counts as unreadable; 0 waits forever. A run's own if None, else 300.
+            counts as unreadable; 0 waits forever. The run's own if None, else 300.
         lost: path -> reason, of clips whose decoder has crashed or hung: they are not tried again.
             Those that are met are added.
         on_batch: called with the number of clips done, after each batch.
@@ -119,7 +119,7 @@ class Scores:
         labels: K class names, in the order of the scores.
         clips: one for each row, in order.
         views: temporal and spatial views whose scores were averaged.
-        masks: which patches were left out.
+        masks: which patches were dropped or skipped.
         warnings: what was wrong with clips that were read all the same.
     """
 

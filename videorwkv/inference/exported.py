@@ -109,11 +109,11 @@ class ExportedModel(nn.Module):
         Args:
             batch_size: streams side by side.
             image_size: of the frames to come; it must be the file's.
-            tube_mask_ratio: share of the patches to leave out; it must be the file's.
+            tube_mask_ratio: fraction of the patches to drop; it must be the file's.
             generator: source of the mask's randomness.
 
         Raises:
-            UsageError: the file was exported for another number, size or share.
+            UsageError: the file was exported for another number, size or mask ratio.
         """
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         if size not in (None, (self.height, self.width)):

@@ -42,17 +42,17 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well a model does. Shares are of all clips, unreadable ones included (as wrong).
+    """How well a model does. Accuracies are over all clips; unreadable ones count as wrong.
 
     Args:
         labels: K class names, in the order of the logits.
         clips: every labelled clip with its scores.
         views: temporal and spatial views whose scores were averaged.
-        tube_mask_ratio: share of the patches that were left out, the same in all frames.
-        motion_mask_ratio: share of the patches that were left out frame by frame.
+        tube_mask_ratio: fraction of the patches that were dropped, the same ones in all frames.
+        motion_mask_ratio: fraction of the patches that were skipped, chosen frame by frame.
         data: name and digest of what was evaluated.
-        n_unlabelled: clips left out because they carry no label.
-        n_missing: clips left out because the data set's list names them and they are not on disk.
+        n_unlabelled: clips not evaluated because they have no label.
+        n_missing: clips not evaluated because they are listed but not on disk.
         warnings: what was wrong with clips that were read all the same.
     """
 

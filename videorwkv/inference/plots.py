@@ -37,7 +37,7 @@ def save_confusion(
     figure = _figure(side + (1.5 if names else 0.0), side)
     axes = figure.subplots()
     image = axes.imshow(share_KK, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-    figure.colorbar(image, ax=axes, fraction=0.04, label="share of the true class")
+    figure.colorbar(image, ax=axes, fraction=0.04, label="fraction of the true class")
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if names:

@@ -113,9 +113,9 @@ def predict(
         device: `auto`, or a device by name.
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
             file, or a folder for many. `save_error` says what kept it from being written.
-        tube_mask_ratio: share of the patches to leave out, the same in all frames of a view: their
-            cost is saved, at some loss of accuracy. An exported file keeps to its own.
-        motion_mask_ratio: the same, but in each frame those patches that changed least.
+        tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
+            view: faster, and less accurate. An exported file always uses its own ratio.
+        motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
 
     Returns:
         One `Prediction` for each video, in order; `error` says why one could not be read.

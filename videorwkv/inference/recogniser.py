@@ -188,7 +188,7 @@ class Recogniser:
 
     @torch.inference_mode()
     def init_state(self) -> Any:
-        """The state of one stream before its first frame; always the same tube mask."""
+        """The state of one stream before its first frame, always with the same tube mask."""
         # An exported file's state knows no motion.
         given: dict[str, Any] = {name: x for name, x in self.masks.ratios.items() if x}
         return self.network.init_state(generator=torch.Generator().manual_seed(0), **given)

@@ -1,4 +1,4 @@
-"""Name the action in a source without an end, frame by frame: `stream(run, source)`.
+"""Recognise actions in a live source, frame by frame: `stream(run, source)`.
 
 K classes, B batch (one stream), H height, W width.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -38,20 +39,20 @@ REMEMBERED = 1000
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What a model says after one frame of a stream.
+class StreamPrediction:
+    """The prediction after one frame of a stream.
 
     Args:
         time: seconds of the frame since the source's first one.
         number: how many frames of the source came before it.
-        label: the action that goes on; None: none that is certain enough.
-        changed: whether `label` is another one than at the last frame.
+        label: the recognised action; None if no class is certain enough.
+        changed: whether `label` differs from the one at the last frame.
         score: the smoothed probability of `label`, or of the best class where it is None.
         labels: the best classes now, best first.
         scores: their probabilities, smoothed over time.
-        milliseconds: from the decoded frame to the scores: resizing, edges, model.
-        dropped: frames so far that were due and came too fast for the model.
-        reset: whether the model began anew at this frame.
+        milliseconds: from the decoded frame to the scores (resizing, edges, model).
+        dropped: frames so far that were due but arrived while the model was busy.
+        reset: whether the state was reset before this frame.
     """
 
     time: float
@@ -75,17 +76,16 @@ class StreamOptions:
     """How a stream is read and named.
 
     Args:
-        fps: frames a second that the model gets; None: as many as it was trained on.
-        threshold: probability from which on a class is the stream's label. It stays so until
-            another one reaches the threshold or its own falls below half of it.
-        smooth: seconds; time constant of the running mean of the probabilities. 0: none.
-        gap: seconds; where the source pauses for longer, the model begins anew. A source that is
-            this slow by nature pauses where a step is thrice as long as usual.
-        reset_every: seconds after which the model begins anew; 0: never. None: never for the gated
-            cell, which forgets by itself, and after the length of a training clip for the others.
-        tube_mask_ratio, motion_mask_ratio: share of the patches to leave out, as in
-            `LCR.init_state`.
-        top: how many classes a moment names.
+        fps: frames per second for the model; None: the frame rate of its training.
+        threshold: a class becomes the stream's label when its probability reaches this value, and
+            stays so until another class reaches it or its own falls below half of it.
+        smooth: time constant in seconds of the running mean over probabilities; 0: none.
+        gap: seconds; a longer pause of the source resets the state. For a source with such a low
+            frame rate, a pause is a step three times as long as usual.
+        reset_every: seconds after which the state is reset; 0: never. None: never for the gated
+            cell, and after the length of a training clip for the others, which can't forget.
+        tube_mask_ratio, motion_mask_ratio: mask ratios, as in `LCR.init_state`.
+        top: number of classes in each prediction.
     """
 
     fps: float | None = None
@@ -118,7 +118,7 @@ class StreamOptions:
 
     @property
     def masks(self) -> Masks:
-        """The patches to leave out."""
+        """The patches to mask."""
         return Masks(tube_mask_ratio=self.tube_mask_ratio, motion_mask_ratio=self.motion_mask_ratio)
 
     def rate(self, sampling: Sampling) -> float:
@@ -126,7 +126,7 @@ class StreamOptions:
         return self.fps or sampling.fps or sampling.num_frames / SPREAD_SECONDS
 
     def notes(self, sampling: Sampling) -> tuple[str, ...]:
-        """What was chosen for want of better knowledge."""
+        """Assumptions that the user should know of."""
         if self.fps is not None or sampling.fps is not None:
             return ()
         return (
@@ -136,7 +136,7 @@ class StreamOptions:
         )
 
     def life(self, sampling: Sampling, cell: str) -> float:
-        """Seconds after which the model begins anew."""
+        """Seconds after which the state is reset."""
         if self.reset_every is None and cell != "gated":
             return sampling.num_frames / self.rate(sampling)
         return self.reset_every or math.inf
@@ -151,7 +151,7 @@ class StreamOptions:
 
 
 class Stream:
-    """Moments of a source, one after another: what `stream` gives. Iterate over it once.
+    """The predictions for a source, one after another: what `stream` returns. Iterate over it once.
 
     It is closed when the source ends; whoever stops before calls `close()`, or uses it in a `with`
     block.
@@ -160,10 +160,10 @@ class Stream:
         labels: K class names.
         fps: frames a second that the model gets.
         is_live: whether the source is a camera or broadcast, where frames are dropped.
-        notes: what was chosen for want of better knowledge.
+        notes: assumptions that the user should know of.
         frames: frames classified so far.
         dropped: frames dropped so far.
-        resets: how often the model began anew after the first frame.
+        resets: how often the state was reset after the first frame.
     """
 
     def __init__(
@@ -185,10 +185,10 @@ class Stream:
         self._life = options.life(sampling, cell) - 0.5 / self.fps
         self._resources = resources
         self._milliseconds: deque[float] = deque(maxlen=REMEMBERED)
-        self._moments = self._run()
+        self._predictions = self._run()
 
-    def __iter__(self) -> Iterator[Moment]:
-        return self._moments
+    def __iter__(self) -> Iterator[StreamPrediction]:
+        return self._predictions
 
     def __enter__(self) -> Stream:
         return self
@@ -198,7 +198,7 @@ class Stream:
 
     def close(self) -> None:
         """End the source's use, finish the annotated video."""
-        self._moments.close()
+        self._predictions.close()
         self._resources.close()
 
     def summary(self) -> str:
@@ -219,7 +219,7 @@ class Stream:
             )
         return text
 
-    def _run(self) -> Generator[Moment]:
+    def _run(self) -> Generator[StreamPrediction]:
         recogniser, options = self._recogniser, self._options
         due = paced(self._video, self.fps, options.gap)
         with self._resources as resources:
@@ -251,7 +251,7 @@ class Stream:
                     self._writer.add(one.frame, inputs.edges_BTHW[0, 0].numpy(), scores_K)
                 self.seconds = time.perf_counter() - began
                 best = np.argsort(-scores_K, kind="stable")[: options.top]
-                yield Moment(
+                yield StreamPrediction(
                     time=now,
                     number=one.number,
                     label=None if label is None else self.labels[label],
@@ -295,13 +295,13 @@ def stream(
         labels: class names; the run's or the file's if None, else class numbers.
         fps, threshold, smooth, gap, reset_every, top: see `StreamOptions`.
         tube_mask_ratio, motion_mask_ratio: see `StreamOptions`.
-        half: products in bfloat16, for a run that is not exported.
+        half: run matrix multiplications in bfloat16; only for a run that is not exported.
         device: `auto`, or a device by name.
         save: an .mp4 file to write, when the stream ends: the classified frames with edge map,
             labels and scores drawn in, at the source's speed; pauses end after 10 s.
 
     Returns:
-        A `Stream`: a `Moment` for each frame that was classified.
+        A `Stream`, which yields a `StreamPrediction` for each classified frame.
 
     Raises:
         UsageError: a wrong option, no such run, or a mask that the file was not exported with.
@@ -310,9 +310,9 @@ def stream(
         NonFiniteError: while iterating: the model gives NaN or infinity.
 
     Example:
-        >>> for moment in stream("runs/mine", 0):  # doctest: +SKIP
-        ...     if moment.changed:
-        ...         print(moment.time, moment.label)
+        >>> for prediction in stream("runs/mine", 0):  # doctest: +SKIP
+        ...     if prediction.changed:
+        ...         print(prediction.time, prediction.label)
     """
     options = StreamOptions(
         fps=fps,
@@ -357,3 +357,14 @@ def _smoothed(old_K: Scores | None, new_K: Scores, seconds: float, smooth: float
     if old_K is None or smooth == 0:
         return new_K
     return old_K + np.float32(-math.expm1(-seconds / smooth)) * (new_K - old_K)
+
+
+def __getattr__(name: str) -> object:
+    if name != "Moment":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        "Moment is now StreamPrediction; the old name goes with version 0.3.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return StreamPrediction

@@ -1,13 +1,13 @@
-"""What a run says about a split, as the file that the data set's owners take.
+"""Predictions for a split in the submission format of the benchmark's server.
 
 jester         CSV without header: id;label name
 ssv2           CSV without header: id;n1;n2;n3;n4;n5    official numbers, best first
 kinetics400    JSON: {"version", "results": {id: [{"label", "score"} x 5]}, "external_data"};
-               what a run learned from beside Kinetics is for its owner to say in external_data
+               external_data must say what else the run was trained on; fill it in yourself
 others         CSV with header: path,label,score,label2,score2,...,label5,score5; paths as in its
                list
 
-A clip that can't be read, or is not on disk, is left out: an answer is never invented. K classes.
+A clip that can't be read or is not on disk is skipped: a prediction is never invented. K classes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Submission:
     Args:
         path: the file.
         n_written: clips in it.
-        unreadable: clips left out because they could not be read.
-        missing: paths left out because the data set lists them and they are not on disk.
+        unreadable: clips skipped because they could not be read.
+        missing: paths skipped because they are listed but not on disk.
     """
 
     path: Path
@@ -77,13 +77,13 @@ class Submission:
         ]
         total = self.n_written + len(self.unreadable) + len(self.missing)
         text = f"{self.path}: {self.n_written}/{total} clips"
-        return f"{text}; left out: {', '.join(left_out)}" if left_out else text
+        return f"{text}; skipped: {', '.join(left_out)}" if left_out else text
 
 
 def predict_split(
     model: Run | str | Path, manifest: Manifest, path: str | Path, **options: Any
 ) -> Submission:
-    """Score the clips of one split, labelled or not, and write what the data set's owners take.
+    """Score the clips of one split, labelled or not, and write the submission file.
 
     Args:
         model: a `Run` or a run's folder.

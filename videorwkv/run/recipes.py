@@ -22,25 +22,25 @@ class Recipe:
         model: the model to build; `num_classes` is taken from the data.
         sampling: which frames of a video become a clip.
         augmentation: what is done to the frames of a training clip.
-        epochs: passes over the training split; exactly one of `epochs` and `steps` is given.
+        epochs: passes over the training split; give exactly one of `epochs` and `steps`.
         steps: optimiser steps, whatever the size of the training split.
-        repeats: how often an epoch shows each clip, drawn anew each time: few and long clips need
-            more than one window an epoch.
+        repeats: how often an epoch shows each clip, with a new random window each time: few, long
+            clips need more than one window per epoch.
         batch_size: clips in a step.
-        lr: highest learning rate.
+        lr: peak learning rate.
         weight_decay: AdamW's, on matrices and kernels only.
         betas: AdamW's averaging of the gradient and of its square.
-        warmup: share of the steps in which the learning rate rises.
-        min_lr: where the cosine ends, as a share of `lr`.
-        label_smoothing: share of the target spread over all classes.
+        warmup: fraction of the steps in which the learning rate rises.
+        min_lr: where the cosine ends, as a fraction of `lr`.
+        label_smoothing: fraction of the target that is spread over all classes.
         clip_norm: the gradient's largest norm; 0 leaves it alone.
         precision: `float32`, or `bfloat16` autocast (scan and cell accumulate in float32 anyway).
         loss_frames: `last`, the logits after the last frame; `all`, the mean of the losses at every
             frame in the second half of the clip, so that the model answers early too.
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
         compile: let PyTorch compile the model's frame.
-        checkpoint_frames: frames of a clip whose activations are kept at a time, the others being
-            computed again on the way back: less memory for long clips, more time; 0 keeps all.
+        checkpoint_frames: activation checkpointing: frames of a clip whose activations are kept at
+            a time, the others are recomputed in the backward pass; 0 keeps all.
         seed: of the weights, the order, the sampling, the augmentation and the masks.
         workers: processes that decode and augment; 0 does it in the training process.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
@@ -96,7 +96,7 @@ class Recipe:
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must lie in [0, 1).")
         if not 0 <= self.min_lr <= 1:
-            raise ConfigError(f"Recipe: min_lr ({self.min_lr}) is a share of lr, in [0, 1].")
+            raise ConfigError(f"Recipe: min_lr ({self.min_lr}) is a fraction of lr, in [0, 1].")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"Recipe: betas {self.betas} must each lie in [0, 1).")
         if min(self.views) < 1:

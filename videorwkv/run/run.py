@@ -39,7 +39,7 @@ class Run:
         which: `best` or `last`, the weights that `model` loads.
         recipe: how it was trained.
         labels: class names, in the order of the logits.
-        flips: label -> label of its mirror image, or None.
+        flips: label -> label after a horizontal flip, or None.
         data: name, digest, digest of the clips whatever their splits, and split sizes of what it
             was trained on.
         versions: package, torch, Python and, where known, the commit.
@@ -65,7 +65,7 @@ class Run:
         Args:
             split: train, validation, test or all.
             views: temporal and spatial views; the run's own if None.
-            masks: the patches that are left out.
+            masks: the patches that are masked.
         """
         name = f"evaluation-{split}"
         if self.which == "last" and (self.folder / "best.safetensors").is_file():

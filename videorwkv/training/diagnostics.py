@@ -26,7 +26,7 @@ from videorwkv.training.monitor import Monitor
 
 # Clips that are looked at: enough for shares of thousands of tokens, cheap beside a validation.
 CLIPS = 4
-# A gradient that shrinks to this share over layers or frames teaches nothing; its inverse explodes.
+# A gradient that shrinks to this fraction over layers or frames has vanished; its inverse explodes.
 VANISHED = 1e-4
 # Share of a layer's values that is stuck at an end before it is called stuck.
 STUCK = 0.9
@@ -34,7 +34,7 @@ STUCK = 0.9
 TANH_END, SIGMOID_END = 0.99, 0.01
 # Share of edge pixels below, above which a map says nothing; Canny on real video gives 2 to 20 %.
 EMPTY, FULL = 0.001, 0.4
-# A mask costs too much if it takes this share of what the model has learnt, in nats below chance.
+# A mask costs too much if it takes this fraction of what was learnt, in nats below chance.
 MASK_COST = 0.5
 
 
@@ -48,14 +48,14 @@ class Signs:
         gradient_by_distance: norm of the loss's gradient for h and c as they were d frames before
             the last one, d = 1, 2, ..., by the one for d = 1; empty without memory. In a model with
             `checkpoint_frames` the way back ends after so many frames.
-        memory_saturated: share of each layer's memory (gated cell: of what is written to it) at the
-            ends of tanh; N, empty without memory.
-        forget_open: share of each layer's forget signals above 0.99; empty without edges in it.
-        forget_shut: share below 0.01.
-        mix_open: share of each layer's channel gates, sigmoid(R'), above 0.99.
-        mix_shut: share below 0.01.
-        edges_empty: share of the frames whose edge map has next to no edge; None without edges.
-        edges_full: share of those where edges cover nearly all; None without edges.
+        memory_saturated: fraction of each layer's memory (gated cell: of what is written to it) at
+            the ends of tanh; N, empty without memory.
+        forget_open: fraction of each layer's forget signals above 0.99; empty without edges in it.
+        forget_shut: fraction below 0.01.
+        mix_open: fraction of each layer's channel gates, sigmoid(R'), above 0.99.
+        mix_shut: fraction below 0.01.
+        edges_empty: fraction of the frames whose edge map has next to no edge; None without edges.
+        edges_full: fraction of those where edges cover nearly all; None without edges.
         loss: on these clips, unmasked.
         masked_loss: on these clips with a tube mask as in training; None without masks.
     """
@@ -260,7 +260,7 @@ def is_stuck(accuracies: Sequence[float], num_classes: int, progress: float) -> 
     Args:
         accuracies: of the training batches between two validations each, oldest first.
         num_classes: K; chance is 1 / K.
-        progress: share of the run's steps that are done.
+        progress: fraction of the run's steps that are done.
     """
     if progress < 0.5 or len(accuracies) < 4:
         return None

@@ -86,7 +86,7 @@ def train(
         out: the run's folder; must hold no run unless `resume`.
         resume: go on from the state in `out`.
         device: `auto`, or a device by name.
-        cache: folder for frames decoded and shrunk once.
+        cache: folder that keeps decoded, resized frames.
         on_step: called with the number of steps taken, after each.
         quiet: print nothing.
 

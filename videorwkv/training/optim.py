@@ -48,8 +48,8 @@ def learning_rate(
         step: the step about to be taken, in [0, total_steps).
         total_steps: steps of the whole run.
         peak: the highest learning rate.
-        warmup: share of the steps spent rising to it, in [0, 1).
-        min_lr: the floor, as a share of `peak`, reached at the last step.
+        warmup: fraction of the steps spent rising to it, in [0, 1).
+        min_lr: the floor, as a fraction of `peak`, reached at the last step.
     """
     warmup_steps = round(warmup * total_steps)
     if step < warmup_steps:
