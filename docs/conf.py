@@ -35,6 +35,7 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 suppress_warnings = ["myst.header"]  # the log and the changelog go from level 2 to 3 and back
 
+highlight_language = "text"  # of blocks that name none
 default_role = "literal"  # docstrings mark code with single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
