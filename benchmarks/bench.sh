@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The speed tables of README.md: models and peers, a frame and a clip of 16 x 224 x 224, and the
+# The speed tables of docs/speed.md: models and peers, a frame and a clip of 16 x 224 x 224, and the
 # cost over length. Needs pip install 'videorwkv[bench,openvino]'. One core, about 20 minutes.
 # Usage: benchmarks/bench.sh [OPTIONS of videorwkv bench]
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How fast clips are read, beside bare PyAV: the figures in README.md. About 5 minutes on two idle
+# How fast clips are read, beside bare PyAV: the figures in docs/results.md. About 5 minutes on two idle
 # cores. Usage: benchmarks/data_bench.sh [DATA] [ROUNDS] [OPTIONS of `videorwkv data bench` ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."

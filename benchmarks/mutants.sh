@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ruined clips against `videorwkv data check`: the figures in README.md. Usage: benchmarks/mutants.sh [FOLDER]
+# Ruined clips against `videorwkv data check`: the figures in docs/results.md. Usage: benchmarks/mutants.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1

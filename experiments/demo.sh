@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo's accuracy and time in README.md, and the two pictures there. Usage: experiments/demo.sh
+# The demo's accuracy and time, and its two pictures, in README.md and docs/results.md. Usage: experiments/demo.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/demo}

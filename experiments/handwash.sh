@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# HandWash, 12 classes, 88 clips, 4 folds by session: the table in README.md.
+# HandWash, 12 classes, 88 clips, 4 folds by session: the table in README.md and docs/results.md.
 # One CPU thread a run; two folds run side by side. Usage: experiments/handwash.sh [VARIANT ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
