@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from videorwkv.cli.main import main
-from videorwkv.data.cache import SETTINGS, FrameCache
-from videorwkv.data.cache_stores import JpegVideo
+from videorwkv.data.cache import SETTINGS, FrameCache, JpegVideo
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row

@@ -1,4 +1,4 @@
-"""The frames of every clip of a manifest, decoded and shrunk ahead of time into a `FrameCache`."""
+"""The frames of every clip of a manifest, decoded and resized ahead of time into a `FrameCache`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videorwkv.data.cache import QUALITY, FrameCache
-from videorwkv.data.cache_stores import encode_jpeg, shrink
+from videorwkv.data.cache import QUALITY, FrameCache, encode_jpeg, limit_size
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
@@ -220,7 +219,7 @@ def _require_same_store(cache: FrameCache, entries: Sequence[Path]) -> None:
     for entry in entries:
         try:
             about = json.loads(entry.read_text(encoding="utf-8"))
-            # As in `open_frames`: entries of the first version are raw and don't say so.
+            # As in `FrameCache.open`: entries of the first version are raw and don't say so.
             store, quality = about.get("store", "raw"), about.get("quality", cache.quality)
         except (OSError, ValueError, AttributeError):
             continue  # who opens it is told
@@ -247,7 +246,7 @@ def _sample(
                 total = len(video.times())
                 places = np.linspace(0, total - 1, min(total, SAMPLED_FRAMES)).astype(int)
                 clip = video.read(
-                    places.tolist(), transform=lambda image: shrink(image, cache.short_side)
+                    places.tolist(), transform=lambda image: limit_size(image, cache.short_side)
                 )
         except VideoRWKVError:
             continue
