@@ -16,8 +16,8 @@ from clip_files import cut, encode, make, overwrite, remux
 
 from videorwkv.data import check as check_module
 from videorwkv.data.check import check, signature
-from videorwkv.data.check.finding import Finding
 from videorwkv.data.check.inspect_clip import inspect_clip
+from videorwkv.data.check.report import Finding
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
 from videorwkv.errors import UsageError

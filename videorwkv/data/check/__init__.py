@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from videorwkv.data.check.copies import make_report
-from videorwkv.data.check.finding import Finding
 from videorwkv.data.check.inspect_clip import inspect_clip
-from videorwkv.data.check.report import CheckReport
+from videorwkv.data.check.report import CheckReport, Finding
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.utils.disk import usable_cores

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from videorwkv.data.check.finding import USABLE, Finding
-from videorwkv.data.check.report import CheckedClip, CheckReport, Copies
+from videorwkv.data.check.report import USABLE, CheckedClip, CheckReport, Copies, Finding
 from videorwkv.data.manifest import Manifest
 
 # Of a clip that is in several splits, the copy in the first of these stays: scores stay comparable
