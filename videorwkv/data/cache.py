@@ -79,8 +79,8 @@ class FrameCache:
             raise ConfigError(f"FrameCache: quality ({self.quality}) must lie in [1, 100].")
         if os.path.isfile(self.folder):
             raise UsageError(
-                f"--cache {self.folder} is a file; wanted a folder, which is made if need be. "
-                "Name another place."
+                f"--cache {self.folder} is a file; wanted a folder, new or existing. "
+                "Choose another place."
             )
 
     @classmethod
@@ -109,7 +109,7 @@ class FrameCache:
         self._fill(self.entry(path), open_source)
 
     def entry(self, path: str) -> Path:
-        """The file that stands once the clip at `path` is stored; `DecodeError` if that is gone."""
+        """Index of the clip at `path`, there once that is stored; `DecodeError` if it is gone."""
         place = Path(path)
         try:
             # A clip may be a folder of frames: any change in it counts.
@@ -179,7 +179,7 @@ class FrameCache:
                 about["file"] = f"{entry.stem}.{crc:08x}{STORES[store]}"
                 os.replace(file.name, entry.with_name(about["file"]))
             about.update(source=video.name, warnings=list(video.warnings))
-            # Last: an entry counts once this file stands.
+            # Last: an entry counts once this file is there.
             with atomic(entry) as file:
                 file.write(json.dumps(about).encode())
         except OSError as error:
@@ -188,7 +188,7 @@ class FrameCache:
     def _unwritable(self, what: str, error: OSError) -> DataError:
         return DataError(
             f"Cache {self.folder}: {what} can't be written ({error.strerror or error}). Free some "
-            "space, take another folder, or go on without a cache."
+            "space, choose another folder, or run without a cache."
         )
 
 
@@ -312,7 +312,7 @@ class JpegVideo(Video):
     ) -> None:
         super().__init__(name)
         if not shape[0] == len(times) == len(lengths) == len(sums):
-            raise ValueError("its index contradicts itself")
+            raise ValueError("its index is inconsistent")
         self._path = path
         self._shape = shape
         self._known = times
@@ -350,7 +350,7 @@ class JpegVideo(Video):
 
     def _decode(self, index: int, content: bytes) -> NDArray[np.uint8]:
         if zlib.crc32(content) != self._sums[index]:
-            raise _damaged(self._path, f"frame {index} is not as it was written")
+            raise _damaged(self._path, f"frame {index} has changed since it was written")
         image_HWC = decode_image(content)
         if image_HWC is None or image_HWC.shape != self._shape[1:]:
             raise _damaged(self._path, f"frame {index} can't be decoded")

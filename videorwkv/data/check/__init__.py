@@ -50,7 +50,7 @@ def check(
 
     Args:
         manifest: all of its splits are read, and its missing clips are reported.
-        out: folder for the results; made if need be. Call the report's `save` to write the others.
+        out: folder for the results, new or existing. The report's `save` writes the others.
         workers: processes; one for each core if None.
         timeout: seconds for one clip.
         quick: read all bytes, but decode the first frame alone (see `inspect_clip`).

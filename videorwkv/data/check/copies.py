@@ -14,9 +14,9 @@ from videorwkv.data.manifest import Manifest
 # with those of others, and nothing that is scored has been trained on.
 STAYS = ("test", "validation", "train")
 KINDS = ("across splits", "with two labels", "within a split")
-# A data set has a usual rate if this share of its clips, ten at least, is near the median; clips
+# A data set has a usual rate if this fraction of its clips, ten at least, is near the median; clips
 # that are far from it are remarked upon.
-USUAL_SHARE, USUAL_CLIPS, NEAR, FAR = 0.9, 10, 1.05, 1.2
+USUAL_FRACTION, USUAL_CLIPS, NEAR, FAR = 0.9, 10, 1.05, 1.2
 
 
 def make_report(
@@ -56,7 +56,7 @@ def _remark_on_rates(clips: list[CheckedClip]) -> None:
     if len(known) < USUAL_CLIPS:
         return
     usual = statistics.median(known)
-    if sum(_apart(rate, usual) <= NEAR for rate in known) < USUAL_SHARE * len(known):
+    if sum(_apart(rate, usual) <= NEAR for rate in known) < USUAL_FRACTION * len(known):
         return
     for index, clip in enumerate(clips):
         rate = clip.finding.fps

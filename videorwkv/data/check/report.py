@@ -168,7 +168,7 @@ class CheckReport:
         flips = self.manifest.flips
         left = {row.label for row in listed}
         (out / "flips.csv").unlink(missing_ok=True)
-        # With one half of a pair gone, the mirrored clips of the other would have no class.
+        # With one half of a pair gone, the flipped clips of the other would have no class.
         if flips is not None and all((a in left) == (b in left) for a, b in flips.items()):
             pairs = [[a, b] for a, b in flips.items() if a < b and a in left]
             _write_csv(out / "flips.csv", [["label", "flipped"], *pairs])
@@ -235,7 +235,7 @@ class CheckReport:
         unlisted = sum(not _can_be_listed(clip.row) for clip in self.good)
         if unlisted:
             lines.append(
-                f"{unlisted:,} good clips can't stand in good.csv: without a label outside of "
+                f"{unlisted:,} good clips can't be listed in good.csv: without a label outside of "
                 "`test`, or with a name that is not UTF-8"
             )
         return "\n".join(lines)
