@@ -46,7 +46,7 @@ def make_report(
 
 
 def _printable(path: str) -> str:
-    """Names of files may be no text at all."""
+    """File names may hold bytes that are no text."""
     return path.encode(errors="backslashreplace").decode()
 
 

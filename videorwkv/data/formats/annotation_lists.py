@@ -6,11 +6,11 @@ frames      some folder/clip_1 64 3                 folder of frames, their numb
 
 A label is a name or a number; numbers become names by a file with one name a line, the first for
 0. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
-(videos, frames, one called after the list's split, ...): wherever most of the list's are found.
+(videos, frames, one named after the list's split, ...): wherever most of the list's are found.
 What is not found ends in `missing`, as such lists come from other people's copies. The number of
 frames is not used: frames are counted on disk.
 
-A list called after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
+A list named after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
 lists is all of them.
 """
 
@@ -140,7 +140,7 @@ def _lists_in(folder: Path) -> list[Path]:
     splits = [split_in_name(path.stem) for path in lists]
     if not lists or len(set(splits)) < len(splits):
         raise ManifestError(
-            f"{folder}: wanted one list for each split, called after it (train.txt, val.txt); "
+            f"{folder}: wanted one list for each split, named after it (train.txt, val.txt); "
             f"found {', '.join(path.name for path in lists) or Tree(folder).glance()}. Name one: "
             "list:FILE."
         )
@@ -230,8 +230,8 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
     """Where relative paths start: the place where most of a sample are found.
 
     Two splits may use the same names below folders of their own. Of equally good places the first
-    is taken: the list's own folder, then the usual ones and those called after the list's split,
-    last those called after another split.
+    is taken: the list's own folder, then the usual ones and those named after the list's split,
+    last those named after another split.
     """
     sample = paths[:: max(1, len(paths) // 50)]
     places: list[Path] = []

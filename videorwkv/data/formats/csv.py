@@ -4,7 +4,7 @@
     clips/a.mp4,waving,train
     "clips/b, second take.mp4",standing up,validation
 
-A semicolon or a tab may stand for the comma.
+A semicolon or a tab may take the place of the comma.
 """
 
 from __future__ import annotations
