@@ -27,7 +27,7 @@ from rich.table import Table
 
 import videorwkv
 from videorwkv.data.check import check
-from videorwkv.data.check.finding import Finding
+from videorwkv.data.check.report import Finding
 from videorwkv.data.manifest import Row, make_manifest
 from videorwkv.utils.progress import Meter
 

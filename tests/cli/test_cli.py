@@ -245,7 +245,7 @@ def test_bad_csv_row_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_file_that_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     code, line = fails(capsys, "train", tmp_path / "notes.txt")
-    assert (code, "notes.txt:1: 'hello' is no row of a list" in line) == (1, True)
+    assert (code, "notes.txt:1: 'hello' is not a row of a list" in line) == (1, True)
     (tmp_path / "notes.md").write_text("hello")
     code, line = fails(capsys, "train", tmp_path / "notes.md")
     assert (code, "folder per class" in line) == (2, True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from clip_files import KINDS, make
 
-from videorwkv.data.check.announced_size import announced_size
+from videorwkv.data.check.inspect_video import announced_size
 
 
 def _box(name: bytes, length: int) -> bytes:

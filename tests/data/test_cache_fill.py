@@ -90,7 +90,7 @@ def test_auto_chooses_by_memory_and_says_so(
     monkeypatch.undo()
     plan = plan_fill(load_manifest(videos), cache)
     assert (plan.cache.store, len(plan.missing), plan.n_present) == ("jpeg", 1, 12)
-    assert "as the folder began" in plan.describe()
+    assert "as the folder's first entries" in plan.describe()
     assert "unreadable" not in plan.describe()
 
 

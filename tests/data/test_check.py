@@ -16,8 +16,8 @@ from clip_files import cut, encode, make, overwrite, remux
 
 from videorwkv.data import check as check_module
 from videorwkv.data.check import check, signature
-from videorwkv.data.check.finding import Finding
 from videorwkv.data.check.inspect_clip import inspect_clip
+from videorwkv.data.check.report import Finding
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
 from videorwkv.errors import UsageError
@@ -344,11 +344,11 @@ def test_flips_go_along(three: Manifest, tmp_path: Path) -> None:
     arguments = check(manifest, out, workers=1).save(out)
     assert arguments == ["train", str(out / "good.csv"), "--flips", str(out / "flips.csv")]
     assert load_manifest(out / "good.csv", flips=out / "flips.csv").flips == flips
-    # Without a clip of `right`, a mirrored one of `left` would have no class.
+    # Without a clip of `right`, a flipped one of `left` would have no class.
     Path(rows[1].path).write_bytes(b"")
     assert check(manifest, out, workers=1).save(out) == ["train", str(out / "good.csv")]
     assert not (out / "flips.csv").exists()
-    # A class that is its own mirror image may be lost.
+    # A class that is symmetric under flip may be lost.
     make(Path(three.root), "index_first.mp4", 25).rename(rows[1].path)
     Path(rows[2].path).write_bytes(b"")
     check(manifest, out, workers=1).save(out)
@@ -381,7 +381,7 @@ def test_awkward_names_and_places(clips: Path, tmp_path: Path) -> None:
         path.read_bytes() for path in paths[:3]
     ]
     assert "not text" in (tmp_path / "out/report.csv").read_text()
-    assert "1 good clips can't stand in good.csv" in report.examples()
+    assert "1 good clips can't be listed in good.csv" in report.examples()
 
 
 def test_wrong_use(three: Manifest, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ def test_wrong_flip_table(tmp_path: Path, text: str, message: str) -> None:
 def test_flips_are_checked_where_given_directly() -> None:
     rows = (Row("a", "left"), Row("b", "right"))
     labels = ("left", "right")
-    with pytest.raises(ManifestError, match="mirroring twice"):
+    with pytest.raises(ManifestError, match="flipping twice"):
         Manifest(name="m", rows=rows, labels=labels, flips={"left": "right", "right": "right"})
-    with pytest.raises(ManifestError, match="odd: right"):
+    with pytest.raises(ManifestError, match="differing: right"):
         Manifest(name="m", rows=rows, labels=labels, flips={"left": "left"})
 
 
@@ -61,16 +61,20 @@ def test_table_of_a_known_data_set() -> None:
     )
     table, notes = flip_table(JESTER_PAIRS, labels[1:])
     assert table is None
-    assert notes == ["no left-right flips: 'Swiping Right' has no mirror image among the labels"]
+    assert notes == [
+        "horizontal flip disabled: the labels have 'Swiping Right', but no 'Swiping Left'"
+    ]
 
 
 def test_what_a_flip_does_is_told() -> None:
     rows = (Row("a", "left"), Row("b", "right"))
     manifest = Manifest(name="own", rows=rows, labels=("left", "right"))
-    assert manifest.flip_note.startswith("left-right flips are off: own does not say")
+    assert manifest.flip_note.startswith(
+        "horizontal flip disabled: no left/right label mapping for own"
+    )
     for flips, note in (
-        ({"left": "right", "right": "left"}, "left-right flips swap the labels of 1 pair"),
-        ({"left": "left", "right": "right"}, "left-right flips keep every label"),
+        ({"left": "right", "right": "left"}, "horizontal flip swaps the labels of 1 pair"),
+        ({"left": "left", "right": "right"}, "horizontal flip keeps every label"),
     ):
         assert (
             Manifest(name="own", rows=rows, labels=("left", "right"), flips=flips).flip_note == note

@@ -26,10 +26,10 @@ def test_every_clip_is_tested_once(class_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("pattern", "groups", "message"),
     [
-        (r"S\d+_", "00+01,02", "needs a bracket"),
+        (r"S\d+_", "00+01,02", "needs a capture group"),
         (r"S(\d+_", "00,01", r"Fold pattern 'S(\d+_'"),
         (r"S(\d+)_", "00+01+02", "at least two"),
-        (r"S(\d+)_", "00+01,01+02", "'01' is empty or stands twice"),
+        (r"S(\d+)_", "00+01,01+02", "'01' is empty or given twice"),
         (r"S(\d+)_", "00+01,02,03", "no clip of group 03"),
     ],
 )
@@ -39,7 +39,7 @@ def test_wrong_arguments(class_folder: Path, pattern: str, groups: str, message:
 
 
 def test_clip_outside_all_folds(class_folder: Path) -> None:
-    with pytest.raises(ManifestError, match="its group '02' stands in no fold"):
+    with pytest.raises(ManifestError, match="its group '02' is in no fold"):
         folds(load_manifest(class_folder), r"S(\d+)_", "00,01")
     with pytest.raises(ManifestError, match="is not found in it"):
         folds(load_manifest(class_folder), r"Session(\d+)_", "00,01")

@@ -215,7 +215,7 @@ def test_event_moves_and_then_stands_still(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ("frames=16,event=8,at=9", "must lie within"),
         ("at=3", "must lie within"),
-        ("order=2,event=4", "neither rotation nor event"),
+        ("order=2,event=4", "can't be combined with rotation or event"),
         ("order=5", "0, 2, 3 or 4"),
         ("order=4,frames=15", "at least 16"),
     ],

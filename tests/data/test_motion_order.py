@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from videorwkv.data.load import load_manifest
-from videorwkv.data.motion.clips import mirrored, render
+from videorwkv.data.motion.clips import flipped, render
 from videorwkv.data.motion.order import backwards, lengths, orders, scenes
 from videorwkv.errors import ConfigError
 
@@ -34,7 +34,7 @@ def test_lengths_add_up_and_do_not_know_their_place(count: int, frames: int) -> 
 
 
 def test_a_mirror_swaps_left_and_right_within_the_order() -> None:
-    assert mirrored("left-up-right") == "right-up-left"
+    assert flipped("left-up-right") == "right-up-left"
     flips = load_manifest("motion:order=3,frames=16,train=6").flips
     assert flips is not None
     assert flips["up-left-right"] == "up-right-left"
@@ -110,7 +110,7 @@ def test_a_pause_leaves_other_clips_as_they_were() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [("pause=4", "goes with order"), ("order=2,pause=4,frames=34", "must be at least 35")],
+    [("pause=4", "needs order"), ("order=2,pause=4,frames=34", "must be at least 35")],
 )
 def test_impossible_pauses(options: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from videorwkv.errors import CheckpointError
-from videorwkv.utils.files import write_atomic
+from videorwkv.utils.files import atomic, natural_key, write_atomic
 
 
 @contextmanager
@@ -36,3 +36,24 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None
         write_atomic(path, bytes(5000))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["state.pt"]
+
+
+def test_an_error_in_the_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+
+    def write(content: bytes) -> None:
+        with atomic(path) as file:
+            file.write(content)
+            assert content == b"old", "bad frame"
+
+    write(b"old")
+    with pytest.raises(AssertionError, match="bad frame"):
+        write(b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["clip.mp4"]
+
+
+def test_numbers_in_names_sort_as_numbers() -> None:
+    names = ["img_10", "img_9", "9", "10", "", "img_9b"]
+    wanted = ["", "9", "10", "img_9", "img_9b", "img_10"]
+    assert sorted(names, key=natural_key) == wanted

@@ -1,4 +1,11 @@
-"""Decoded clips on disk: a video is decoded once, later epochs only read its shrunk frames."""
+"""Decoded clips on disk: a video is decoded once, later epochs only read its resized frames.
+
+An entry is two files: `KEY.json`, the index, and the frames, in one of two stores. `raw` is RGB,
+memory-mapped: exact, and nothing is left to decode. `jpeg` is one JPEG image a frame, end to end:
+about a twelfth of the size, and a frame is decoded only when it is wanted.
+
+T frames, H height, W width, C = 3 (RGB).
+"""
 
 from __future__ import annotations
 
@@ -6,22 +13,29 @@ import hashlib
 import json
 import os
 import time
-import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from videorwkv.data.cache_stores import STORES, SUFFIXES, damaged, open_frames, write_frames
-from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
-from videorwkv.video.base import Video
-from videorwkv.video.clip import Frame
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
+from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
+from videorwkv.utils.files import atomic, unfinished
+from videorwkv.video.array import ArrayVideo
+from videorwkv.video.base import Images, Transform, Video, resize_short_side
+from videorwkv.video.clip import Frame
+from videorwkv.video.frames_folder import decode_image
+
+# Name of a store -> suffix of its files.
+STORES = {"raw": ".rgb", "jpeg": ".jpegs"}
 # In the folder: how `auto` stores what is not there yet.
 SETTINGS = "cache.json"
-# At this quality a JPEG changes fewer edges than shrinking the frame did (benchmarks/cache.sh).
+# At this quality a JPEG changes fewer edges than resizing the frame did (benchmarks/cache.sh).
 QUALITY = 90
 # A file that nobody has written to for so many seconds belongs to a process that was killed.
 STALE = 3600
@@ -32,15 +46,15 @@ class FrameCache:
     """A folder of decoded clips; several processes may share it.
 
     An entry is named after the clip's path, size and time of change, so a clip that is replaced is
-    decoded again. An entry says itself how it is stored, so entries of several kinds may lie side
-    by side. Entries of clips that are gone stay: delete the folder to get the space back.
+    decoded again. An entry says itself how it is stored, so entries of both stores may lie side by
+    side. Entries of clips that are gone stay: delete the folder to get the space back.
 
     Args:
         folder: made on first use.
         short_side: frames are stored with their shorter side at this many pixels at most; somewhat
             more than the model's size leaves room for crops.
-        store: how new entries are stored, `raw` or `jpeg` (see `cache_stores`); `auto` goes on as
-            the folder began, with `raw` in a new one.
+        store: how new entries are stored, `raw` or `jpeg`; `auto` goes on as the folder began,
+            with `raw` in a new one.
         quality: of JPEG images, 1 to 100.
 
     Raises:
@@ -65,8 +79,8 @@ class FrameCache:
             raise ConfigError(f"FrameCache: quality ({self.quality}) must lie in [1, 100].")
         if os.path.isfile(self.folder):
             raise UsageError(
-                f"--cache {self.folder} is a file; wanted a folder, which is made if need be. "
-                "Name another place."
+                f"--cache {self.folder} is a file; wanted a folder, new or existing. "
+                "Choose another place."
             )
 
     @classmethod
@@ -86,16 +100,16 @@ class FrameCache:
         self._fill(entry, open_source)
         try:
             about = json.loads(entry.read_text(encoding="utf-8"))
-            return open_frames(path, entry, about)
+            return _open_frames(path, entry, about)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise damaged(entry, error) from error
+            raise _damaged(entry, error) from error
 
     def fill(self, path: str, open_source: Callable[[], Video]) -> None:
         """Make sure that the clip is there; errors as in `open`."""
         self._fill(self.entry(path), open_source)
 
     def entry(self, path: str) -> Path:
-        """The file that stands once the clip at `path` is stored; `DecodeError` if that is gone."""
+        """Index of the clip at `path`, there once that is stored; `DecodeError` if it is gone."""
         place = Path(path)
         try:
             # A clip may be a folder of frames: any change in it counts.
@@ -111,7 +125,7 @@ class FrameCache:
         path = Path(self.folder) / SETTINGS
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-            store, quality = known["store"], int(known["quality"])
+            store, quality = str(known["store"]), int(known["quality"])
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -140,7 +154,8 @@ class FrameCache:
                 with suppress(FileNotFoundError):
                     if time.time() - left.stat().st_mtime > STALE:
                         left.unlink()
-            _write(folder, SETTINGS, content)
+            with atomic(folder / SETTINGS) as file:
+                file.write(content)
         except OSError as error:
             raise self._unwritable(SETTINGS, error) from error
 
@@ -154,39 +169,27 @@ class FrameCache:
         store, quality = self.settled()
         try:
             entry.parent.mkdir(parents=True, exist_ok=True)
-            with _unfinished(entry.parent) as (path, file):
-                summed = _Summed(file)
-                about = write_frames(
-                    summed, _frames(video), store=store, short_side=self.short_side, quality=quality
+            with unfinished(entry.parent) as file:
+                about, crc = _write_frames(
+                    file, _frames(video), store=store, short_side=self.short_side, quality=quality
                 )
                 file.close()
                 # Two processes may store a clip at once, and their bytes differ. Each index then
                 # names the frames that belong to it.
-                about["file"] = f"{entry.stem}.{summed.crc:08x}{SUFFIXES[store]}"
-                os.replace(path, entry.with_name(about["file"]))
+                about["file"] = f"{entry.stem}.{crc:08x}{STORES[store]}"
+                os.replace(file.name, entry.with_name(about["file"]))
             about.update(source=video.name, warnings=list(video.warnings))
-            # Last: an entry counts once this file stands.
-            _write(entry.parent, entry.name, json.dumps(about).encode())
+            # Last: an entry counts once this file is there.
+            with atomic(entry) as file:
+                file.write(json.dumps(about).encode())
         except OSError as error:
             raise self._unwritable(f"the frames of {video.name}", error) from error
 
     def _unwritable(self, what: str, error: OSError) -> DataError:
         return DataError(
             f"Cache {self.folder}: {what} can't be written ({error.strerror or error}). Free some "
-            "space, take another folder, or go on without a cache."
+            "space, choose another folder, or run without a cache."
         )
-
-
-class _Summed:
-    """Writes to a file and keeps the CRC-32 of what was written."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.crc = 0
-
-    def write(self, content: bytes | memoryview) -> None:
-        self.crc = zlib.crc32(content, self.crc)
-        self._file.write(content)
 
 
 def _frames(video: Video) -> Iterator[Frame]:
@@ -197,21 +200,158 @@ def _frames(video: Video) -> Iterator[Frame]:
         raise DecodeError(f"{video.name}: can't be read ({error.strerror or error}).") from error
 
 
-def _write(folder: Path, name: str, content: bytes) -> None:
-    """All of the file or nothing."""
-    with _unfinished(folder) as (path, file):
+def _write_frames(
+    file: IO[bytes], frames: Iterator[Frame], *, store: str, short_side: int, quality: int
+) -> tuple[dict[str, Any], int]:
+    """Write the frames one by one (an hour of video must not lie in memory).
+
+    Frames whose shorter side exceeds `short_side` are resized to it; others stay as they are, since
+    magnified ones would take more room and show no more.
+
+    Returns:
+        What `_open_frames` has to know, as JSON-ready values, and the CRC-32 of what was written.
+    """
+    times: list[float] = []
+    lengths: list[int] = []
+    sums: list[int] = []
+    shape: tuple[int, ...] = ()
+    crc = 0
+    for frame in frames:
+        image_HWC = limit_size(frame.image_HWC, short_side)
+        content: bytes | memoryview
+        if store == "jpeg":
+            content = encode_jpeg(image_HWC, quality)
+            lengths.append(len(content))
+            sums.append(zlib.crc32(content))
+        else:
+            content = np.ascontiguousarray(image_HWC).data
         file.write(content)
-        file.close()
-        os.replace(path, folder / name)
+        crc = zlib.crc32(content, crc)
+        shape = image_HWC.shape
+        times.append(frame.time)
+    about: dict[str, Any] = {"store": store, "shape": [len(times), *shape], "times": times}
+    if store == "jpeg":
+        about |= {"lengths": lengths, "crc32": sums, "quality": quality}
+    return about, crc
 
 
-@contextmanager
-def _unfinished(folder: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """A new file, open, to be closed and renamed when it is complete; else it is removed."""
-    # Not `tempfile`: its files are their owner's alone, and a cache may serve several users.
-    path = folder / f".{uuid.uuid4().hex}.part"
-    try:
-        with path.open("xb") as file:
-            yield path, file
-    finally:
-        path.unlink(missing_ok=True)
+def _open_frames(name: str, entry: Path, about: dict[str, Any]) -> Video:
+    """The frames that `_write_frames` has written beside `entry`, which ends in `.json`.
+
+    Args:
+        name: what messages call the video.
+        entry: the file that `about` was read from.
+        about: what `_write_frames` returned, and `warnings`.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: the entry is damaged.
+    """
+    # Entries of the first version say nothing; all of them are raw.
+    store = about.get("store", "raw")
+    # Older ones don't name their file.
+    path = entry.with_name(about.get("file", f"{entry.stem}{STORES[store]}"))
+    shape = tuple(about["shape"])
+    times = np.array(about["times"], np.float64)
+    warnings = tuple(about["warnings"])
+    size = sum(about["lengths"]) if store == "jpeg" else int(np.prod(shape))
+    if path.stat().st_size != size:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {size}")
+    if store == "raw":
+        frames_THWC = np.memmap(path, np.uint8, mode="r", shape=shape)
+        return ArrayVideo(name, frames_THWC, times, warnings)
+    return JpegVideo(name, path, shape, times, about["lengths"], about["crc32"], warnings)
+
+
+def _damaged(entry: Path, reason: object) -> DataError:
+    """What is said of an entry that can't be read, and what to do."""
+    return DataError(
+        f"Cache entry {entry} can't be read ({reason}). Delete {entry.name.partition('.')[0]}.* in "
+        "that folder; the clip is then decoded again."
+    )
+
+
+def limit_size(image_HWC: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """[H, W, 3] with min(H, W) at most `short_side`."""
+    return resize_short_side(image_HWC, min(short_side, *image_HWC.shape[:2]))
+
+
+def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
+    """RGB [H, W, 3] as JPEG; colours at half the size, as in nearly every video."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    ]
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(image_HWC, cv2.COLOR_RGB2BGR), options)
+    return bytes(content)
+
+
+class JpegVideo(Video):
+    """Frames that lie as JPEG images, end to end, in one file.
+
+    Args:
+        name: what messages call it.
+        path: the file.
+        shape: [T, H, W, 3].
+        times: seconds since the first frame, float64, [T].
+        lengths: bytes of each image.
+        sums: CRC-32 of each image; a JPEG decoder would paint over damage and report success.
+        warnings: what was found wrong when the frames were made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        shape: tuple[int, ...],
+        times: NDArray[np.float64],
+        lengths: list[int],
+        sums: list[int],
+        warnings: tuple[str, ...],
+    ) -> None:
+        super().__init__(name)
+        if not shape[0] == len(times) == len(lengths) == len(sums):
+            raise ValueError("its index is inconsistent")
+        self._path = path
+        self._shape = shape
+        self._known = times
+        self._ends = np.cumsum([0, *lengths]).tolist()
+        self._sums = sums
+        self._warnings = warnings
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._check_open()
+        for index, seconds in enumerate(self._known.tolist()):
+            yield Frame(self._read_images([index])[index], seconds)
+
+    def _scan(self) -> NDArray[np.float64]:
+        return self._known
+
+    def _rescan(self) -> NDArray[np.float64]:
+        return self._known
+
+    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images:
+        return self._read_images(indices.tolist(), transform)
+
+    def _read_images(self, indices: list[int], transform: Transform | None = None) -> Images:
+        """Raises `DataError` where the file is not what was written."""
+        images: Images = {}
+        try:
+            with self._path.open("rb") as file:
+                for index in indices:
+                    file.seek(self._ends[index])
+                    content = file.read(self._ends[index + 1] - self._ends[index])
+                    image_HWC = self._decode(index, content)
+                    images[index] = image_HWC if transform is None else transform(image_HWC)
+        except OSError as error:
+            raise _damaged(self._path, error.strerror or error) from error
+        return images
+
+    def _decode(self, index: int, content: bytes) -> NDArray[np.uint8]:
+        if zlib.crc32(content) != self._sums[index]:
+            raise _damaged(self._path, f"frame {index} has changed since it was written")
+        image_HWC = decode_image(content)
+        if image_HWC is None or image_HWC.shape != self._shape[1:]:
+            raise _damaged(self._path, f"frame {index} can't be decoded")
+        return image_HWC

@@ -1,4 +1,4 @@
-"""The frames of every clip of a manifest, decoded and shrunk ahead of time into a `FrameCache`."""
+"""The frames of every clip of a manifest, decoded and resized ahead of time into a `FrameCache`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from videorwkv.data.cache import QUALITY, FrameCache
-from videorwkv.data.cache_stores import encode_jpeg, shrink
+from videorwkv.data.cache import QUALITY, FrameCache, encode_jpeg, limit_size
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
@@ -23,8 +22,8 @@ from videorwkv.utils.workers import Lost, WorkerPool
 # An estimate looks at so many clips, and at so many frames of each.
 SAMPLED_CLIPS, SAMPLED_FRAMES = 12, 5
 # Raw frames beat JPEG only while the system keeps them in memory, which other things need, too.
-RAW_SHARE = 0.25
-# What stands in the names of official archives -> the reader of that data set.
+RAW_FRACTION = 0.25
+# Words in the names of official archives -> the reader of that data set.
 OFFICIAL = {
     "jester": "jester",
     "something": "ssv2",
@@ -220,7 +219,7 @@ def _require_same_store(cache: FrameCache, entries: Sequence[Path]) -> None:
     for entry in entries:
         try:
             about = json.loads(entry.read_text(encoding="utf-8"))
-            # As in `open_frames`: entries of the first version are raw and don't say so.
+            # As in `FrameCache.open`: entries of the first version are raw and don't say so.
             store, quality = about.get("store", "raw"), about.get("quality", cache.quality)
         except (OSError, ValueError, AttributeError):
             continue  # who opens it is told
@@ -238,7 +237,7 @@ def _require_same_store(cache: FrameCache, entries: Sequence[Path]) -> None:
 def _sample(
     manifest: Manifest, cache: FrameCache, rows: Sequence[Row]
 ) -> list[tuple[float, float]]:
-    """Bytes of some clips, as raw and as JPEG frames; what can't be read is left out."""
+    """Bytes of some clips, as raw and as JPEG frames; what can't be read is skipped."""
     step = max(1, len(rows) // SAMPLED_CLIPS)
     sizes = []
     for row in rows[step // 2 :: step][:SAMPLED_CLIPS]:
@@ -247,7 +246,7 @@ def _sample(
                 total = len(video.times())
                 places = np.linspace(0, total - 1, min(total, SAMPLED_FRAMES)).astype(int)
                 clip = video.read(
-                    places.tolist(), transform=lambda image: shrink(image, cache.short_side)
+                    places.tolist(), transform=lambda image: limit_size(image, cache.short_side)
                 )
         except VideoRWKVError:
             continue
@@ -260,14 +259,14 @@ def _sample(
 def _choose(cache: FrameCache, raw_size: float) -> tuple[str, int, str]:
     """Store and quality for new entries, and why. `raw_size`: bytes of all clips as raw frames."""
     if cache.store != "auto":
-        return cache.store, cache.quality, "as asked for"
+        return cache.store, cache.quality, "as requested"
     if (settled := cache.settings()) is not None:
-        return *settled, "as the folder began"
-    share = f"{decimal(int(RAW_SHARE * memory_size()))}, a quarter of the memory"
-    if raw_size <= RAW_SHARE * memory_size():
-        return "raw", cache.quality, f"chosen since all clips as raw frames fit into {share}"
+        return *settled, "as the folder's first entries"
+    room = f"{decimal(int(RAW_FRACTION * memory_size()))}, a quarter of the memory"
+    if raw_size <= RAW_FRACTION * memory_size():
+        return "raw", cache.quality, f"chosen since all clips as raw frames fit into {room}"
     size = decimal(int(raw_size))
-    return "jpeg", cache.quality, f"chosen since all clips as raw frames, {size}, exceed {share}"
+    return "jpeg", cache.quality, f"chosen since all clips as raw frames, {size}, exceed {room}"
 
 
 def recognise(

@@ -78,7 +78,7 @@ class ClipDataset:
         seed: of everything random.
         views: temporal views and crops of a clip, in evaluation only; a clip is decoded once.
         cache: decodes every file once and keeps the frames; None decodes each time.
-        repeats: how often an epoch shows each clip, drawn anew each time: few and long clips need
+        repeats: how often an epoch shows each clip, drawn again each time: few and long clips need
             more than one window an epoch.
     """
 

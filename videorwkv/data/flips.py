@@ -1,4 +1,4 @@
-"""What a label becomes when its clip is mirrored. Without such a table nothing is ever mirrored."""
+"""What a label becomes under horizontal flip. Without such a table no clip is ever flipped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from videorwkv.data.tables import read_csv
 from videorwkv.errors import ManifestError, did_you_mean
 
-# Turning Hand belongs here: in a mirror a hand turns the other way. A widely used table forgets it.
+# Turning Hand belongs here: flipped, a hand turns the other way. A widely used table forgets it.
 JESTER_PAIRS = (
     ("Swiping Left", "Swiping Right"),
     ("Sliding Two Fingers Left", "Sliding Two Fingers Right"),
@@ -31,27 +31,27 @@ def flip_table(
     """The table of a known data set, and notes on why there is none.
 
     Args:
-        pairs: labels that are each other's mirror image; every other one keeps its name.
-        labels: those of the data set; where one of a pair is not among them, the mirrored clips of
+        pairs: labels that swap under horizontal flip; every other one keeps its name.
+        labels: those of the data set; where one of a pair is not among them, the flipped clips of
             the other would have no class, and the table is None.
     """
     known = set(labels)
     table = {label: label for label in labels}
     for one, other in pairs:
         if (one in known) != (other in known):
-            lonely = one if one in known else other
-            return None, [f"no left-right flips: {lonely!r} has no mirror image among the labels"]
+            here, absent = (one, other) if one in known else (other, one)
+            return None, [f"horizontal flip disabled: the labels have {here!r}, but no {absent!r}"]
         if one in known:
             table[one], table[other] = other, one
     return table, []
 
 
 def read_flip_table(path: str | Path, labels: Sequence[str]) -> dict[str, str]:
-    """CSV `label,flipped` -> what each label becomes when its clip is mirrored.
+    """CSV `label,flipped` -> what each label becomes when its clip is flipped horizontally.
 
-    A label that the table does not name keeps its name: list every pair that has a direction. One
-    line serves a pair both ways. `ManifestError` on a label that the data set lacks, and where two
-    lines contradict each other.
+    Labels that are not in the table are assumed symmetric: list every pair that has a direction.
+    One line serves a pair both ways. `ManifestError` on a label that is not in the data set, and
+    where two lines contradict each other.
     """
     table: dict[str, str] = {}
     for line, fields in read_csv(path, required=("label", "flipped")):
@@ -65,7 +65,7 @@ def read_flip_table(path: str | Path, labels: Sequence[str]) -> dict[str, str]:
             if table.setdefault(one, other) != other:
                 raise ManifestError(
                     f"{path}:{line}: {one!r} becomes {other!r} here and {table[one]!r} above; "
-                    "mirroring twice must give the label back."
+                    "flipping twice must give the label back."
                 )
     return {label: table.get(label, label) for label in labels}
 
@@ -74,10 +74,12 @@ def check_flips(flips: Mapping[str, str], labels: Sequence[str], *, source: str)
     """`ManifestError` unless every label has a partner, and its partner's partner is itself."""
     if set(flips) != set(labels):
         odd = ", ".join(sorted(set(flips) ^ set(labels)))
-        raise ManifestError(f"{source}: needs exactly the labels of the data set; odd: {odd}.")
+        raise ManifestError(
+            f"{source}: must name exactly the labels of the data set; differing: {odd}."
+        )
     for label, flipped in flips.items():
         if flips.get(flipped) != label:
             raise ManifestError(
                 f"{source}: {label!r} becomes {flipped!r}, which becomes {flips.get(flipped)!r}; "
-                "mirroring twice must give the label back."
+                "flipping twice must give the label back."
             )

@@ -1,4 +1,4 @@
-"""Cross-validation by group: clips of one group (a session, a person) never stand on both sides."""
+"""Cross-validation by group: the clips of one group (a session, a person) are in one fold."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
 
     Args:
         manifest: all clips; their splits are replaced.
-        pattern: regular expression, searched for in each relative path; its first bracket is the
-            name of the group, e.g. `HandWash_(\\d+)_`.
+        pattern: regular expression, searched for in each relative path; its capture group 1
+            is the group's name, e.g. `HandWash_(\\d+)_`.
         groups: the groups of each fold, e.g. `001+002,003+004,005+006,007+008`.
 
     Raises:
-        UsageError: the pattern has no bracket or is no regular expression, a group stands in two
-            folds, or no clip has it.
-        ManifestError: a clip does not match, or its group stands in no fold.
+        UsageError: the pattern has no capture group or is not a regular expression, a group is in
+            two folds, or no clip has it.
+        ManifestError: a clip does not match, or its group is in no fold.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise UsageError(f"Fold pattern '{pattern}': {error}.") from error
     if compiled.groups < 1:
-        raise UsageError(f"Fold pattern '{pattern}' needs a bracket around the group's name.")
+        raise UsageError(
+            f"Fold pattern '{pattern}' needs a capture group, (...), around the group's name."
+        )
     fold_of: dict[str, int] = {}
     parts = groups.split(",")
     for number, part in enumerate(parts):
         for name in (piece.strip() for piece in part.split("+")):
             if name in fold_of or not name:
-                raise UsageError(f"Folds {groups!r}: {name!r} is empty or stands twice.")
+                raise UsageError(f"Folds {groups!r}: {name!r} is empty or given twice.")
             fold_of[name] = number
     if len(parts) < 2:
         raise UsageError(f"Folds {groups!r}: at least two are needed, with a comma between them.")
@@ -47,7 +49,7 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
             raise ManifestError(f"{path}: fold pattern '{pattern}' is not found in it.")
         group = match.group(1)
         if group not in fold_of:
-            raise ManifestError(f"{path}: its group {group!r} stands in no fold of {groups!r}.")
+            raise ManifestError(f"{path}: its group {group!r} is in no fold of {groups!r}.")
         if place < len(manifest.rows):
             seen.add(group)
         number_of[row] = fold_of[group]

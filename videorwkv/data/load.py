@@ -12,7 +12,7 @@ from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
 from videorwkv.errors import ManifestError, UsageError
 
-# Of every class, where a data set names no split.
+# Of every class, where a data set defines no split.
 VALIDATION_SHARE = 0.2
 
 
@@ -39,11 +39,11 @@ def load_manifest(
               recognised.
 
             `folder:ROOT`, `csv:FILE` and `list:FILE` name the reader.
-        validation_share: share of every class that becomes `validation` where the data set names
-            no split, chosen by a hash of the path; 0 leaves all in `train`.
+        validation_share: fraction of every class that becomes `validation` where the data set
+            defines no split, chosen by a hash of the path; 0 leaves all in `train`.
         flips: CSV file `label,flipped`: see `read_flip_table`.
         layout: which of the data set's layouts it is; None recognises it and says so in `notes`.
-        label_names: file with one name a line, for lists whose labels are numbers from 0.
+        label_names: file with one name per line, for lists whose labels are numbers from 0.
 
     Raises:
         UsageError: the place does not exist, or the reader or layout is unknown.
@@ -74,18 +74,18 @@ def load_manifest(
     return manifest
 
 
-def hold_out(manifest: Manifest, share: float) -> Manifest:
+def hold_out(manifest: Manifest, fraction: float) -> Manifest:
     """Every class in `train` and `validation`, by a hash of the path: adding a clip moves few."""
     groups: dict[str | None, list[Row]] = {}
     for row in manifest.rows:
         groups.setdefault(row.label, []).append(row)
     split_of: dict[Row, str] = {}
     notes = []
-    if share:
-        notes.append(f"no split given: {share:.0%} of each class is validation, by hash of path")
+    if fraction:
+        notes.append(f"no split given: {fraction:.0%} of each class is validation, by hash of path")
     for label, rows in groups.items():
-        count = min(len(rows) - 1, max(1, round(share * len(rows)))) if share else 0
-        if share and count == 0:
+        count = min(len(rows) - 1, max(1, round(fraction * len(rows)))) if fraction else 0
+        if fraction and count == 0:
             notes.append(f"class {label!r} has one clip: it trains, and validation has none of it")
         ordered = sorted(rows, key=lambda r: _hash(manifest.relative_path(r)))
         split_of.update(dict.fromkeys(ordered[:count], "validation"))

@@ -46,8 +46,8 @@ class Manifest:
         name: kind of the data set, for messages.
         rows: its clips.
         labels: names of the classes, sorted; a label's place is its index. `split` keeps them all.
-        flips: label -> label of the mirrored clip, for every label; None where it is not known,
-            and then nothing is flipped.
+        flips: label -> label of the horizontally flipped clip, for every label; None where it is
+            not known, and then nothing is flipped.
         root: folder that paths are relative to in `digest`, so that moving a data set keeps it.
         notes: what a user should know about how it was read.
         split_notes: and about how it was split.
@@ -160,16 +160,16 @@ class Manifest:
 
     @property
     def flip_note(self) -> str:
-        """What a left-right flip does to the labels."""
+        """What horizontal flip does to the labels."""
         if self.flips is None:
             return (
-                f"left-right flips are off: {self.name} does not say what its labels become "
-                "(--flips FILE does)"
+                f"horizontal flip disabled: no left/right label mapping for {self.name} "
+                "(--flips FILE gives one)"
             )
         count = sum(label != flipped for label, flipped in self.flips.items()) // 2
         if not count:
-            return "left-right flips keep every label"
-        return f"left-right flips swap the labels of {count} {_plural(count, 'pair', 'pairs')}"
+            return "horizontal flip keeps every label"
+        return f"horizontal flip swaps the labels of {count} {_plural(count, 'pair', 'pairs')}"
 
     @property
     def digest(self) -> str:

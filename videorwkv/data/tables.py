@@ -44,21 +44,28 @@ def read_names(path: str | Path) -> list[str]:
     """One name a line, in order; empty lines are allowed at the end alone.
 
     Raises:
-        ManifestError: an empty line between names, a name that stands twice, or no name.
+        ManifestError: an empty line between names, a name that is listed twice, or no name.
     """
     lines = [line.strip() for line in split_lines(read_text(path))]
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
-        raise ManifestError(f"{path}: no name in it; one a line is wanted.")
-    seen: dict[str, int] = {}
+        raise ManifestError(f"{path}: no names in it; wanted one name per line.")
+    seen: dict[str, str] = {}
     for line, name in enumerate(lines, start=1):
+        where = f"{path}:{line}"
         if not name:
-            raise ManifestError(f"{path}:{line}: an empty line between names.")
-        if name in seen:
-            raise ManifestError(f"{path}:{line}: {name!r} stands in line {seen[name]} already.")
-        seen[name] = line
+            raise ManifestError(f"{where}: an empty line between names.")
+        require_first(seen, name, where, repr(name))
     return lines
+
+
+def require_first(seen: dict[str, str], key: str, where: str, name: str) -> None:
+    """`ManifestError` if another place has listed `key`, which the message calls `name`; `seen`
+    collects key -> the file and line that lists it."""
+    other = seen.setdefault(key, where)
+    if other != where:
+        raise ManifestError(f"{where}: {name} is already in {other}.")
 
 
 def sniff_delimiter(text: str, delimiters: str = DELIMITERS) -> str:
@@ -70,7 +77,7 @@ def sniff_delimiter(text: str, delimiters: str = DELIMITERS) -> str:
 def read_fields(
     path: str | Path, *, delimiters: str = DELIMITERS
 ) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a table: (line, fields without outer blanks); empty rows are left out.
+    """Rows of a table: (line, fields without outer blanks); empty rows are skipped.
 
     The delimiter is sniffed (see `sniff_delimiter`).
 
@@ -98,7 +105,7 @@ def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int
 
     Raises:
         UsageError: no such file.
-        ManifestError: not UTF-8 text, a column is missing or stands twice, or a row has another
+        ManifestError: not UTF-8 text, a column is missing or is there twice, or a row has another
             number of fields.
     """
     rows = read_fields(path, delimiters=",;\t")
@@ -112,7 +119,7 @@ def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int
     doubled = sorted({name for name in header if name and header.count(name) > 1})
     if doubled:
         raise ManifestError(
-            f"{path}:1: column {', '.join(map(repr, doubled))} stands twice in the header "
+            f"{path}:1: column {', '.join(map(repr, doubled))} is twice in the header "
             f"{','.join(header)!r}; rename or remove one."
         )
     for line, fields in rows:

@@ -33,15 +33,15 @@ class Draw(NamedTuple):
 
     Args:
         size: side of the result in pixels.
-        shares, ratios: ten crops to try: share of the frame's area, width / height.
+        areas, ratios: ten crops to try: fraction of the frame's area, width / height.
         places: of the crop, from top to bottom and from left to right, in [0, 1).
-        colours: factors on light, contrast and saturation.
-        flipped: whether the frames are mirrored; the label has to follow.
+        colours: factors on brightness, contrast and saturation.
+        flipped: whether the frames are flipped horizontally; the label has to follow.
         erased: the box to erase once the edges are made (see `erase`), or None.
     """
 
     size: int
-    shares: NDArray[np.float64]
+    areas: NDArray[np.float64]
     ratios: NDArray[np.float64]
     places: NDArray[np.float64]
     colours: tuple[float, float, float]
@@ -55,9 +55,9 @@ class Draw(NamedTuple):
 
     def crop_box(self, height: int, width: int) -> Box:
         """The first of the crops that fits; if none does, the centred square."""
-        for share, ratio in zip(self.shares, self.ratios, strict=True):
-            wide = round(float(np.sqrt(share * height * width * ratio)))
-            high = round(float(np.sqrt(share * height * width / ratio)))
+        for area, ratio in zip(self.areas, self.ratios, strict=True):
+            wide = round(float(np.sqrt(area * height * width * ratio)))
+            high = round(float(np.sqrt(area * height * width / ratio)))
             if 0 < wide <= width and 0 < high <= height:
                 top = int(self.places[0] * (height - high + 1))
                 left = int(self.places[1] * (width - wide + 1))
@@ -67,7 +67,7 @@ class Draw(NamedTuple):
         return Box(top, left, top + side, left + side)
 
     def finish(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """All cropped frames, mirrored and coloured: [T, size, size, 3], erased box still there."""
+        """All cropped frames, flipped and coloured: [T, size, size, 3], erased box still there."""
         if self.flipped:
             frames_THWC = np.ascontiguousarray(frames_THWC[:, :, ::-1])
         return _colour(frames_THWC, *self.colours)
@@ -78,17 +78,17 @@ class Augmentation:
     """What is done to the frames of a training clip, the same to all of them.
 
     Args:
-        scale: share of the frame's area that is cropped, lowest and highest, in (0, 1].
+        scale: fraction of the frame's area that is cropped, lowest and highest, in (0, 1].
         ratio: width / height of that crop before it becomes a square, lowest and highest.
-        brightness: factor on the light, from 1 - b to 1 + b; 0 is off. So for the next two.
+        brightness: factor on the brightness, from 1 - b to 1 + b; 0 is off. So for the next two.
         contrast: factor on the distance from the clip's mean grey.
         saturation: factor on the distance of a colour from its grey.
         erase_probability: how often a box is erased.
-        erase_area: share of the frame's area that the box takes, lowest and highest.
-        flip_probability: how often a clip is mirrored; it never is where the data set does not say
-            what its labels become.
-        speed: factor on the frame rate of a dense window (`Sampling.fps`), lowest and highest; a
-            clip spread over the whole video has no rate to change.
+        erase_area: fraction of the frame's area that the box takes, lowest and highest.
+        flip_probability: how often a clip is flipped horizontally; never where the data set does
+            not say what its labels become.
+        speed: factor on the frame rate of dense sampling (`Sampling.fps`), lowest and highest;
+            uniform sampling has no rate to change.
     """
 
     scale: tuple[float, float] = (0.4, 1.0)
@@ -111,7 +111,7 @@ class Augmentation:
         for name in ("scale", "erase_area"):
             if getattr(self, name)[1] > 1:
                 raise ConfigError(
-                    f"Augmentation: {name} {getattr(self, name)} is a share of the area, up to 1."
+                    f"Augmentation: {name} {getattr(self, name)} is a fraction of the area."
                 )
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < 1:
@@ -144,9 +144,9 @@ class Augmentation:
         Args:
             rng: draws the same number of values whatever comes out.
             size: side of the result in pixels.
-            may_flip: whether the data set says what a mirrored clip's label becomes.
+            may_flip: whether the data set says what a flipped clip's label becomes.
         """
-        shares = rng.uniform(*self.scale, size=10)
+        areas = rng.uniform(*self.scale, size=10)
         low, high = np.log(self.ratio)
         ratios = np.exp(rng.uniform(low, high, size=10))
         places = rng.uniform(size=2)
@@ -157,12 +157,12 @@ class Augmentation:
         flipped = bool(rng.uniform() < self.flip_probability) and may_flip
         erased = self._draw_erased(rng, size)
         colours = (brightness, contrast, saturation)
-        return Draw(size, shares, ratios, places, colours, flipped, erased)
+        return Draw(size, areas, ratios, places, colours, flipped, erased)
 
     def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:
-        hit, place_y, place_x, share = rng.uniform(size=4)
+        hit, place_y, place_x, amount = rng.uniform(size=4)
         low, high = self.erase_area
-        area = (low + share * (high - low)) * size * size
+        area = (low + amount * (high - low)) * size * size
         ratio = np.exp(rng.uniform(-0.7, 0.7))
         tall = int(np.clip(round(np.sqrt(area * ratio)), 1, size))
         wide = int(np.clip(round(np.sqrt(area / ratio)), 1, size))

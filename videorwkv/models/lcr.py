@@ -30,8 +30,8 @@ from videorwkv.models.rotary import Turn, angles
 from videorwkv.models.state import LCRState, check_state, state_tokens
 from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem, pixels_and_change
 from videorwkv.ops.backends import with_this_backend
-from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
-from videorwkv.video.clip import Clip, Frame
+from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, make_inputs
+from videorwkv.video.clip import Clip, Frame, frames_of
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
 # of a piece at once then stays in a CPU's cache, and memory does not grow with the clip.

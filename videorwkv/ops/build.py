@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 from videorwkv.errors import UsageError
+from videorwkv.utils.files import atomic
 
 SOURCE = Path(__file__).with_name("scan.c")
 COMPILERS = ("cc", "gcc", "clang")
@@ -70,10 +71,9 @@ def load(variant: str) -> ctypes.CDLL:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / name).exists():
-            with tempfile.TemporaryDirectory(dir=folder) as temporary:
-                _compile(cc, variant, Path(temporary) / name)
-                # Another process may have been quicker: one of two equal files stays.
-                os.replace(Path(temporary) / name, folder / name)
+            # Another process may be quicker: one of two equal files stays.
+            with atomic(folder / name) as file:
+                _compile(cc, variant, Path(file.name))
         return _open(folder / name)
     except OSError:
         pass  # no home, or one that can't be written to, or that runs no programs

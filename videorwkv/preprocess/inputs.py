@@ -15,7 +15,6 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
-from videorwkv.video.clip import Clip, Frame
 
 
 class Inputs(NamedTuple):
@@ -67,26 +66,6 @@ def check_size(height: int, width: int, patch_size: int) -> None:
             f"LCR: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
             f"to multiples of {p}, or use model.preprocess."
         )
-
-
-def frames_of(clip: Clip | Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The frames of what `preprocess` takes, [T, H, W, 3].
-
-    Raises:
-        UsageError: not RGB, not uint8, or no pixel.
-    """
-    frames = clip.frames_THWC if isinstance(clip, Clip) else clip
-    frames = frames.image_HWC if isinstance(frames, Frame) else frames
-    is_uint8 = isinstance(frames, np.ndarray) and frames.dtype == np.uint8
-    if not is_uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or not frames.size:
-        got = type(frames).__name__
-        if isinstance(frames, np.ndarray):
-            got = f"{frames.dtype} {list(frames.shape)}"
-        raise UsageError(
-            f"preprocess: got {got}; a Clip, a Frame, or an RGB array of uint8 [T, H, W, 3] or "
-            "[H, W, 3] with a frame at least is wanted."
-        )
-    return frames if frames.ndim == 4 else frames[None]
 
 
 def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

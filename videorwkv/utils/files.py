@@ -4,10 +4,44 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from videorwkv.errors import CheckpointError, UsageError
+
+
+@contextmanager
+def unfinished(folder: Path) -> Iterator[IO[bytes]]:
+    """A new file, open for writing: to be closed and renamed once it is complete, else removed.
+
+    Raises:
+        OSError: the folder is missing or can't be written to.
+    """
+    # In the same folder: a rename is atomic within one file system only. Not `tempfile`: its files
+    # are their owner's alone, and a cache may serve several users.
+    path = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with path.open("xb") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """An open file that becomes `path` at the end of the block, whole; on an error nothing does.
+
+    Raises:
+        OSError: the folder is missing or can't be written to, or the disk is full.
+    """
+    with unfinished(path.parent) as file:
+        yield file
+        # Windows renames no open file.
+        file.close()
+        os.replace(file.name, path)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -22,22 +56,18 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")
-    # In the same folder: a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with atomic(path) as file:
             file.write(content)
             file.flush()
+            # Results must outlast a power cut; what else is written atomically can be made again.
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         old = "The one written before is untouched" if path.exists() else "Nothing was written"
         raise CheckpointError(
             f"Can't write {path} ({len(content) / 1e6:.1f} MB): {error.strerror or error}. {old}. "
             "Make room or choose another folder with --out; a run goes on with --resume."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -75,6 +105,12 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sorts `2.jpg` before `10.jpg`: runs of digits count as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def slug(name: str) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.errors import UsageError
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -65,6 +67,26 @@ class Clip:
     def __repr__(self) -> str:
         shape = list(self.frames_THWC.shape)
         return f"Clip(frames={shape} uint8, {self.times[0]:.2f}-{self.times[-1]:.2f} s)"
+
+
+def frames_of(clip: Clip | Frame | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The frames of what `preprocess` takes, [T, H, W, 3].
+
+    Raises:
+        UsageError: not RGB, not uint8, or no pixel.
+    """
+    frames = clip.frames_THWC if isinstance(clip, Clip) else clip
+    frames = frames.image_HWC if isinstance(frames, Frame) else frames
+    is_uint8 = isinstance(frames, np.ndarray) and frames.dtype == np.uint8
+    if not is_uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or not frames.size:
+        got = type(frames).__name__
+        if isinstance(frames, np.ndarray):
+            got = f"{frames.dtype} {list(frames.shape)}"
+        raise UsageError(
+            f"preprocess: got {got}; a Clip, a Frame, or an RGB array of uint8 [T, H, W, 3] or "
+            "[H, W, 3] with a frame at least is wanted."
+        )
+    return frames if frames.ndim == 4 else frames[None]
 
 
 def _check_images(name: str, images: NDArray[np.uint8], *, ndim: int) -> None:

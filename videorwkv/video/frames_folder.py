@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError
+from videorwkv.utils.files import natural_key
 from videorwkv.video.base import IMAGE_SUFFIXES, Images, Transform, Video, incomplete
 from videorwkv.video.clip import Frame
 
@@ -94,21 +94,19 @@ def frame_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sort key: runs of digits count as numbers."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
+    return sorted(files, key=lambda path: (natural_key(path.stem), path.name))
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
     """uint8 RGB [H, W, 3], or None if the file can't be read as a whole."""
     try:
-        content = path.read_bytes()
+        return decode_image(path.read_bytes())
     except OSError:
         return None
+
+
+def decode_image(content: bytes) -> NDArray[np.uint8] | None:
+    """The content of a JPEG or PNG file as uint8 RGB [H, W, 3], or None if it isn't whole."""
     # JPEG decoders fill what a truncated file lacks with grey and report success. Thumbnails end
     # with a marker of their own, so the last end has to follow the last start of a scan.
     if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):

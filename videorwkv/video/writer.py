@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import UsageError, did_you_mean
+from videorwkv.utils.files import atomic
 
 SUFFIXES = (".mp4", ".gif")
 # Slower ones would round to 0, faster ones are beyond what clocks of files count.
@@ -48,14 +48,9 @@ def write_video(
     if not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"write_video: fps ({fps}) must lie in [{MIN_FPS:g}, {MAX_FPS:g}].")
     write = _write_mp4 if suffix == ".mp4" else _write_gif
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        # Opened here, because FFmpeg's own error for a missing folder names no folder.
-        with unfinished.open("wb") as file, av.open(file, "w", format=suffix[1:]) as container:
-            write(container, _checked(frames_THWC), Fraction(float(fps)).limit_denominator(10_000))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # Opened here, because FFmpeg's own error for a missing folder names no folder.
+    with atomic(path) as file, av.open(file, "w", format=suffix[1:]) as container:
+        write(container, _checked(frames_THWC), Fraction(float(fps)).limit_denominator(10_000))
 
 
 def _checked(frames_THWC: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:

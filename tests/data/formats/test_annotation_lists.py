@@ -169,9 +169,9 @@ def test_a_layout_can_be_forced(root: Path) -> None:
     [
         ("up/b.webm,0\nup/c.webm\n", r"l\.txt:2: 'up/c.webm' is not `path,label`"),
         ("a 4 0\nb 4 1\nc 5 1\nd 5 2\ne 3\n", r"l\.txt:5: 'e 3' is not `folder n_frames label`"),
-        ("up/b.webm 0\nup/c.mp4 1\nup/b.webm 1\n", r"l\.txt:3: 'up/b.webm' stands in .*:1 already"),
+        ("up/b.webm 0\nup/c.mp4 1\nup/b.webm 1\n", r"l\.txt:3: 'up/b.webm' is already in .*:1\."),
         ("\n\n", r"l\.txt: the list is empty"),
-        ("hello\n", r"l\.txt:1: 'hello' is no row of a list; wanted `path label`"),
+        ("hello\n", r"l\.txt:1: 'hello' is not a row of a list; wanted `path label`"),
     ],
 )
 def test_errors_name_file_and_line(text: str, message: str, root: Path) -> None:

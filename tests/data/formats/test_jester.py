@@ -118,7 +118,7 @@ def test_every_layout_reads_the_same(
     assert "train 2 of 3 listed, validation 1, test 2" in summary
     assert f"note: {title}" in summary
     assert "1 listed clip is not on disk" in summary
-    assert "clips on disk that no list names: 1" in summary
+    assert "clips on disk that are in no list: 1" in summary
     assert ("test clips without a label: 2" in summary) is not answers
     assert manifest.flips is not None
     assert manifest.flips["Swiping Left"] == "Swiping Right"
@@ -218,7 +218,10 @@ def test_a_label_without_its_mirror_image_turns_flips_off(tmp_path: Path) -> Non
     disk.text(tmp_path / "jester-v1-train.csv", "7;Swiping Left\n")
     manifest = load_manifest(f"jester:{tmp_path}")
     assert manifest.flips is None
-    assert "no left-right flips: 'Swiping Left' has no mirror image" in manifest.summary()
+    assert (
+        "horizontal flip disabled: the labels have 'Swiping Left', but no 'Swiping Right'"
+        in manifest.summary()
+    )
 
 
 def test_each_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,26 +243,26 @@ def test_each_folder_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("name", "content", "message"),
     [
         ("train", TRAIN + "55;Swping Left\n", r"train\.csv:4: unknown label 'Swping Left'.*Did"),
-        ("train", TRAIN + "7;Thumb Up\n", r"train\.csv:4: clip 7 stands in .*train\.csv:2"),
-        ("validation", "7;Thumb Up\n", r"validation\.csv:1: clip 7 stands in .*train\.csv:2"),
+        ("train", TRAIN + "7;Thumb Up\n", r"train\.csv:4: clip 7 is already in .*train\.csv:2"),
+        ("validation", "7;Thumb Up\n", r"validation\.csv:1: clip 7 is already in .*train\.csv:2"),
         ("train", "34870;Thumb Up\n8\n", r"train\.csv:2: clip 8 has no label"),
         ("train", "34870;Thumb Up;x\n", r"train\.csv:1: 3 fields; wanted id;label"),
-        ("train", "Thumb Up;34870\n", r"train\.csv:1: 'Thumb Up' is no clip's number"),
+        ("train", "Thumb Up;34870\n", r"train\.csv:1: 'Thumb Up' is not a clip's number"),
         ("train", HEADER + "7,Thumb Up\n", r"train\.csv:2: 2 fields; wanted 6, as the header"),
         ("train", "video_id,frames\n7,3\n", r"train\.csv:1: no column 'label'"),
         ("train", '7;Thumb Up\n8;"Thumb\n9;x\n', r"train\.csv:2: not CSV"),
         (
             "labels",
             "Thumb Up\nStop Sign\nThumb Up\n",
-            r"labels\.csv:3: 'Thumb Up' stands in line 1",
+            r"labels\.csv:3: 'Thumb Up' is already in .*labels\.csv:1\.",
         ),
         ("labels", "Thumb Up\n\nStop Sign\n", r"labels\.csv:2: an empty line"),
         ("labels", "\n", r"labels\.csv: no name"),
-        ("test-answers", "4;Thumb Up\n", r"test-answers\.csv:1: clip 4 stands in no test list"),
+        ("test-answers", "4;Thumb Up\n", r"test-answers\.csv:1: clip 4 is not in the test list"),
         (
             "test-answers",
             "1417;Thumb Up\n1417;Thumb Up\n",
-            r"test-answers\.csv:2: clip 1417 stands in .*:1 already",
+            r"test-answers\.csv:2: clip 1417 is already in .*:1\.",
         ),
     ],
 )
@@ -307,7 +310,7 @@ def test_train_and_answer_the_test_split(tmp_path: Path, capfd: pytest.CaptureFi
     assert main(["train", *arguments, "--out", str(run), *options]) == 0
     shown = capfd.readouterr().err
     assert "Jester, 20BN layout" in shown
-    assert shown.count("left-right flips swap the labels of 1 pair") == 1
+    assert shown.count("horizontal flip swaps the labels of 1 pair") == 1
     assert load_run(run).labels == LABELS
     assert main(["evaluate", str(run), *arguments, "--split=test", "--workers=0"]) == 1
     assert "predict RUN DATA --split NAME --submission FILE" in capfd.readouterr().err

@@ -94,9 +94,9 @@ def test_every_layout_reads_the_same(
     summary = manifest.summary()
     assert f"note: {title}" in summary
     assert "train 2 of 3 listed, validation 1, test 1" in summary
-    assert "clips on disk that no CSV names: 1" in summary
+    assert "clips on disk that are in no CSV: 1" in summary
     assert "validation: 1 clips; sets of 19,761" in summary
-    assert "no class has a side" in summary
+    assert "no class depends on left and right" in summary
     assert load_manifest(f"k400:{root}").digest == load_manifest(root).digest == manifest.digest
     for row in manifest.rows:
         with manifest.open(row) as clip:
@@ -113,7 +113,7 @@ def test_replacements_stand_in_for_corrupted_clips(tmp_path: Path) -> None:
     assert train == ["train", folder.name, folder.name]
     assert "clips taken from the folder of replacements: 2" in manifest.summary()
     # The corrupted clip that was replaced is listed all the same.
-    assert "clips on disk that no CSV names: 1" in manifest.summary()
+    assert "clips on disk that are in no CSV: 1" in manifest.summary()
 
 
 def test_another_clip_of_the_same_video_is_no_match(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_another_clip_of_the_same_video_is_no_match(tmp_path: Path) -> None:
     (folder / "a_b-c_d-e_f_000136_000146.mp4").rename(folder / "a_b-c_d-e_f_000236_000246.mp4")
     manifest = load_manifest(f"kinetics400:{tmp_path}")
     assert [youtube_id(r.path) for r in manifest.missing] == ["a_b-c_d-e_f", "zzzzzzzzzzz"]
-    assert "clips on disk that no CSV names: 2" in manifest.summary()
+    assert "clips on disk that are in no CSV: 2" in manifest.summary()
 
 
 def test_class_folders_without_a_csv(tmp_path: Path) -> None:
@@ -162,13 +162,13 @@ def test_class_folders_without_splits_list_a_clip_once(tmp_path: Path) -> None:
     disk.video(tmp_path / "hurling_sport" / "unlistedxxx_000000_000010.mp4")
     manifest = load_manifest(f"kinetics400:{tmp_path}")
     assert [row.split for row in manifest.rows] == ["train", "train"]
-    assert "clips on disk that no CSV names: 1" in manifest.notes
+    assert "clips on disk that are in no CSV: 1" in manifest.notes
 
 
 def test_an_unknown_class_folder_is_an_error(tmp_path: Path) -> None:
     class_folders(tmp_path)
     (tmp_path / "annotations" / "test.csv").unlink()
-    with pytest.raises(ManifestError, match=r"videos/test/odd: no class is called so"):
+    with pytest.raises(ManifestError, match=r"videos/test/odd: unknown class folder 'odd'"):
         load_manifest(f"kinetics400:{tmp_path}")
 
 
@@ -182,12 +182,15 @@ def test_two_lists_of_one_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a,#NAME?,1,11,train,0\n", r"train\.csv:5: '#NAME\?' is no YouTube id.*Spreadsheets"),
+        ("a,#NAME?,1,11,train,0\n", r"train\.csv:5: '#NAME\?' is not a YouTube id.*Spreadsheets"),
         (",bbbbbbbbbbb,1,11,train,0\n", r"train\.csv:5: clip bbbbbbbbbbb has no label"),
         ("a,bbbbbbbbbbb,one,11,train,0\n", r"train\.csv:5: time_start 'one'.*must be seconds"),
-        ("a,bbbbbbbbbbb,1,11,val,0\n", r"train\.csv:5: its split is 'val' in the file of train"),
+        ("a,bbbbbbbbbbb,1,11,val,0\n", r"train\.csv:5: its split is 'val' in the list of train"),
         ("a,bbbbbbbbbbb,1,11\n", r"train\.csv:5: 4 fields, but the header has 6"),
-        ("a,--07WQ2iBlw,1,11,train,0\n", r"train\.csv:5: clip --07WQ2iBlw_000001_000011 stands in"),
+        (
+            "a,--07WQ2iBlw,1,11,train,0\n",
+            r"train\.csv:5: clip --07WQ2iBlw_000001_000011 is already in",
+        ),
     ],
 )
 def test_errors_name_file_and_line(row: str, message: str, tmp_path: Path) -> None:

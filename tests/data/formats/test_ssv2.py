@@ -76,7 +76,7 @@ def test_every_layout_reads_the_same(
     summary = manifest.summary()
     assert f"note: {title}" in summary
     assert "train 1 of 2 listed, validation 1, test 2" in summary
-    assert "clips on disk that no list names: 1" in summary
+    assert "clips on disk that are in no list: 1" in summary
     assert load_manifest(root).name == "ssv2"
     with manifest.open(manifest.rows[0]) as clip:
         assert len(clip.times()) == 4
@@ -116,11 +116,15 @@ def test_brackets_of_every_kind() -> None:
         ("train.json", [*TRAIN, {"id": "4"}], r'item 3 \(id 4\): no "template"'),
         ("train.json", [{"template": "Closing [something]"}], r'train\.json: item 1: no "id"'),
         ("train.json", ["78687"], r'train\.json: item 1: no "id"'),
-        ("train.json", [*TRAIN, TRAIN[0]], r"item 3 \(id 78687\): clip 78687 stands in .*item 1"),
+        (
+            "train.json",
+            [*TRAIN, TRAIN[0]],
+            r"item 3 \(id 78687\): clip 78687 is already in .*item 1",
+        ),
         ("train.json", {"id": 3}, r"train\.json: wanted a list"),
         ("labels.json", [], r"labels\.json: wanted an object"),
-        ("labels.json", {"a": "x"}, r"label 'a': 'x' is no number"),
-        ("labels.json", {"a": "1", "b": "1"}, r"number 1 stands for 'a' and 'b'"),
+        ("labels.json", {"a": "x"}, r"label 'a': 'x' is not a number"),
+        ("labels.json", {"a": "1", "b": "1"}, r"number 1 is that of 'a' and 'b'"),
     ],
 )
 def test_errors_name_the_item(name: str, values: Any, message: str, tmp_path: Path) -> None:

@@ -40,14 +40,14 @@ def folder(root: Path) -> list[str]:
     return [str(root)]
 
 
-FLIPS_OFF = "left-right flips are off"
+FLIPS_OFF = "horizontal flip disabled"
 
 
 @pytest.mark.parametrize(
     ("make", "title", "flips"),
     [
-        (ssv2, "Something-Something V2, 20BN", "flips swap the labels of 1 pair"),
-        (kinetics, "Kinetics-400, class-folder", "flips keep every label"),
+        (ssv2, "Something-Something V2, 20BN", "horizontal flip swaps the labels of 1 pair"),
+        (kinetics, "Kinetics-400, class-folder", "horizontal flip keeps every label"),
         (peers_list, "train.txt: a list of `path label`", FLIPS_OFF),
         (folder, "folder: 6 clips", FLIPS_OFF),
     ],
@@ -63,7 +63,7 @@ def test_train(
     assert main(["train", *arguments, "--out", str(tmp_path / "run"), *OPTIONS]) == 0
     shown = capfd.readouterr().err
     assert title in shown
-    assert shown.count(flips) == shown.count("left-right flips") == 1
+    assert shown.count(flips) == shown.count("horizontal flip") == 1
     values = json.loads((tmp_path / "run/config.json").read_text())
     assert (values["flips"] is None) == (flips == FLIPS_OFF)
 
@@ -73,7 +73,7 @@ def test_nothing_is_said_of_flips_that_nobody_asked_for(
 ) -> None:
     arguments = [*folder(tmp_path / "data"), "--out", str(tmp_path / "run"), *OPTIONS]
     assert main(["train", *arguments, "--set=augmentation.flip_probability=0"]) == 0
-    assert "left-right flips" not in capfd.readouterr().err
+    assert "horizontal flip" not in capfd.readouterr().err
 
 
 def test_submission_of_ssv2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from videorwkv.data.check.copies import make_report
-from videorwkv.data.check.finding import Finding
 from videorwkv.data.check.inspect_clip import inspect_clip
-from videorwkv.data.check.report import CheckReport
+from videorwkv.data.check.report import CheckReport, Finding
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.utils.disk import usable_cores
@@ -51,7 +50,7 @@ def check(
 
     Args:
         manifest: all of its splits are read, and its missing clips are reported.
-        out: folder for the results; made if need be. Call the report's `save` to write the others.
+        out: folder for the results, new or existing. The report's `save` writes the others.
         workers: processes; one for each core if None.
         timeout: seconds for one clip.
         quick: read all bytes, but decode the first frame alone (see `inspect_clip`).

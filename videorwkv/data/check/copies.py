@@ -7,17 +7,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from videorwkv.data.check.finding import USABLE, Finding
-from videorwkv.data.check.report import CheckedClip, CheckReport, Copies
+from videorwkv.data.check.report import USABLE, CheckedClip, CheckReport, Copies, Finding
 from videorwkv.data.manifest import Manifest
 
 # Of a clip that is in several splits, the copy in the first of these stays: scores stay comparable
 # with those of others, and nothing that is scored has been trained on.
 STAYS = ("test", "validation", "train")
 KINDS = ("across splits", "with two labels", "within a split")
-# A data set has a usual rate if this share of its clips, ten at least, is near the median; clips
+# A data set has a usual rate if this fraction of its clips, ten at least, is near the median; clips
 # that are far from it are remarked upon.
-USUAL_SHARE, USUAL_CLIPS, NEAR, FAR = 0.9, 10, 1.05, 1.2
+USUAL_FRACTION, USUAL_CLIPS, NEAR, FAR = 0.9, 10, 1.05, 1.2
 
 
 def make_report(
@@ -47,7 +46,7 @@ def make_report(
 
 
 def _printable(path: str) -> str:
-    """Names of files may be no text at all."""
+    """File names may hold bytes that are no text."""
     return path.encode(errors="backslashreplace").decode()
 
 
@@ -57,7 +56,7 @@ def _remark_on_rates(clips: list[CheckedClip]) -> None:
     if len(known) < USUAL_CLIPS:
         return
     usual = statistics.median(known)
-    if sum(_apart(rate, usual) <= NEAR for rate in known) < USUAL_SHARE * len(known):
+    if sum(_apart(rate, usual) <= NEAR for rate in known) < USUAL_FRACTION * len(known):
         return
     for index, clip in enumerate(clips):
         rate = clip.finding.fps

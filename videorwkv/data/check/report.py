@@ -1,4 +1,4 @@
-"""What a check has found: the clips to train on, those to leave out, and how it is told."""
+"""What a check has found: of each clip, and of all of them, as tables and as text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,62 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from videorwkv.data.check.finding import QUICK_OK, USABLE, VERDICTS, Finding
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.utils.files import make_folder, write_atomic
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+VERDICTS = {
+    "ok": "every frame can be decoded",
+    "damaged": "frames are lost or had to be repaired, but at least half of them can be decoded",
+    "truncated": "the end is missing",
+    "unreadable": "not a video that can be decoded, or less than half of its frames can",
+    "no video": "the file has no video stream",
+    "empty": "a file of 0 bytes, or a folder without frames",
+    "missing": "there is no such file",
+    "timed out": "decoding took longer than the time limit",
+    "crashed": "the decoder's process died",
+    "duplicate": "the same clip is in another split, or has two labels",
+}
+# What `ok` means if only first frames were decoded.
+QUICK_OK = "the first frame can be decoded, and no bytes are missing"
+USABLE = ("ok", "damaged")
 # How many clips of a kind the terminal shows.
 SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What was found out about one file or folder of frames.
+
+    Args:
+        verdict: a key of `VERDICTS`.
+        detail: reason or extent, for a reader.
+        remarks: `kind` or `kind: detail`; what is odd without being wrong.
+        frames: those that can be decoded.
+        seconds: from the beginning of the first to the end of the last; None without a clock.
+        fps: mean rate; None with fewer than two frames or without a clock.
+        width, height: as shown, turned if the file says so; 0 if unknown.
+        codec: FFmpeg's name of the decoder, or the frames' kind.
+        content_hash: of the bytes: of the file, or of the frames' files in order.
+        frames_hash: of the decoded pictures, which a copy in another container shares.
+    """
+
+    verdict: str
+    detail: str = ""
+    remarks: tuple[str, ...] = ()
+    frames: int = 0
+    seconds: float | None = None
+    fps: float | None = None
+    width: int = 0
+    height: int = 0
+    codec: str = ""
+    content_hash: str = ""
+    frames_hash: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.verdict in VERDICTS, self.verdict
 
 
 class CheckedClip(NamedTuple):
@@ -121,7 +168,7 @@ class CheckReport:
         flips = self.manifest.flips
         left = {row.label for row in listed}
         (out / "flips.csv").unlink(missing_ok=True)
-        # With one half of a pair gone, the mirrored clips of the other would have no class.
+        # With one half of a pair gone, the flipped clips of the other would have no class.
         if flips is not None and all((a in left) == (b in left) for a, b in flips.items()):
             pairs = [[a, b] for a, b in flips.items() if a < b and a in left]
             _write_csv(out / "flips.csv", [["label", "flipped"], *pairs])
@@ -188,7 +235,7 @@ class CheckReport:
         unlisted = sum(not _can_be_listed(clip.row) for clip in self.good)
         if unlisted:
             lines.append(
-                f"{unlisted:,} good clips can't stand in good.csv: without a label outside of "
+                f"{unlisted:,} good clips can't be listed in good.csv: without a label outside of "
                 "`test`, or with a name that is not UTF-8"
             )
         return "\n".join(lines)

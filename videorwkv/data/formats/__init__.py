@@ -20,7 +20,7 @@ READERS: dict[str, Callable[..., Manifest]] = {
     "csv": csv.read,
     "list": annotation_lists.read,
 }
-# Layouts that can be forced: name -> what it is.
+# What `--layout` may name: layout -> what it is.
 LAYOUTS: dict[str, Mapping[str, str]] = {
     "jester": jester.LAYOUTS,
     "ssv2": ssv2.LAYOUTS,

@@ -1,4 +1,4 @@
-"""Peers' list files: one clip a line and no header.
+"""Annotation lists of MMAction2, TSM, VideoMAE and others: one clip a line and no header.
 
 space       some folder/clip 1.mp4 3
 comma       some folder/clip 1.mp4,standing up      also with ; or a tab
@@ -6,11 +6,11 @@ frames      some folder/clip_1 64 3                 folder of frames, their numb
 
 A label is a name or a number; numbers become names by a file with one name a line, the first for
 0. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
-(videos, frames, one called after the list's split, ...): wherever most of the list's are found.
+(videos, frames, one named after the list's split, ...): wherever most of the list's are found.
 What is not found ends in `missing`, as such lists come from other people's copies. The number of
 frames is not used: frames are counted on disk.
 
-A list called after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
+A list named after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
 lists is all of them.
 """
 
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from videorwkv.data.formats.tree import Tree, is_video, split_in_name
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.tables import read_names, read_text, split_lines
+from videorwkv.data.tables import read_names, read_text, require_first, split_lines
 from videorwkv.errors import ManifestError, did_you_mean
 from videorwkv.video.base import VIDEO_SUFFIXES
 
@@ -47,7 +47,7 @@ _VIDEO = re.compile(rf"(.+(?:{_SUFFIXES}))\s+(\S.*)", re.I)
 
 
 class Line(NamedTuple):
-    """A row of a list: path and label as they stand there."""
+    """A row of a list: path and label as written there."""
 
     path: str
     label: str
@@ -58,7 +58,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
     """The clips of a list, or of a folder's lists.
 
     Raises:
-        ManifestError: a line that is no row of the layout, a path that stands twice, a number
+        ManifestError: a line that is not a row of the layout, a path that is listed twice, a number
             without a name; the message names file and line.
     """
     files = _lists_in(root) if root.is_dir() else [root]
@@ -74,7 +74,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
             f"{file.name}: a list of {LAYOUTS[chosen]}" + (f", {split} by its name" * bool(split))
         )
     if names is None and all(line.label.isdecimal() for _, lines in found for line in lines):
-        notes.append("labels are numbers; --label-names FILE gives them names, one a line")
+        notes.append("labels are numbers; --label-names FILE gives them names, one per line")
     bases: list[Path] = []
     rows: list[Row] = []
     missing: list[Row] = []
@@ -89,9 +89,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         for line in lines:
             where = f"{file}:{line.number}"
             path = os.path.join(base, line.path.rstrip("/"))
-            other = seen.setdefault(path, where)
-            if other != where:
-                raise ManifestError(f"{where}: {line.path!r} stands in {other} already.")
+            require_first(seen, path, where, repr(line.path))
             label = line.label if names is None else name_label(line.label, names, where)
             row = Row(path, label, split, line.number)
             (rows if is_there(row.path) else missing).append(row)
@@ -142,7 +140,7 @@ def _lists_in(folder: Path) -> list[Path]:
     splits = [split_in_name(path.stem) for path in lists]
     if not lists or len(set(splits)) < len(splits):
         raise ManifestError(
-            f"{folder}: wanted one list for each split, called after it (train.txt, val.txt); "
+            f"{folder}: wanted one list for each split, named after it (train.txt, val.txt); "
             f"found {', '.join(path.name for path in lists) or Tree(folder).glance()}. Name one: "
             "list:FILE."
         )
@@ -192,13 +190,13 @@ _PARSERS: dict[str, Callable[[str], tuple[str, str] | None]] = {
 
 def _sniff(lines: Sequence[str]) -> str | None:
     """The layout of most lines; a bad one among many must not change it."""
-    shares = {
+    counts = {
         name: sum(parse(line) is not None for line in lines) for name, parse in _PARSERS.items()
     }
-    for name, share in shares.items():
-        if share >= 0.8 * len(lines):
+    for name, count in counts.items():
+        if count >= 0.8 * len(lines):
             return name
-    return max(shares, key=lambda name: shares[name]) if any(shares.values()) else None
+    return max(counts, key=lambda name: counts[name]) if any(counts.values()) else None
 
 
 def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
@@ -212,7 +210,7 @@ def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
     chosen = layout or _sniff([text for _, text in texts[:500]])
     if chosen is None:
         raise ManifestError(
-            f"{path}:{texts[0][0]}: {texts[0][1][:80]!r} is no row of a list; wanted "
+            f"{path}:{texts[0][0]}: {texts[0][1][:80]!r} is not a row of a list; wanted "
             f"{', '.join(LAYOUTS.values())}."
         )
     parse = _PARSERS[chosen]
@@ -232,8 +230,8 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
     """Where relative paths start: the place where most of a sample are found.
 
     Two splits may use the same names below folders of their own. Of equally good places the first
-    is taken: the list's own folder, then the usual ones and those called after the list's split,
-    last those called after another split.
+    is taken: the list's own folder, then the usual ones and those named after the list's split,
+    last those named after another split.
     """
     sample = paths[:: max(1, len(paths) // 50)]
     places: list[Path] = []

@@ -4,7 +4,7 @@
     clips/a.mp4,waving,train
     "clips/b, second take.mp4",standing up,validation
 
-A semicolon or a tab may stand for the comma.
+A semicolon or a tab may take the place of the comma.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from videorwkv.data.formats.annotation_lists import name_label
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
-from videorwkv.data.tables import read_csv, read_names
+from videorwkv.data.tables import read_csv, read_names, require_first
 from videorwkv.errors import ManifestError
 
 
@@ -26,10 +26,10 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
 
     Raises:
         ManifestError: names file and line: no path, no label, no split in a file that has them, or
-            a path that stands twice.
+            a path that is listed twice.
     """
     rows: list[Row] = []
-    seen: dict[str, int] = {}
+    seen: dict[str, str] = {}
     names = None if label_names is None else read_names(label_names)
     for line, fields in read_csv(root, required=("path", "label")):
         where = f"{root}:{line}"
@@ -44,9 +44,7 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
         path = str(root.parent / fields["path"])
-        if path in seen:
-            raise ManifestError(f"{where}: {fields['path']!r} stands in line {seen[path]} already.")
-        seen[path] = line
+        require_first(seen, path, where, repr(fields["path"]))
         label = fields["label"] or None
         if names is not None and label is not None:
             label = name_label(label, names, where)

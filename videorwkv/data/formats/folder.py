@@ -1,7 +1,7 @@
 """A folder per class: `root/<class>/clip.mp4`, or `root/{train,validation,test}/<class>/clip.mp4`.
 
 A clip is a video file or a folder of JPEG or PNG frames. Beside splits, a folder of annotations is
-passed over.
+skipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHOWN = 5
 
 
 def read(root: Path, layout: str | None = None) -> Manifest:
-    """The clips below `root`; `layout` decides where classes are called as splits are.
+    """The clips below `root`; `layout` decides where classes have the names of splits.
 
     Raises:
         ManifestError: no class folder, no clip in any of them, or a folder that can't be listed.
@@ -40,8 +40,9 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     # A class may be called `train` beside `car` and `bus`: only split names alone make splits.
     strange = [folder for folder in parts if folder.name.lower() not in SPLIT_NAMES]
     if layout == "splits" and (strange or not parts):
+        folder = (strange or folders)[0]
         raise ManifestError(
-            f"{(strange or folders)[0]}: no split is called so; wanted train, validation or test."
+            f"{folder}: unknown split folder {folder.name!r}; wanted train, validation or test."
         )
     _note_loose(tree, root, notes)
     if layout != "classes" and parts and not strange:
@@ -80,13 +81,13 @@ def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: li
     if nested:
         what = "a folder of videos" if len(nested) == 1 else "folders of videos"
         notes.append(
-            f"{folder}: {len(nested)} left out, {what} {_some(nested)}: put the videos into "
+            f"{folder}: {len(nested)} skipped, {what} {_some(nested)}: put the videos into "
             f"{folder.name} itself or list them in a CSV; or give {folder} as the data if "
             "its folders are the classes"
         )
     if skipped:
         notes.append(
-            f"{folder}: {len(skipped)} left out, neither a video nor a folder of frames "
+            f"{folder}: {len(skipped)} skipped, neither a video nor a folder of frames "
             f"{_some(skipped)}"
         )
     elif not found and not nested:
@@ -97,7 +98,7 @@ def _note_loose(tree: Tree, folder: Path, notes: list[str]) -> None:
     """Notes the videos that lie beside class folders."""
     videos = [name for name in tree.entries(folder).files if is_video(name)]
     if videos:
-        notes.append(f"{folder}: {len(videos)} videos left out, in no class folder {_some(videos)}")
+        notes.append(f"{folder}: {len(videos)} videos skipped, in no class folder {_some(videos)}")
 
 
 def _some(names: list[str]) -> str:

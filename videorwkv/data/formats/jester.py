@@ -22,10 +22,9 @@ from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree
 from videorwkv.data.formats.twentybn import (
     Listed,
     Lists,
+    Source,
     assemble,
-    check_labels,
     choose,
-    find_clips,
     find_files,
     read_splits,
 )
@@ -34,9 +33,18 @@ from videorwkv.data.tables import read_fields, read_names
 from videorwkv.errors import ManifestError
 
 LAYOUTS = {"20bn": "20BN", "qualcomm": "Qualcomm", "kaggle": "Kaggle mirror"}
-CLIP_FOLDERS = frozenset(
-    {"20bn-jester-v1", "20bn_jester_v1", "jester-v1", "jester", "videos", "frames", "rawframes",
-     "data", "train", "validation", "val", "test"}
+_SOURCE = Source(
+    name="jester",
+    title="Jester",
+    layouts=LAYOUTS,
+    looked_for="jester-v1-train.csv (20bn), train.csv with id;label (qualcomm) and Train.csv with "
+    "the header video_id,label,... (kaggle) in it and in its folders labels and annotations",
+    pairs=JESTER_PAIRS,
+    folder="20bn-jester-v1",
+    clip_folders=frozenset(
+        {"20bn-jester-v1", "20bn_jester_v1", "jester-v1", "jester", "videos", "frames",
+         "rawframes", "data", "train", "validation", "val", "test"}
+    ),
 )  # fmt: skip
 
 _NAMED = re.compile(r"(?:20bn-)?jester-v1-(train|validation|test|labels|test-answers)\.csv", re.I)
@@ -56,9 +64,7 @@ def read(root: Path, layout: str | None = None) -> Manifest:
         ManifestError: no lists, or a list that can't be understood; the message names the line.
     """
     tree = Tree(root)
-    lists, notes = choose(_find(tree), layout, LAYOUTS)
-    if lists is None:
-        raise ManifestError(_nothing(tree, layout))
+    lists, notes = choose(_SOURCE, tree, _find(tree), layout)
     labels_file = lists.files.get("labels")
     listed, absent = read_splits(lists, _read_list, lambda path: _read_list(path, "test"))
     notes += absent
@@ -68,22 +74,14 @@ def read(root: Path, layout: str | None = None) -> Manifest:
         labels = list(dict.fromkeys(clip.label for clip in listed if clip.label is not None))
         if lists.layout != "kaggle":
             notes.append("there is no list of labels: the classes are those that the lists name")
-    check_labels(listed, labels, str(labels_file))
-    ids = {clip.clip_id for clip in listed}
-    places = find_clips(tree, ids, CLIP_FOLDERS, prefer_frames=True)
-    where = ", ".join(tree.name(place.folder) for place in places) or "no folder found"
-    title = f"Jester, {LAYOUTS[lists.layout]} layout: lists in {tree.name(lists.folder)}"
-    folder = places[0].folder if places else root / "20bn-jester-v1"
-    by_split = lists.layout == "kaggle"
     return assemble(
-        "jester",
+        _SOURCE,
         tree,
+        lists,
         listed,
-        places,
         labels=labels,
-        pairs=JESTER_PAIRS,
-        wanted=lambda split: root / split.capitalize() if by_split else folder,
-        notes=[f"{title}, clips in {where}", *notes],
+        notes=notes,
+        by_split=lists.layout == "kaggle",
     )
 
 
@@ -139,19 +137,8 @@ def _read_list(path: Path, split: str) -> Iterator[Listed]:
             )
         clip_id = fields[id_column]
         if not clip_id.isdecimal():
-            raise ManifestError(f"{where}: {clip_id!r} is no clip's number; wanted id;label.")
+            raise ManifestError(f"{where}: {clip_id!r} is not a clip's number; wanted id;label.")
         label = fields[label_column] if label_column < len(fields) else ""
         if not label and split != "test":
             raise ManifestError(f"{where}: clip {clip_id} has no label; only test clips may.")
         yield Listed(clip_id, label or None, split, line, where)
-
-
-def _nothing(tree: Tree, layout: str | None) -> str:
-    found = [f"{LAYOUTS[lists.layout]} in {lists.folder}" for lists in _find(tree)]
-    return (
-        f"{tree.root}: no Jester lists"
-        + (f" in the {LAYOUTS[layout]} layout" if layout else "")
-        + ". Looked for jester-v1-train.csv (20bn), train.csv with id;label (qualcomm) and "
-        "Train.csv with the header video_id,label,... (kaggle) in it and in its folders labels "
-        f"and annotations. Found: {'; '.join(found) or tree.glance()}."
-    )

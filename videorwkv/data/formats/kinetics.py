@@ -8,7 +8,7 @@ flat        ROOT/<id>_<start>_<end>.mp4
 
     label,youtube_id,time_start,time_end,split[,is_cc]      label may be missing in test rows
 
-The folder k400 may be left out or be called kinetics400 or videos; splits may be called train_256,
+The folder k400 may be missing or be called kinetics400 or videos; splits may be called train_256,
 val_256 and the like; lists kinetics-400_train.csv. <start> and <end> are seconds with six digits.
 An id has 11 characters, may begin with `-` and hold `_`. `<id>.mp4` and `<class>_<id>.mp4` are
 found, too. Names of class folders are compared without `_` and ()'". Where a split has no CSV its
@@ -27,7 +27,7 @@ from typing import NamedTuple
 from videorwkv.data.flips import flip_table
 from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, split_in_name, video_stem
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row
-from videorwkv.data.tables import read_csv
+from videorwkv.data.tables import read_csv, require_first
 from videorwkv.errors import ManifestError, did_you_mean
 
 LAYOUTS = {"cvdf": "CVDF", "classes": "class-folder", "flat": "flat"}
@@ -114,7 +114,7 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     notes = [
         f"Kinetics-400, {LAYOUTS[found]} layout: lists in {where}",
         *notes,
-        "no class has a side: a left-right flip keeps the label",
+        "no class depends on left and right: a flipped clip keeps its label",
     ]
     if len(labels.names) > 400:
         notes.append(f"{len(labels.names)} classes: this is another Kinetics, read the same way")
@@ -128,7 +128,7 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     stems = {file.stem for file in files if file.path in taken}
     idle = sum(file.path not in taken and file.stem not in stems for file in files)
     if idle:
-        notes.append(f"clips on disk that no CSV names: {idle:,}")
+        notes.append(f"clips on disk that are in no CSV: {idle:,}")
     validation = sum(row.split == "validation" for row in rows)
     if validation:
         notes.append(
@@ -186,12 +186,12 @@ def _read_list(path: Path, split: str, seen: dict[str, str]) -> Iterator[Segment
         clip_id, label = fields["youtube_id"], fields.get("label", "")
         if not _ID.fullmatch(clip_id):
             raise ManifestError(
-                f"{where}: {clip_id!r} is no YouTube id (11 letters, digits, - or _). Spreadsheets "
-                "spoil those that begin with -; take the CSV as it was downloaded."
+                f"{where}: {clip_id!r} is not a YouTube id (11 letters, digits, - or _). "
+                "Spreadsheets spoil those that begin with -; take the CSV as it was downloaded."
             )
         named = fields.get("split", "").lower()
         if named and SPLIT_NAMES.get(named) != split:
-            raise ManifestError(f"{where}: its split is {named!r} in the file of {split}.")
+            raise ManifestError(f"{where}: its split is {named!r} in the list of {split}.")
         if not label and split != "test":
             raise ManifestError(f"{where}: clip {clip_id} has no label; only test clips may.")
         try:
@@ -202,9 +202,7 @@ def _read_list(path: Path, split: str, seen: dict[str, str]) -> Iterator[Segment
                 "must be seconds."
             ) from None
         stem = f"{clip_id}_{start:06d}_{end:06d}"
-        other = seen.setdefault(stem, where)
-        if other != where:
-            raise ManifestError(f"{where}: clip {stem} stands in {other} already.")
+        require_first(seen, stem, where, f"clip {stem}")
         yield Segment(stem, clip_id, label or None, split, line)
 
 
@@ -237,7 +235,7 @@ class _Labels:
         """The class of a clip in a class folder."""
         if _plain(file.label) not in self._known:
             raise ManifestError(
-                f"{os.path.dirname(file.path)}: no class is called so. "
+                f"{os.path.dirname(file.path)}: unknown class folder {file.label!r}. "
                 f"{did_you_mean(file.label.replace('_', ' '), self.names)}"
             )
         return self._known[_plain(file.label)]

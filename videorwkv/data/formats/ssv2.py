@@ -28,10 +28,9 @@ from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree
 from videorwkv.data.formats.twentybn import (
     Listed,
     Lists,
+    Source,
     assemble,
-    check_labels,
     choose,
-    find_clips,
     find_files,
     read_splits,
 )
@@ -40,9 +39,20 @@ from videorwkv.data.tables import read_fields, read_text
 from videorwkv.errors import ManifestError, did_you_mean
 
 LAYOUTS = {"20bn": "20BN", "qualcomm": "Qualcomm"}
-CLIP_FOLDERS = frozenset(
-    {"20bn-something-something-v2", "something-something-v2", "something-something", "ssv2",
-     "sthv2", "videos", "video", "webm", "frames", "rawframes", "data"}
+_SOURCE = Source(
+    name="ssv2",
+    title="Something-Something V2",
+    layouts=LAYOUTS,
+    looked_for="something-something-v2-{labels,train,validation,test}.json (20bn) and "
+    "{labels,train,validation,test}.json (qualcomm) in it and in its folders labels and "
+    "annotations; labels and one of the others are needed",
+    pairs=SSV2_PAIRS,
+    folder="20bn-something-something-v2",
+    clip_folders=frozenset(
+        {"20bn-something-something-v2", "something-something-v2", "something-something", "ssv2",
+         "sthv2", "videos", "video", "webm", "frames", "rawframes", "data"}
+    ),
+    suffix=".webm",
 )  # fmt: skip
 
 _ROLES = "(train|val|validation|test|labels|test-answers)"
@@ -57,32 +67,18 @@ def read(root: Path, layout: str | None = None) -> Manifest:
         ManifestError: no lists, or a list that can't be understood; the message names the item.
     """
     tree = Tree(root)
-    lists, notes = choose(_find(tree), layout, LAYOUTS)
-    if lists is None:
-        raise ManifestError(_nothing(tree, layout))
+    lists, notes = choose(_SOURCE, tree, _find(tree), layout)
     official = read_labels(lists.files["labels"])
     read_list = partial(_read_list, official=official, labels=lists.files["labels"])
     listed, absent = read_splits(lists, read_list, _read_answers)
     notes += absent
-    check_labels(listed, official, str(lists.files["labels"]))
-    ids = {clip.clip_id for clip in listed}
-    places = find_clips(tree, ids, CLIP_FOLDERS, prefer_frames=False)
-    where = ", ".join(tree.name(place.folder) for place in places) or "no folder found"
-    title = (
-        f"Something-Something V2, {LAYOUTS[lists.layout]} layout: lists in "
-        f"{tree.name(lists.folder)}, clips in {where}"
-    )
-    folder = places[0].folder if places else root / "20bn-something-something-v2"
     return assemble(
-        "ssv2",
+        _SOURCE,
         tree,
+        lists,
         listed,
-        places,
         labels=list(official),
-        pairs=SSV2_PAIRS,
-        wanted=lambda split: folder,
-        suffix=".webm",
-        notes=[title, *notes],
+        notes=notes,
         official=official,
     )
 
@@ -99,10 +95,10 @@ def recognises(root: Path) -> bool:
 
 
 def read_labels(path: Path) -> dict[str, int]:
-    """`labels.json`: template without brackets -> official number, which stands as text there.
+    """`labels.json`: template without brackets -> official number, which is text there.
 
     Raises:
-        ManifestError: no such form, or a number that stands twice.
+        ManifestError: another form, or a number that is given to two labels.
     """
     values = _read_json(path)
     if not isinstance(values, dict) or not values:
@@ -110,10 +106,10 @@ def read_labels(path: Path) -> dict[str, int]:
     numbers: dict[int, str] = {}
     for label, number in values.items():
         if not str(number).isdecimal():
-            raise ManifestError(f"{path}: label {label!r}: {number!r} is no number.")
+            raise ManifestError(f"{path}: label {label!r}: {number!r} is not a number.")
         other = numbers.setdefault(int(number), label)
         if other != label:
-            raise ManifestError(f"{path}: number {number} stands for {other!r} and {label!r}.")
+            raise ManifestError(f"{path}: number {number} is that of {other!r} and {label!r}.")
     return {label: number for number, label in numbers.items()}
 
 
@@ -171,15 +167,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ManifestError(f"{path}:{error.lineno}: not JSON ({error.msg}).") from error
-
-
-def _nothing(tree: Tree, layout: str | None) -> str:
-    found = [f"{LAYOUTS[lists.layout]} in {lists.folder}" for lists in _find(tree)]
-    return (
-        f"{tree.root}: no lists of Something-Something V2"
-        + (f" in the {LAYOUTS[layout]} layout" if layout else "")
-        + ". Looked for something-something-v2-{labels,train,validation,test}.json (20bn) and "
-        "{labels,train,validation,test}.json (qualcomm) in it and in its folders labels and "
-        f"annotations; labels and one of the others are needed. "
-        f"Found: {'; '.join(found) or tree.glance()}."
-    )

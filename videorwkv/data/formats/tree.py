@@ -20,7 +20,7 @@ _BESIDE_SPLIT = frozenset(
 
 
 class Entries(NamedTuple):
-    """Names in a folder, sorted; hidden ones are left out."""
+    """Names in a folder, sorted; hidden ones are skipped."""
 
     folders: list[str]
     files: list[str]

@@ -11,7 +11,33 @@ from typing import NamedTuple
 from videorwkv.data.flips import flip_table
 from videorwkv.data.formats.tree import Tree, video_stem
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row
+from videorwkv.data.tables import require_first
 from videorwkv.errors import ManifestError, did_you_mean
+
+
+class Source(NamedTuple):
+    """What sets one of these data sets apart.
+
+    Args:
+        name: of its reader.
+        title: what messages call it.
+        layouts: name for `--layout` -> what messages call the layout.
+        looked_for: the lists that a message names where there are none.
+        pairs: labels that swap under horizontal flip.
+        folder: where clips are expected if none is on disk.
+        clip_folders: what the folder of clips is usually called, lower case.
+        suffix: of the owners' clips; empty where they are folders of frames. A clip that is there
+            both ways, as frames and as a video, is read in this form.
+    """
+
+    name: str
+    title: str
+    layouts: Mapping[str, str]
+    looked_for: str
+    pairs: Sequence[tuple[str, str]]
+    folder: str
+    clip_folders: Collection[str]
+    suffix: str = ""
 
 
 class Listed(NamedTuple):
@@ -66,36 +92,28 @@ def find_files(tree: Tree, folders: Iterable[Path], pattern: re.Pattern[str]) ->
 
 
 def choose(
-    found: Sequence[Lists], layout: str | None, titles: Mapping[str, str]
-) -> tuple[Lists | None, list[str]]:
-    """The lists to read, and notes about what else could have been meant."""
+    source: Source, tree: Tree, found: Sequence[Lists], layout: str | None
+) -> tuple[Lists, list[str]]:
+    """The lists to read, and notes about what else could have been meant.
+
+    Raises:
+        ManifestError: there are none, or none of that layout.
+    """
     fitting = [lists for lists in found if layout in (None, lists.layout)]
     if not fitting:
-        return None, []
+        others = [f"{source.layouts[lists.layout]} in {lists.folder}" for lists in found]
+        raise ManifestError(
+            f"{tree.root}: no {source.title} lists"
+            + (f" in the {source.layouts[layout]} layout" if layout else "")
+            + f". Looked for {source.looked_for}. Found: {'; '.join(others) or tree.glance()}."
+        )
     notes = [
-        f"the {titles[other.layout]} lists in {other.folder} are not used"
+        f"the {source.layouts[other.layout]} lists in {other.folder} are not used"
         + (f"; --layout {other.layout} takes them" if other.layout != fitting[0].layout else "")
         for other in found
         if other is not fitting[0]
     ]
     return fitting[0], notes
-
-
-def check_labels(listed: Iterable[Listed], labels: Collection[str], source: str) -> None:
-    """`ManifestError` on a label that stands in no list of labels, and on a clip named twice."""
-    known = set(labels)
-    seen: dict[str, Listed] = {}
-    for clip in listed:
-        if clip.label is not None and clip.label not in known:
-            raise ManifestError(
-                f"{clip.where}: unknown label {clip.label!r}; {source} lacks it. "
-                f"{did_you_mean(clip.label, labels)}"
-            )
-        other = seen.setdefault(clip.clip_id, clip)
-        if other is not clip:
-            raise ManifestError(
-                f"{clip.where}: clip {clip.clip_id} stands in {other.where} already."
-            )
 
 
 def read_splits(
@@ -124,38 +142,120 @@ def _with_answers(listed: Sequence[Listed], answers: Iterable[Listed]) -> list[L
     """
     tests = {clip.clip_id for clip in listed if clip.split == "test"}
     found: dict[str, Listed] = {}
+    seen: dict[str, str] = {}
     for answer in answers:
+        name = f"clip {answer.clip_id}"
         if tests and answer.clip_id not in tests:
-            raise ManifestError(f"{answer.where}: clip {answer.clip_id} stands in no test list.")
-        other = found.setdefault(answer.clip_id, answer)
-        if other is not answer:
-            raise ManifestError(
-                f"{answer.where}: clip {answer.clip_id} stands in {other.where} already."
-            )
+            raise ManifestError(f"{answer.where}: {name} is not in the test list.")
+        require_first(seen, answer.clip_id, answer.where, name)
+        found[answer.clip_id] = answer
     if not tests:
         return [*listed, *found.values()]
     return [found.get(clip.clip_id, clip) if clip.split == "test" else clip for clip in listed]
 
 
-def find_clips(
-    tree: Tree, ids: Collection[str], names: Collection[str], *, prefer_frames: bool
-) -> list[Place]:
-    """Folders that hold clips called by an id of `ids`: a folder of frames, or a video file.
+def assemble(
+    source: Source,
+    tree: Tree,
+    lists: Lists,
+    listed: Sequence[Listed],
+    *,
+    labels: Sequence[str],
+    notes: Iterable[str],
+    by_split: bool = False,
+    official: Mapping[str, int] | None = None,
+) -> Manifest:
+    """Lists, and the clips that are found -> manifest.
 
     Args:
-        tree: where to look.
-        ids: those that are listed.
-        names: what the folder of clips is usually called, lower case. Where none of them holds a
-            clip, another folder of the root serves: the one with the most.
-        prefer_frames: of a clip that is there both ways, take the frames; else the video.
+        source: the data set.
+        tree: its folder.
+        lists: where `listed` comes from.
+        listed: what the lists name.
+        labels: names of all classes.
+        notes: how the lists were read.
+        by_split: clips that are not on disk are expected in a folder for each split.
+        official: label -> the owners' number.
+
+    Raises:
+        ManifestError: a label that is not among `labels`, or a clip that is listed twice.
     """
-    usual = tree.below(names)
-    places = [_numbered(tree, folder, prefer_frames) for folder in usual]
+    _check_labels(listed, labels, str(lists.files.get("labels")))
+    places = _find_clips(source, tree, {clip.clip_id for clip in listed})
+    where = ", ".join(tree.name(place.folder) for place in places) or "no folder found"
+    title = f"{source.title}, {source.layouts[lists.layout]} layout"
+    folder = places[0].folder if places else tree.root / source.folder
+    rows: list[Row] = []
+    missing: list[Row] = []
+    clips_of: dict[str, dict[str, str]] = {}
+    prefixes: dict[str, str] = {}
+    for split in {clip.split for clip in listed}:
+        clips_of[split] = {}
+        wanted = tree.root / split.capitalize() if by_split else folder
+        prefixes[split] = f"{wanted}{os.sep}"
+        serving = [
+            place
+            for place in reversed(places)
+            if SPLIT_NAMES.get(place.folder.name.lower(), split) == split
+        ]
+        for place in serving:
+            clips_of[split].update(place.others)
+        for place in serving:
+            clips_of[split].update(place.clips)
+    for clip in listed:
+        path = clips_of[clip.split].get(clip.clip_id)
+        if path is not None:
+            rows.append(Row(path, clip.label, clip.split, clip.line))
+        else:
+            path = f"{prefixes[clip.split]}{clip.clip_id}{source.suffix}"
+            missing.append(Row(path, clip.label, clip.split, clip.line))
+    idle = len({clip_id for place in places for clip_id in place.ids}) - len(rows)
+    flips, flip_notes = flip_table(source.pairs, labels)
+    read = f"{title}: lists in {tree.name(lists.folder)}, clips in {where}"
+    notes = [read, *notes, *flip_notes]
+    unlabelled = sum(clip.label is None for clip in listed)
+    if unlabelled:
+        notes.append(f"test clips without a label: {unlabelled:,}; predict --submission names them")
+    if idle:
+        notes.append(f"clips on disk that are in no list: {idle:,}")
+    return Manifest(
+        name=source.name,
+        rows=tuple(rows),
+        labels=tuple(sorted(labels)),
+        flips=flips,
+        root=str(tree.root),
+        notes=tuple(notes),
+        missing=tuple(missing),
+        official=official,
+    )
+
+
+def _check_labels(listed: Iterable[Listed], labels: Collection[str], source: str) -> None:
+    """`ManifestError` on a label that is not in the list of labels, and on a clip listed twice."""
+    known = set(labels)
+    seen: dict[str, str] = {}
+    for clip in listed:
+        if clip.label is not None and clip.label not in known:
+            raise ManifestError(
+                f"{clip.where}: unknown label {clip.label!r}; it is not in {source}. "
+                f"{did_you_mean(clip.label, labels)}"
+            )
+        require_first(seen, clip.clip_id, clip.where, f"clip {clip.clip_id}")
+
+
+def _find_clips(source: Source, tree: Tree, ids: Collection[str]) -> list[Place]:
+    """Folders that hold clips called by an id of `ids`: a folder of frames, or a video file.
+
+    Where no folder with a usual name holds one, another folder of the root serves: the one with the
+    most.
+    """
+    usual = tree.below(source.clip_folders)
+    places = [_numbered(tree, folder, not source.suffix) for folder in usual]
     found = [place for place in places if not place.ids.isdisjoint(ids)]
     if not found:
         others = [tree.root / name for name in tree.entries(tree.root).folders]
         places = [
-            _numbered(tree, folder, prefer_frames) for folder in others if folder not in usual
+            _numbered(tree, folder, not source.suffix) for folder in others if folder not in usual
         ]
         found = sorted(places, key=lambda place: -len(place.ids & set(ids)))[:1]
     return [place for place in found if not place.ids.isdisjoint(ids)]
@@ -171,73 +271,3 @@ def _numbered(tree: Tree, folder: Path, prefer_frames: bool) -> Place:
         if (stem := video_stem(name)) is not None and stem.isdecimal()
     }
     return Place(folder, *((frames, videos) if prefer_frames else (videos, frames)))
-
-
-def assemble(
-    name: str,
-    tree: Tree,
-    listed: Sequence[Listed],
-    places: Sequence[Place],
-    *,
-    labels: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    wanted: Callable[[str], Path],
-    notes: Iterable[str],
-    suffix: str = "",
-    official: Mapping[str, int] | None = None,
-) -> Manifest:
-    """Lists and clips -> manifest.
-
-    Args:
-        name: the data set's.
-        tree: its folder.
-        listed: what the lists name.
-        places: where clips were found; one called as a split serves that split alone.
-        labels: names of all classes.
-        pairs: labels that are each other's mirror image.
-        wanted: split -> folder where a clip that is not on disk is expected.
-        notes: how the lists were read.
-        suffix: of such a clip.
-        official: label -> the owners' number.
-    """
-    rows: list[Row] = []
-    missing: list[Row] = []
-    clips_of: dict[str, dict[str, str]] = {}
-    prefixes: dict[str, str] = {}
-    for split in {clip.split for clip in listed}:
-        clips_of[split] = {}
-        prefixes[split] = f"{wanted(split)}{os.sep}"
-        serving = [
-            place
-            for place in reversed(places)
-            if SPLIT_NAMES.get(place.folder.name.lower(), split) == split
-        ]
-        for place in serving:
-            clips_of[split].update(place.others)
-        for place in serving:
-            clips_of[split].update(place.clips)
-    for clip in listed:
-        path = clips_of[clip.split].get(clip.clip_id)
-        if path is not None:
-            rows.append(Row(path, clip.label, clip.split, clip.line))
-        else:
-            path = f"{prefixes[clip.split]}{clip.clip_id}{suffix}"
-            missing.append(Row(path, clip.label, clip.split, clip.line))
-    idle = len({clip_id for place in places for clip_id in place.ids}) - len(rows)
-    flips, flip_notes = flip_table(pairs, labels)
-    notes = [*notes, *flip_notes]
-    unlabelled = sum(clip.label is None for clip in listed)
-    if unlabelled:
-        notes.append(f"test clips without a label: {unlabelled:,}; predict --submission names them")
-    if idle:
-        notes.append(f"clips on disk that no list names: {idle:,}")
-    return Manifest(
-        name=name,
-        rows=tuple(rows),
-        labels=tuple(sorted(labels)),
-        flips=flips,
-        root=str(tree.root),
-        notes=tuple(notes),
-        missing=tuple(missing),
-        official=official,
-    )

@@ -1,22 +1,6 @@
-"""The generated data set: eight classes told apart by motion alone. It needs no download.
+"""The clips of the generated data set: options, classes, what moves, and the rows of a manifest.
 
-A textured subject drifts, swings, turns or changes its size over a textured ground that drifts by
-itself. `motion:rotation=1` adds two classes to the eight, clockwise and counterclockwise: the
-hardest, as a rotation has no direction but against its own middle. `motion:order=3,frames=48` makes
-longer clips of three movements whose order is the class: see motion_order.py.
-`motion:frames=128,event=16,at=0` moves in frames 0 to 16 only and then stands still.
-
-**No single frame gives the class away, by construction.** A frame shows the subject at a place
-(uniform on a torus: what leaves at one border comes back at the other), at an angle (uniform on the
-circle) and at a size (its logarithm uniform on [`SIZE_LOW`, `SIZE_HIGH`], and circular too: past
-the largest it begins again at the smallest). The class only decides which of the three moves and
-which way, and adding a movement to a uniform phase of a circle leaves it uniform. So place, angle
-and size are independent and uniform at every frame index in every class. Everything else (outline,
-textures, colours, light, the ground and its drift, noise, the speed) is drawn without looking at
-the class. Hence every frame has the same distribution in every class. This holds for the frames
-made here; a codec's traces of motion would break it in a clip written to a file and read back.
-
-Exact by (seed, split, index). T frames, H height, W width, C = 3 (RGB).
+T frames, H height, W width, C = 3 (RGB).
 """
 
 from __future__ import annotations
@@ -55,12 +39,12 @@ SPLITS = ("train", "validation", "test")
 FPS = 8.0
 
 # Each is drawn uniformly for a clip, in units of 16 frames (2 s).
-TRAVEL = (0.3, 0.8)  # shares of the frame's side
+TRAVEL = (0.3, 0.8)  # fractions of the frame's side
 TURNS = (0.2, 0.5)  # turns
-SWING = (0.06, 0.12)  # shares of the frame's side, from the middle of the swing
+SWING = (0.06, 0.12)  # fractions of the frame's side, from the middle of the swing
 SWINGS = (1.0, 1.6)  # swings there and back
-ZOOM = (0.45, 0.9)  # shares of the range of log size
-GROUND_TRAVEL = (0.0, 0.15)  # shares of the frame's side, in any direction
+ZOOM = (0.45, 0.9)  # fractions of the range of log size
+GROUND_TRAVEL = (0.0, 0.15)  # fractions of the frame's side, in any direction
 # Standard deviation of the textures in grey levels; the ground is the softer one.
 CONTRAST = (28.0, 55.0)
 GROUND_CONTRAST = (10.0, 30.0)
@@ -111,9 +95,9 @@ class MotionOptions:
         if self.order not in (0, 2, 3, 4):
             raise ConfigError(f"motion: order ({self.order}) must be 0, 2, 3 or 4.")
         if self.order and (self.rotation or self.event):
-            raise ConfigError("motion: order goes with neither rotation nor event.")
+            raise ConfigError("motion: order can't be combined with rotation or event.")
         if self.pause and not self.order:
-            raise ConfigError(f"motion: pause ({self.pause}) goes with order; give order=2, say.")
+            raise ConfigError(f"motion: pause ({self.pause}) needs order, such as order=2.")
         if self.at + self.event > self.frames or (self.at and not self.event):
             raise ConfigError(
                 f"motion: event ({self.event}) frames from at ({self.at}) on must lie within "
@@ -143,7 +127,7 @@ class MotionOptions:
 
 
 class Attributes(NamedTuple):
-    """What is drawn for a clip without looking at its class. Shares are of the frame's side."""
+    """Drawn for a clip without looking at its class. Lengths are fractions of the frame's side."""
 
     place: NDArray[np.float64]  # [2] x, y at frame 0, in [0, 1)
     angle: float  # turns at frame 0, in [0, 1)
@@ -189,7 +173,7 @@ def motion_manifest(options: MotionOptions) -> Manifest:
         name="motion",
         rows=tuple(rows),
         labels=classes,
-        flips={name: mirrored(name) for name in classes},
+        flips={name: flipped(name) for name in classes},
         opener=MotionOpener(options),
     )
 
@@ -229,8 +213,8 @@ def class_of(seed: int, split: str, index: int, num_classes: int = len(CLASSES))
     return int(_generator(seed, split, block, stream=1).permutation(num_classes)[place])
 
 
-def mirrored(label: str) -> str:
-    """The class of the clip seen in a mirror."""
+def flipped(label: str) -> str:
+    """The class of the horizontally flipped clip."""
     return SEPARATOR.join(FLIPS[name] for name in label.split(SEPARATOR))
 
 

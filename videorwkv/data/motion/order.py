@@ -80,7 +80,7 @@ def _still_frames(count: int, pause: int) -> int:
 
 
 def lengths(count: int, frames: int, rng: np.random.Generator) -> list[int]:
-    """Frames of each part, half of its even share at least; they add up to `frames`.
+    """Frames of each part, at least half of an equal part; they add up to `frames`.
 
     Any order of the lengths is as likely as any other, or a long part would tell its place.
     """

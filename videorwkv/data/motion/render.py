@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Diameter of the subject as a share of the frame.
+# Diameter of the subject as a fraction of the frame's side.
 SIZE_LOW, SIZE_HIGH = 0.3, 0.8
 
 _OUTLINES = ("disc", "square", "blob")
