@@ -5,8 +5,6 @@ K classes, N clips.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.utils.files import make_folder, write_atomic
+from videorwkv.utils.files import make_folder, write_atomic, write_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -194,6 +192,12 @@ class Evaluation:
             )
         return table
 
+    def _csv_row(self, clip: Scored) -> list[str]:
+        if clip.scores_K is None:
+            return [clip.path, clip.label, "", "", clip.reason]
+        best = int(clip.scores_K.argmax())
+        return [clip.path, clip.label, self.labels[best], f"{clip.scores_K[best]:.4f}", ""]
+
     def save(self, folder: str | Path) -> None:
         """Write evaluation.json, predictions.csv, confusion.csv and confusion.png into `folder`."""
         from videorwkv.inference.plots import save_confusion
@@ -203,34 +207,18 @@ class Evaluation:
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         write_atomic(folder / "evaluation.json", text)
         unreadable = Counter(clip.label for clip in self.bad)
-        _write_csv(
+        write_csv(
             folder / "confusion.csv",
-            ["true \\ predicted", *self.labels, "unreadable"],
             [
-                [label, *row, unreadable[label]]
-                for label, row in zip(self.labels, self.confusion_KK.tolist(), strict=True)
+                ["true \\ predicted", *self.labels, "unreadable"],
+                *(
+                    [label, *row, unreadable[label]]
+                    for label, row in zip(self.labels, self.confusion_KK.tolist(), strict=True)
+                ),
             ],
         )
-        _write_csv(
+        write_csv(
             folder / "predictions.csv",
-            ["path", "label", "predicted", "score", "reason"],
-            [
-                [clip.path, clip.label, "", "", clip.reason]
-                if clip.scores_K is None
-                else [
-                    clip.path,
-                    clip.label,
-                    self.labels[int(clip.scores_K.argmax())],
-                    f"{clip.scores_K.max():.4f}",
-                    "",
-                ]
-                for clip in self.clips
-            ],
+            [["path", "label", "predicted", "score", "reason"], *map(self._csv_row, self.clips)],
         )
         save_confusion(folder / "confusion.png", self.confusion_KK, self.labels)
-
-
-def _write_csv(path: Path, header: list[str], rows: list[list[Any]]) -> None:
-    buffer = io.StringIO()
-    csv.writer(buffer).writerows([header, *rows])
-    write_atomic(path, buffer.getvalue())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.errors import CheckpointError
 from videorwkv.utils.files import write_atomic
+from videorwkv.utils.progress import make_bar
 
 if TYPE_CHECKING:
     from videorwkv.inference.metrics import Evaluation
@@ -33,7 +34,6 @@ class Monitor:
 
     def __init__(self, folder: Path, *, step: int, total_steps: int, quiet: bool = False) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
         from torch.utils.tensorboard import SummaryWriter
 
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -52,13 +52,10 @@ class Monitor:
         self._stretch: _Pace | None = None
         self._warned = False
         self._named = 0
-        self._progress = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=quiet or not self.console.is_terminal,
+        self._progress = make_bar(
+            self.console,
+            "step {task.completed:.0f}/{task.total:.0f}",
+            "{task.fields[numbers]}",
         )
         self._task = self._progress.add_task("train", total=total_steps, completed=step, numbers="")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import uuid
@@ -68,6 +70,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             f"Can't write {path} ({len(content) / 1e6:.1f} MB): {error.strerror or error}. {old}. "
             "Make room or choose another folder with --out; a run goes on with --resume."
         ) from error
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as a CSV file, the header first; errors as `write_atomic`."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows(rows)
+    write_atomic(path, buffer.getvalue())
 
 
 def make_folder(folder: Path) -> None:

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from videorwkv.utils.files import decimal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 # Seconds between two lines where no terminal shows a bar, and between two looks at the bar.
 LINES_EVERY = 30.0
 BAR_EVERY = 0.1
+
+
+def make_bar(console: Console, before: str, after: str, *, transient: bool = False) -> Progress:
+    """A progress bar with the time left; shows nothing where `console` is no terminal.
+
+    Args:
+        console: where it is drawn.
+        before: text to its left, with rich's fields, such as `{task.description}`.
+        after: text to its right.
+        transient: whether it vanishes at its end.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn(before),
+        BarColumn(),
+        TextColumn(after),
+        TimeRemainingColumn(),
+        console=console,
+        transient=transient,
+        disable=not console.is_terminal or console.quiet,
+    )
 
 
 class Meter:
@@ -24,19 +50,15 @@ class Meter:
 
     def __init__(self, title: str, total: float, unit: Literal["bytes", "clips"]) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._title, self._total, self._unit = title, total, unit
         self._begun = self._shown = time.monotonic()
         console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} % {task.fields[text]}"),
-            TimeRemainingColumn(),
-            console=console,
+        self._bar = make_bar(
+            console,
+            "{task.description}",
+            "{task.percentage:>3.0f} % {task.fields[text]}",
             transient=True,
-            disable=not console.is_terminal,
         )
         self._every = BAR_EVERY if console.is_terminal else LINES_EVERY
         self._task = self._bar.add_task(title, total=total, text="")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.utils.files import make_folder, write_atomic
+from videorwkv.utils.files import make_folder, write_csv
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -159,11 +156,11 @@ class CheckReport:
         make_folder(out)
         header = ["path", "split", "label", "verdict", "detail", "frames", "seconds", "fps"]
         header += ["width", "height", "codec", "remarks"]
-        _write_csv(out / "report.csv", [header, *map(_report_row, self.clips)])
-        _write_csv(out / "bad.csv", [header, *map(_report_row, self.bad)])
+        write_csv(out / "report.csv", [header, *map(_report_row, self.clips)])
+        write_csv(out / "bad.csv", [header, *map(_report_row, self.bad)])
         listed = [clip.row for clip in self.good if _can_be_listed(clip.row)]
         rows = [[_from(out, row.path), row.label or "", row.split] for row in listed]
-        _write_csv(out / "good.csv", [["path", "label", "split"], *rows])
+        write_csv(out / "good.csv", [["path", "label", "split"], *rows])
         arguments = ["train", str(out / "good.csv")]
         flips = self.manifest.flips
         left = {row.label for row in listed}
@@ -171,7 +168,7 @@ class CheckReport:
         # With one half of a pair gone, the flipped clips of the other would have no class.
         if flips is not None and all((a in left) == (b in left) for a, b in flips.items()):
             pairs = [[a, b] for a, b in flips.items() if a < b and a in left]
-            _write_csv(out / "flips.csv", [["label", "flipped"], *pairs])
+            write_csv(out / "flips.csv", [["label", "flipped"], *pairs])
             arguments += ["--flips", str(out / "flips.csv")]
         return arguments
 
@@ -278,9 +275,3 @@ def _from(folder: Path, path: str) -> str:
         return os.path.abspath(path)
     # The reader takes blanks at the ends of a field away.
     return relative if relative == relative.strip() else os.path.join(".", relative)
-
-
-def _write_csv(path: Path, rows: Iterable[list[Any]]) -> None:
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(rows)
-    write_atomic(path, buffer.getvalue())
