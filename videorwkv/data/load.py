@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from videorwkv.data import formats
 from videorwkv.data.flips import read_flip_table
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
+from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
 from videorwkv.errors import ManifestError, UsageError
 
 # Of every class, where a data set defines no split.
@@ -29,7 +31,8 @@ def load_manifest(
     Args:
         spec: one of
 
-            - `motion` or `motion:train=4000,size=64,...`: generated;
+            - `motion` or `motion:train=4000,size=64,...`, `gestures` or `gestures:train=100,...`:
+              generated;
             - a folder per class: `root/<class>/clip.mp4`, or
               `root/{train,validation,test}/<class>/clip.mp4`;
             - a CSV file with header `path,label[,split]`;
@@ -53,11 +56,15 @@ def load_manifest(
     if not 0 <= validation_share < 1:
         raise UsageError(f"validation_share ({validation_share}) must lie in [0, 1).")
     kind, _, rest = str(spec).partition(":")
-    if kind == "motion":
+    generated: dict[str, Callable[[str], Manifest]] = {
+        "motion": lambda options: motion_manifest(MotionOptions.parse(options)),
+        "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
+    }
+    if kind in generated:
         for name, value in (("--layout", layout), ("--label-names", label_names)):
             if value is not None:
-                raise UsageError(f"{name} {value}: motion is generated and has none.")
-        manifest = motion_manifest(MotionOptions.parse(rest))
+                raise UsageError(f"{name} {value}: {kind} is generated and has none.")
+        manifest = generated[kind](rest)
     else:
         manifest = formats.read(str(spec), layout=layout, label_names=label_names)
     if not manifest.rows and manifest.missing:

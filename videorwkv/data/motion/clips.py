@@ -6,7 +6,7 @@ T frames, H height, W width, C = 3 (RGB).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -51,6 +51,24 @@ GROUND_CONTRAST = (10.0, 30.0)
 
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _SWINGS = {"shake": (1, 0), "bounce": (0, 1)}
+
+
+def parse_options(what: str, cls: type[Any], text: str) -> dict[str, int]:
+    """`train=4000,size=64` -> values of the fields of `cls`.
+
+    Raises:
+        ConfigError: an unknown name, or a value that is no whole number; `what` begins the message.
+    """
+    names = [field.name for field in fields(cls)]
+    values: dict[str, int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if name not in names:
+            raise ConfigError(f"{what}: unknown option {name!r}. {did_you_mean(name, names)}")
+        if not value.isdecimal():
+            raise ConfigError(f"{what}: {name} ({value!r}) must be a whole number.")
+        values[name] = int(value)
+    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +132,7 @@ class MotionOptions:
     @classmethod
     def parse(cls, text: str) -> MotionOptions:
         """`train=4000,size=64` -> options; raises `ConfigError` on an unknown name or value."""
-        names = [field.name for field in fields(cls)]
-        values: dict[str, int] = {}
-        for part in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = (piece.strip() for piece in part.partition("="))
-            if name not in names:
-                raise ConfigError(f"motion: unknown option {name!r}. {did_you_mean(name, names)}")
-            if not value.isdecimal():
-                raise ConfigError(f"motion: {name} ({value!r}) must be a whole number.")
-            values[name] = int(value)
-        return cls(**values)
+        return cls(**parse_options("motion", cls, text))
 
 
 class Attributes(NamedTuple):
@@ -186,7 +195,7 @@ class MotionOpener:
 
     def __call__(self, row: Row) -> MotionVideo:
         options = self.options
-        rng = _generator(options.seed, row.split, row.line, stream=0)
+        rng = clip_generator(options.seed, row.split, row.line, stream=0)
         assert row.label is not None
         event = (options.at, options.event) if options.event else (0, options.frames)
         frames_THWC = render(
@@ -210,7 +219,7 @@ class MotionVideo(ArrayVideo):
 def class_of(seed: int, split: str, index: int, num_classes: int = len(CLASSES)) -> int:
     """The class of a clip: each block of rows holds every class once, in a random order."""
     block, place = divmod(index, num_classes)
-    return int(_generator(seed, split, block, stream=1).permutation(num_classes)[place])
+    return int(clip_generator(seed, split, block, stream=1).permutation(num_classes)[place])
 
 
 def flipped(label: str) -> str:
@@ -296,7 +305,8 @@ def _move_in_turn(
     return Motion(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _generator(seed: int, split: str, number: int, *, stream: int) -> np.random.Generator:
+def clip_generator(seed: int, split: str, number: int, *, stream: int) -> np.random.Generator:
+    """The source of randomness of one clip; another stream is independent of it."""
     if split not in SPLITS:
         raise UsageError(f"motion: unknown split {split!r}. {did_you_mean(split, SPLITS)}")
     entropy = np.random.SeedSequence([seed, SPLITS.index(split), number, stream])
