@@ -53,7 +53,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -106,9 +106,9 @@ def test_one_after_the_other_crashes() -> None:
 
 @pytest.mark.parametrize("ahead", [1, 4])
 def test_a_task_that_takes_too_long_is_ended(ahead: int) -> None:
-    with WorkerPool(do, workers=2, timeout=0.3, ahead=ahead) as pool:
+    with WorkerPool(do, workers=2, timeout=1, ahead=ahead) as pool:
         done = results(pool, {k: "hang" if k == 2 else k for k in range(12)})
-        assert done.pop(2) == Lost("took longer than 0.3 s", timed_out=True)
+        assert done.pop(2) == Lost("took longer than 1 s", timed_out=True)
         assert done == {k: k for k in done}
         assert len(done) == 11
 
@@ -118,9 +118,9 @@ def test_the_time_limit_does_not_count_while_nobody_waits() -> None:
         time.sleep(0.05)
         return task
 
-    with WorkerPool(slow, workers=1, timeout=0.2) as pool:
+    with WorkerPool(slow, workers=1, timeout=1) as pool:
         pool.submit(0, "first")
-        time.sleep(0.4)
+        time.sleep(1.2)
         assert pool.next() == (0, "first")
 
 
@@ -254,7 +254,7 @@ def open_files() -> int:
 def test_nothing_is_left_behind() -> None:
     files, threads = open_files(), threading.active_count()
     seen: list[int] = []
-    for number in range(12):
+    for number in range(6):  # with a crash or without, closed or forgotten
         pool = WorkerPool(do, workers=2, timeout=30, ahead=2)
         results(pool, {0: "crash", 1: 1} if number % 3 == 0 else {0: 0})
         seen += pool.pids
