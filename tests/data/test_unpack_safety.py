@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import types
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -70,9 +69,9 @@ def test_killed_in_the_middle_of_a_file(source: Path, root: Path) -> None:
     downloads.put(source, PARTS)
     script = """
 import os, sys
-from videorwkv.data.unpack import write as unpack_write
-write = unpack_write.Target.write
-def slow(self, path, size, content):
+from videorwkv.data import unpack as unpacking
+write = unpacking.write_file
+def slow(path, size, content):
     class Dying:
         begun = False
         def read(self, size):
@@ -80,10 +79,9 @@ def slow(self, path, size, content):
                 os.kill(os.getpid(), 9)
             self.begun = True
             return content.read(1000)
-    write(self, path, size, Dying() if path.name == "12.webm" else content)
-unpack_write.Target.write = slow
-from videorwkv.data.unpack import unpack
-unpack([sys.argv[1]], sys.argv[2])
+    write(path, size, Dying() if path.name == "12.webm" else content)
+unpacking.write_file = slow
+unpacking.unpack([sys.argv[1]], sys.argv[2])
 """
     killed = subprocess.run([sys.executable, "-c", script, source, root], capture_output=True)
     assert killed.returncode == -signal.SIGKILL
@@ -106,9 +104,8 @@ def test_full_disk_is_refused_before_anything_is_written(
     def disk_usage(path: Any) -> Any:
         return usage._replace(free=free)
 
-    monkeypatch.setattr("videorwkv.utils.disk.shutil.disk_usage", disk_usage)
-    # 42 files of a block each.
-    with pytest.raises(DataError, match=r"needs 172\.\d kB.* has 100\.0 kB free.*nothing was"):
+    monkeypatch.setattr("videorwkv.utils.files.shutil.disk_usage", disk_usage)
+    with pytest.raises(DataError, match=r"needs 173\.\d kB.* has 100\.0 kB free.*nothing was"):
         run(source, root)
     assert not root.exists()
     free = 400_000
@@ -137,17 +134,8 @@ def test_members_of_a_zip_that_stand_are_not_needed_again(
     downloads.put(source, {"clips.zip": downloads.zip_of(CLIPS)})
     downloads.put(root, dict(list(CLIPS.items())[:30]))
     usage = shutil.disk_usage(source)._replace(free=10 * 4096)
-    monkeypatch.setattr("videorwkv.utils.disk.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("videorwkv.utils.files.shutil.disk_usage", lambda path: usage)
     assert counts(run(source, root)) == (10, 30, 40)
-
-
-def test_too_few_inodes(source: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    downloads.put(source, {"labels.zip": downloads.zip_of(LABELS)})
-    status = types.SimpleNamespace(f_files=1000, f_favail=1, f_bavail=99, f_blocks=99, f_bfree=99,
-                                   f_frsize=4096)  # fmt: skip
-    monkeypatch.setattr("videorwkv.utils.disk.os.statvfs", lambda path: status)
-    with pytest.raises(DataError, match=r"needs 2 files.* room for 1 more"):
-        run(source, root)
 
 
 def test_one_at_a_time(source: Path, root: Path) -> None:

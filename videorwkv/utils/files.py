@@ -1,13 +1,17 @@
-"""Files that are written whole or not at all, and what they are called."""
+"""Files that are written whole or not at all, their names; room on disks, memory, cores."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.errors import CheckpointError, DataError, UsageError
+
+# Usual on every file system in use; a file takes whole blocks.
+BLOCK = 4096
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -87,3 +91,51 @@ def decimal(num_bytes: int) -> str:
     from rich.filesize import decimal as rich_decimal
 
     return rich_decimal(num_bytes)
+
+
+def room_taken(size: int) -> int:
+    """Bytes that a file of `size` bytes takes on disk."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free for `folder`, which may not exist yet."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def require_room(folder: Path, needed: float, what: str) -> None:
+    """`DataError` unless the disk of `folder`, which may not exist yet, can hold `needed` bytes.
+
+    Args:
+        folder: where it is to be written.
+        needed: bytes.
+        what: begins the message.
+    """
+    free = free_space(folder)
+    if needed > free:
+        raise DataError(
+            f"{what} needs {decimal(round(needed))}, but the disk of {folder} has {decimal(free)} "
+            "free. Make room, or choose a folder on another disk; nothing was written."
+        )
+
+
+def _existing(folder: Path) -> Path:
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def memory_size() -> int:
+    """Bytes of this machine's memory; 8 GB where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8_000_000_000
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
