@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,41 @@ def test_link_in_a_zip(source: Path, root: Path) -> None:
         archive.writestr(link, "/etc/passwd")
     assert "'link.mp4' is a link" in only(run(source, root))
     assert downloads.tree(root) == {}
+
+
+# -- archives that would fill the memory -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_huge_header_is_not_read(kind: bytes, source: Path, root: Path) -> None:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, 1 << 31
+    start = downloads.tar({"a.mp4": b"1"}, compress=False)[:1024]
+    downloads.put(source, {"a.tar": start + info.tobuf(tarfile.GNU_FORMAT) + bytes(100_000)})
+    assert "damaged header: 2,147,483,648 bytes long" in only(run(source, root))
+    assert downloads.tree(root) == {"a.mp4": b"1"}
+
+
+@pytest.mark.parametrize("records", [b"21 GNU.sparse.size=x\n", b"12 size=-55\n"])
+def test_a_header_that_lies(records: bytes, source: Path, root: Path) -> None:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = tarfile.XHDTYPE, len(records)
+    header = info.tobuf(tarfile.USTAR_FORMAT) + records.ljust(512, b"\0")
+    downloads.put(source, {"a.tar": header + downloads.tar({"a.mp4": b"1"}, compress=False)})
+    assert only(run(source, root)).startswith("a.tar: ")
+    assert downloads.tree(root) == {}
+
+
+def test_a_huge_list_of_sums_is_not_read_whole(source: Path, root: Path) -> None:
+    content = {f"{STEM}-00": downloads.tar(CLIPS), f"{STEM}-00.md5": bytes(50_000_000)}
+    downloads.put(source, {f"{STEM}-00.zip": downloads.zip_of(content)})
+    del content
+    tracemalloc.start()
+    try:
+        assert run(source, root).problems == ()
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_modes_of_the_archive_do_not_count(source: Path, root: Path) -> None:

@@ -6,10 +6,9 @@ Nothing in the downloads is changed. A file appears under its name when it is co
 from __future__ import annotations
 
 import stat
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,10 +111,9 @@ def unpack(
 
 def _needed(archive: Archive, root: Path, state: State) -> int:
     """Bytes on disk that an archive still takes; of a tar, an estimate."""
-    chain = Chain(archive.pieces, check=False)
     taken = size = 1
-    # Unpacking will say what is wrong.
-    with suppress(UnsafeMemberError, *BROKEN):
+    chain = Chain(archive.pieces, check=False)
+    with suppress(UnsafeMemberError, *BROKEN), closing(chain):  # unpacking will say what is wrong
         if archive.kind != "tar":
             members = _members(archive, root, chain)
             return sum(room_taken(size) for path, size, _ in members if size_there(path) is None)
@@ -128,12 +126,8 @@ def _needed(archive: Archive, root: Path, state: State) -> int:
 
 
 def _members(archive: Archive, root: Path, chain: Chain) -> Iterator[tuple[Path, int, Opener]]:
-    """The place of each file, its size and what opens it; those of a tar in their turn.
-
-    Raises:
-        UnsafeMemberError: where one is refused; of a zip, before any is given.
-        BROKEN: one of these, where the archive is damaged or ends too early.
-    """
+    """The place of each file, its size and what opens it; those of a tar in their turn. Raises one
+    of `BROKEN`, or `UnsafeMemberError`: of a zip that holds such a member, none is given."""
     folder, piece = root / archive.folder, archive.pieces[0]
     if archive.kind == "list":
         yield folder / archive.name, archive.size, piece.open
@@ -155,13 +149,12 @@ class _Job:
     def __init__(self, root: Path, state: State, meter: Meter) -> None:
         self._root, self._state, self._meter = root, state, meter
         self.n_written = self.n_stood = self.n_clips = self._n_bytes = 0
-        self._saved = time.monotonic()
 
     def unpack(self, archive: Archive) -> str:
         """Unpack one archive; the problem, if there is one."""
         n_clips, taken = self.n_clips, 0
         begun = self._state.begun
-        ends: list[str] = []
+        ends: list[Path] = []
         damaged: list[str] = []
         self._conflicts: list[str] = []
         self._frame_folders: set[Path] = set()
@@ -175,34 +168,30 @@ class _Job:
                     if archive.kind == "tar":
                         raise
                     damaged.append(f"{path.name!r} ({error!r})")
-                ends[1:] = [path.relative_to(self._root).as_posix()]
+                ends[1:] = [path]  # the first and the last
                 taken += room_taken(size)
                 begun[archive.place] = max(taken, begun.get(archive.place, 0))
-                if time.monotonic() - self._saved > SAVE_EVERY:
-                    self._save()
+                self._state.save(every=SAVE_EVERY)
+            if damaged:
+                return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
+            if self._conflicts:
+                return (
+                    f"{len(self._conflicts)} files stand there with another size and were left as "
+                    f"they are, such as {self._conflicts[0]}. Delete them if the archive's are "
+                    "wanted, then run the same command again."
+                )
+            known = {"clips": self.n_clips - n_clips,
+                     "ends": [end.relative_to(self._root).as_posix() for end in ends]}  # fmt: skip
+            self._state.done[archive.identity] = known
+            begun.pop(archive.place, None)
+            return ""
         except UnsafeMemberError as error:
             return f"{error} Nothing that follows in this archive was unpacked."
         except BROKEN as error:
             return f"{_why(archive, chain, error)} {AGAIN}"
         finally:
-            self._save()
-        if damaged:
-            return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
-        if self._conflicts:
-            return (
-                f"{len(self._conflicts)} files stand there with another size and were left as they "
-                f"are, such as {self._conflicts[0]}. Delete them if the archive's are wanted, then "
-                "run the same command again."
-            )
-        known = {"place": archive.place, "clips": self.n_clips - n_clips, "ends": ends}
-        self._state.done[archive.identity] = known
-        begun.pop(archive.place, None)
-        self._save()
-        return ""
-
-    def _save(self) -> None:
-        self._saved = time.monotonic()
-        self._state.save()
+            chain.close()
+            self._state.save()
 
     def _keep(self, path: Path, size: int, content: IO[bytes]) -> None:
         """One member: written, unless it stands already."""
@@ -226,7 +215,7 @@ class _Job:
 
 def _why(archive: Archive, chain: Chain, error: BaseException) -> str:
     """Why an archive could not be read to its end."""
-    last = archive.pieces[-1]
+    *others, last = archive.pieces
     if chain.wrong:
         return f"part {chain.at.name} ({chain.at.where}): {chain.wrong}. Nothing of it was used."
     if not isinstance(error, EOFError):
@@ -238,4 +227,7 @@ def _why(archive: Archive, chain: Chain, error: BaseException) -> str:
     if last.number < 0:
         return f"{cut}, before the end of its tar."
     missing = f"part {archive.name}-{last.number + 1:02d} is missing: the tar goes on."
-    return missing if last.md5 or last.member else f"{missing} Or {cut}."
+    full = max((piece.size for piece in others), default=0)
+    if last.md5 or last.member or last.size == full:
+        return missing
+    return f"{cut}, others have {full:,}." if others else f"{cut}; or {missing}"

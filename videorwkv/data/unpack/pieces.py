@@ -10,7 +10,8 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,7 +82,7 @@ class Chain:
         self._files = self._open(pieces, check)
         self._file: IO[bytes] | None = io.BytesIO()
 
-    def _open(self, pieces: Sequence[Piece], check: bool) -> Iterator[IO[bytes]]:
+    def _open(self, pieces: Sequence[Piece], check: bool) -> Generator[IO[bytes], None, None]:
         for piece in pieces:
             self.at, self.offset = piece, 0
             self.wrong = piece.check() if check else ""
@@ -100,6 +101,9 @@ class Chain:
         return b""
 
     read1 = read
+
+    def close(self) -> None:
+        self._files.close()
 
 
 class _Whole:
@@ -159,7 +163,8 @@ def tar_members(chain: Chain) -> Iterator[tuple[tarfile.TarInfo, Opener | None]]
 def starts_tar(piece: Piece) -> bool:
     """Whether a tar, compressed or not, begins here."""
     try:
-        next(tar_members(Chain([piece], check=False)))
+        with closing(Chain([piece], check=False)) as chain:
+            next(tar_members(chain))
     except (*BROKEN, StopIteration):
         return False
     return True

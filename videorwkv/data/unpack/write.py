@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -94,7 +95,7 @@ class State:
     """
 
     def __init__(self, root: Path) -> None:
-        self._path = root / STATE
+        self._path, self._saved = root / STATE, time.monotonic()
         try:
             known = json.loads(self._path.read_text("utf-8")) if self._path.exists() else {}
             self.done: dict[str, dict[str, Any]] = dict(known.get("done", {}))
@@ -105,8 +106,11 @@ class State:
                 "through again, and what stands is kept."
             ) from error
 
-    def save(self) -> None:
-        write_atomic(self._path, json.dumps({"done": self.done, "begun": self.begun}))
+    def save(self, *, every: float = 0.0) -> None:
+        """Write it, if so many seconds have gone by."""
+        if time.monotonic() - self._saved >= every:
+            self._saved = time.monotonic()
+            write_atomic(self._path, json.dumps({"done": self.done, "begun": self.begun}))
 
 
 @contextmanager
