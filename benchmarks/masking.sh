@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 data=${DATA:-../shared/data/handwash} runs=${RUNS:-runs/handwash} demo=${DEMO:-runs/demo/run}
 out=${OUT:-runs/masking}
 export OMP_NUM_THREADS=1
-python benchmarks/masking.py --handwash "$data" --folds "$runs/default" --cache "$runs/cache" \
+python -m benchmarks.masking --handwash "$data" --folds "$runs/default" --cache "$runs/cache" \
   --demo "$demo" --out "$out" "$@"

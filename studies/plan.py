@@ -21,6 +21,7 @@ from studies.data import (
     training_clips,
 )
 from studies.design import Budget, Measure, Study, Variant
+from studies.measures import Accuracy
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.models import LCRConfig
@@ -137,23 +138,23 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     variants: list[Variant] = []
     left = [v.name for v in study.variants if v.full_only]
     if left and settings.quick and not settings.only:
-        notes.append(f"Left to the full size: {'; '.join(left)}.")
+        notes.append(f"Only in a full study: {'; '.join(left)}.")
     chosen = _chosen(study, settings)
     lost = () if is_generated(spec) else tuple(v.name for v in chosen if v.data)
     if lost:
-        notes.append(f"Left out, for want of the generated data: {'; '.join(lost)}.")
+        notes.append(f"Skipped, because they need the generated data: {'; '.join(lost)}.")
     for variant in chosen:
         reference = study.reference(variant)
         if reference in lost and variant.name not in lost:
-            notes.append(f"{variant.name} is left out, as is {reference}, its reference.")
+            notes.append(f"{variant.name} is skipped, as is {reference}, its reference.")
         elif variant.name not in lost:
             variants.append(variant)
     if study.variants and not runs_on(study, settings):
         raise UsageError(f"Study {study.name!r} needs the generated data: leave DATA out.")
-    measures = []
-    for measure in study.measures:
+    measures: list[Measure] = []
+    for measure in study.measures or ([Accuracy()] if study.variants else []):
         if measure.needs_generated and not is_generated(spec):
-            notes.append(f"{measure.name} is left out: it needs the generated data.")
+            notes.append(f"{measure.name} is skipped: it needs the generated data.")
         else:
             measures.append(measure)
     trainings: list[Training] = []
@@ -222,7 +223,7 @@ def _own_sources(thing: object) -> Iterator[str]:
     """The text of a dataclass and of those in its fields, where they are not the package's."""
     if not is_dataclass(thing):
         return
-    if type(thing).__module__.partition(".")[0] != "videorwkv":
+    if type(thing).__module__.partition(".")[0] not in ("videorwkv", "studies"):
         yield inspect.getsource(type(thing))
     for part in fields(thing):
         yield from _own_sources(getattr(thing, part.name))

@@ -6,9 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from videorwkv.cli.options import (
-    add_command,
-)
+from videorwkv.cli.options import add_command
 from videorwkv.cli.output import as_json, make_console
 from videorwkv.errors import UsageError
 
@@ -97,11 +95,11 @@ def add_bench(commands: Commands) -> None:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    from benchmarks.models.runner import BenchOptions, bench
-    from benchmarks.models.summary import sentences
+    from benchmarks.models.report import about, legend, save_report, sentences, tables
+    from benchmarks.models.runner import SpeedOptions, bench
 
-    defaults = BenchOptions()
-    asked = BenchOptions(
+    defaults = SpeedOptions()
+    asked = SpeedOptions(
         models=tuple(options.models) or defaults.models,
         against=() if options.against == "none" else _names(options.against),
         ways=_names(options.ways),
@@ -116,20 +114,20 @@ def run_bench(options: argparse.Namespace) -> int:
     )
     report = bench(asked, on_note=lambda text: print(text, file=sys.stderr, flush=True))
     if options.out:
-        report.save(options.out)
+        save_report(report, options.out)
     if options.json:
         print(as_json(report.to_dict(), indent=2))
         return 0
     console = make_console()
-    tables = list(report.tables())
+    shown = list(tables(report))
     # Cut to a narrow terminal, the table would lose names and digits; so the terminal wraps it.
     wide = console.options.update(max_width=1000)
-    needed = (console.measure(table, options=wide).maximum for table in tables)
+    needed = (console.measure(table, options=wide).maximum for table in shown)
     console.width = max(console.width, *needed)
-    print(report.about())
-    for table in tables:
+    print(about(report))
+    for table in shown:
         console.print(table)
-    print(report.legend())
+    print(legend(report))
     for text in (*sentences(report), *report.notes):
         print(f"- {text}")
     if options.out:

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+import fake
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.hasty(monkeypatch)
