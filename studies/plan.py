@@ -160,7 +160,8 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     trainings: list[Training] = []
     for variant in variants:
         data = merge_options(spec, variant.data) if variant.data else spec
-        for fold, manifest in enumerate(_load(settings.data, data)):
+        loaded = zip(_load(settings.data, data), _clips_keys(settings.data, data), strict=True)
+        for fold, (manifest, clips) in enumerate(loaded):
             if measures:
                 test_clips(manifest)  # whether there is one, before anything is trained
             recipe, words, note = _recipe(study, settings, budget, variant, manifest)
@@ -175,7 +176,7 @@ def make_plan(study: Study, settings: Settings) -> Plan:
                         fold=fold,
                         recipe=seeded,
                         data=data,
-                        key=content_key(seeded, manifest),
+                        key=content_key(seeded, clips),
                         command=_command(settings, data, words, seed, fold),
                     )
                 )
@@ -196,17 +197,22 @@ def runs_on(study: Study, settings: Settings) -> bool:
     return spec is None or is_generated(spec) or not (study.variants and study.variants[0].data)
 
 
-def content_key(recipe: Recipe, manifest: Manifest) -> str:
-    """16 hexadecimal digits over all that decides the weights: recipe, training clips, what a
-    mirror makes of their labels, version.
+def content_key(recipe: Recipe, clips: Sequence[object]) -> str:
+    """16 hexadecimal digits over all that decides the weights: recipe, training clips as
+    `clips_key` describes them, version."""
+    values = {k: v for k, v in recipe.to_dict().items() if k not in _NO_CONTENT}
+    whole = [values, *clips, videorwkv.__version__]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def clips_key(manifest: Manifest) -> Sequence[object]:
+    """The training clips as JSON, and what a horizontal flip makes of their labels.
 
     The test clips are no part of it: the same run may be measured on several.
     """
-    values = {k: v for k, v in recipe.to_dict().items() if k not in _NO_CONTENT}
     train = training_clips(manifest)
     flips = None if train.flips is None else sorted(train.flips.items())
-    whole = [values, train.name, train.digest, list(train.labels), flips, videorwkv.__version__]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    return [train.name, train.digest, list(train.labels), flips]
 
 
 def object_key(thing: object, *more: str) -> str:
@@ -260,6 +266,11 @@ def match_parameters(config: LCRConfig, wanted: int) -> LCRConfig:
 @cache
 def _load(options: DataOptions, spec: str) -> tuple[Manifest, ...]:
     return options.load(spec)
+
+
+@cache
+def _clips_keys(options: DataOptions, spec: str) -> tuple[Sequence[object], ...]:
+    return tuple(map(clips_key, _load(options, spec)))
 
 
 def _chosen(study: Study, settings: Settings) -> Sequence[Variant]:

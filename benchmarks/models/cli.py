@@ -18,7 +18,7 @@ def add_bench(commands: Commands) -> None:
     parser = add_command(
         commands,
         "bench",
-        "Time models on this machine, beside others.\n\nA new frame of a stream and a clip: "
+        "Time models on this machine, beside baselines.\n\nA new frame of a stream and a clip: "
         "latency, throughput, memory, multiply-accumulates and the\nshare of what a matrix product "
         "reaches here. All in turns in one process, on the same frames.",
         "  videorwkv bench                                  lcr_tiny and lcr_nano, a minute\n"
@@ -37,7 +37,7 @@ def add_bench(commands: Commands) -> None:
         "--against",
         default="none",
         metavar="NAMES",
-        help="peers, with commas: softmax (the same body with softmax attention), vit_tiny, "
+        help="baselines, with commas: softmax (the same body with softmax attention), vit_tiny, "
         "mobilenet_v2, movinet_a0, x3d_m, r3d_18, videomae_tiny, videomae_small, timesformer; "
         "all; none. Some need pip install 'videorwkv[bench]' (default: none)",
     )
@@ -56,17 +56,25 @@ def add_bench(commands: Commands) -> None:
         "--batch", type=int, default=1, metavar="B", help="streams or clips at once (default: 1)"
     )
     parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="of PyTorch and runtimes (default: 1)"
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of PyTorch and the runtimes (default: 1)",
     )
     parser.add_argument(
-        "--seconds", type=float, default=30.0, metavar="N", help="of timing, roughly (default: 30)"
+        "--seconds",
+        type=float,
+        default=30.0,
+        metavar="N",
+        help="seconds of timing, roughly (default: 30)",
     )
     parser.add_argument(
         "--tube-mask",
         type=float,
         default=0.0,
         metavar="X",
-        help="also time the models with this share of the patches left out",
+        help="also time the models with this mask ratio in [0, 1)",
     )
     parser.add_argument(
         "--lengths",
@@ -78,14 +86,14 @@ def add_bench(commands: Commands) -> None:
         type=float,
         default=8.0,
         metavar="GIB",
-        help="that a clip of --lengths may take (default: 8)",
+        help="skip a --lengths entry that would take more memory (default: 8)",
     )
     parser.add_argument(
         "--time-limit",
         type=float,
         default=60.0,
         metavar="N",
-        help="seconds that a clip of --lengths may take (default: 60)",
+        help="skip a --lengths entry that would take longer than N seconds (default: 60)",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="write bench.md, bench.json and plots into this folder"

@@ -29,7 +29,7 @@ from videorwkv.exporting import export
 from videorwkv.models import build_model, model_config
 from videorwkv.models.presets import _PRESETS
 
-SMALL = {"image_size": 32, "width": 32, "depth": 2, "head_width": 16, "num_classes": 5}
+SMALL = {"image_size": 32, "width": 32, "depth": 1, "head_width": 16, "num_classes": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_length_costs(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra `bench`")
-    report = bench(options(ways=("eager",), lengths=(2, 4, 256), memory_limit=1.0, time_limit=1.0))
+    report = bench(options(ways=("eager",), lengths=(2, 4, 80), memory_limit=1.0, time_limit=1.0))
     names = list(dict.fromkeys(row.model for row in report.lengths))
     assert names == [
         "bench_small",
@@ -161,8 +161,8 @@ def test_length_costs(tmp_path: Path) -> None:
     ]
     rows = {(row.model, row.length): row for row in report.lengths}
     assert len(rows) == 9
-    assert rows[names[0], 256].frame is not None
-    too_large, too_slow = rows[names[1], 256], rows[names[2], 256]
+    assert rows[names[0], 80].frame is not None
+    too_large, too_slow = rows[names[1], 80], rows[names[2], 80]
     assert too_large.frame is None
     assert too_large.estimated
     assert too_large.why.startswith("needs ")

@@ -101,7 +101,9 @@ def test_maps_are_those_that_the_models_are_given(
     rows = []
     for blur in (5, 15):
         changes = (*small.CHANGES, f"model.edge_options.blur_size={blur}")
-        settings = small.settings(tmp_path, quick=True, seeds=1, only=(DEFAULT,), changes=changes)
+        settings = small.settings(
+            tmp_path, quick=True, seeds=1, only=(DEFAULT,), changes=changes, show_frames=False
+        )
         text = write_study("edges", settings, out=tmp_path / "pages").markdown.read_text()
         maps = text.partition("## The maps")[2]
         rows += re.findall(rf"^\| {DEFAULT} \| ([\d.]+) %", maps, re.M)

@@ -25,6 +25,8 @@ from videorwkv.run.recipes import apply_overrides, motion_demo
 from videorwkv.video.source import open_video
 
 DATA = "motion:train=8,validation=0,test=16,size=32,frames=6"
+# As few as a film can have, which is drawn frame by frame.
+TWO_FRAMES = (*small.CHANGES, "sampling.num_frames=2")
 
 
 def test_clips_are_chosen() -> None:
@@ -78,7 +80,7 @@ def test_strip_and_film(tmp_path: Path) -> None:
 
 
 def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = small.settings(tmp_path)
+    settings = small.settings(tmp_path, changes=TWO_FRAMES)
     written = study("maps", settings, out=tmp_path / "pages")
     text = written.markdown.read_text()
     for share in ("12.5", "25", "50"):
@@ -113,7 +115,9 @@ def test_own_clips(tmp_path: Path) -> None:
         for i in range(4):
             tiny.write_clip(tmp_path / "clips" / label / f"{i}.mp4", level=level)
     data = DataOptions(spec=str(tmp_path / "clips"), validation_share=0.5)
-    settings = small.settings(tmp_path, data=data, recipe="motion_demo", seeds=1)
+    settings = small.settings(
+        tmp_path, data=data, recipe="motion_demo", seeds=1, changes=TWO_FRAMES
+    )
     chosen = data.load(str(tmp_path / "clips"))[0].split("validation").rows
     Path(chosen[0].path).write_bytes(b"no video")
     written = study("maps", settings, out=tmp_path / "pages")
@@ -126,7 +130,7 @@ def test_draw_for_a_run_that_exists(tmp_path: Path) -> None:
     from types import SimpleNamespace
     from typing import Any
 
-    recipe = apply_overrides(motion_demo(), small.CHANGES)
+    recipe = apply_overrides(motion_demo(), TWO_FRAMES)
     test = load_manifest(DATA).split("test")
     torch.manual_seed(0)
     model = build_model(replace(recipe.model, num_classes=8)).eval()

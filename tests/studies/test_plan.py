@@ -13,6 +13,7 @@ from studies.data import DataOptions, merge_options
 from studies.plan import (
     Plan,
     Settings,
+    clips_key,
     content_key,
     count_parameters,
     make_plan,
@@ -109,7 +110,7 @@ def test_key_is_what_decides_the_weights() -> None:
     assert len(keys) == 4
     manifest = base.manifest(base.trainings[0])
     keys = {
-        content_key(base.trainings[0].recipe, replace(manifest, flips=flips))
+        content_key(base.trainings[0].recipe, clips_key(replace(manifest, flips=flips)))
         for flips in (None, {label: label for label in manifest.labels})
     }
     assert len(keys) == 2

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 # The palette of every picture; the pale one is for what lies behind a line.
 COLOURS = ("#1f4e8c", "#c8541b", "#3f8f4f", "#7a4fa3", "#8a6d1f", "#2f8f9d", "#555555")
 BLUE, ORANGE, PALE = *COLOURS[:2], "#9db8d9"
+DPI = 110
 # From this many classes on, a cell is too small for its number, or a row for its name.
 _MAX_NUMBERS = 20
 _MAX_NAMES = 60
@@ -154,7 +155,7 @@ def save(figure: Any, path: str | Path | io.BytesIO) -> None:
     with warnings.catch_warnings(), rc_context({"text.parse_math": False}):
         # A label in a script that the font lacks is drawn as boxes; the CSV has it right.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=DPI)
 
 
 def to_png(figure: Any) -> bytes:
