@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from studies.conditions import pack
 from studies.data import is_generated, merge_options
 from studies.design import Measured, Trained
+from studies.results import pack
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import FPS, MotionOptions

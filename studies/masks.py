@@ -33,7 +33,7 @@ class RandomWatch(NamedTuple):
 
     Args:
         count_BL: in how many frames each patch was computed, old frames counting less.
-        ratio: share of the patches that a frame leaves out.
+        ratio: mask ratio, the fraction of the patches that a frame drops.
         generator: source of the draws.
     """
 
@@ -68,7 +68,7 @@ class RandomMasked(nn.Module):
 
     Args:
         model: in evaluation mode.
-        ratio: share of the patches to leave out.
+        ratio: mask ratio, the fraction of the patches to drop.
     """
 
     def __init__(self, model: LCR, ratio: float) -> None:
@@ -105,12 +105,12 @@ def random_start(model: LCR, inputs: Inputs, ratio: float, generator: torch.Gene
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedAccuracy(Accuracy):
-    """Accuracy with patches left out at inference.
+    """Accuracy with masked patches at inference.
 
     Args:
         kind: `tube`: the same ones in all frames of a clip; `random`: others in every frame,
             whatever is in them; `motion`: those that changed least of late.
-        ratio: share of the patches that is left out.
+        ratio: mask ratio.
     """
 
     kind: Kind
@@ -138,7 +138,7 @@ class MaskCost:
     """Time and memory of masks: of a clip's training step, and of a clip without gradients.
 
     Args:
-        ratios: shares that are left out, 0 first.
+        ratios: mask ratios, 0 first.
         model: preset.
         size, quick_size: side of the frames in pixels.
         frames: of a clip.

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fake
 import pytest
 import torch
 
@@ -84,7 +83,6 @@ def test_measures_are_told_apart() -> None:
 
 
 def test_cost_falls_with_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.hasty(monkeypatch)
     cost = MaskCost(ratios=(0.0, 0.5), quick_size=64, frames=2, batch_size=1)
     values = cost.probe(quick=True, device="cpu")
     rows = {(row["case"], row["ratio"]): row for row in values["rows"]}

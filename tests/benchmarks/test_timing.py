@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from videorwkv.inference.timing import (
+from benchmarks.timing import (
     Case,
     Times,
     crossing,

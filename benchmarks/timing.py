@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -194,10 +194,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, words: Sequence[str] = ()
+) -> str:
+    """A Markdown table of cells that are Markdown themselves.
+
+    Args:
+        header: names of the columns.
+        rows: as many cells each.
+        words: names of the columns of words, to the left; the first one is, the others are numbers.
+    """
+    sides = ["---" if name in (header[0], *words) else "---:" for name in header]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+             for row in (header, *rows)]  # fmt: skip
+    return "\n".join([lines[0], f"|{'|'.join(sides)}|", *lines[1:]])
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
