@@ -21,9 +21,8 @@ from benchmarks.models.subjects import OwnSubject, PeerSubject, Subject
 from benchmarks.models.ways import find_ways
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
 from videorwkv.exporting.frames import generated
-from videorwkv.inference.engines import is_exported
 from videorwkv.inference.exported import ExportedModel, open_exported
-from videorwkv.inference.recogniser import load_run
+from videorwkv.inference.recogniser import is_exported, load_run
 from videorwkv.inference.timing import Case, interleaved, machine, peak_memory
 from videorwkv.models import LCR, build_model, list_models, model_config
 

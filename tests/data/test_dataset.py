@@ -17,7 +17,7 @@ from videorwkv.errors import ConfigError
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
 from videorwkv.preprocess.inputs import make_inputs
 from videorwkv.video import picture
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 from videorwkv.video.source import open_video
 from videorwkv.video.writer import write_video
 

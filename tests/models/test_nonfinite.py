@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from videorwkv.errors import NonFiniteError
+from videorwkv.inference.recogniser import check_scores
 from videorwkv.models import Inputs, LCRConfig, build_model
-from videorwkv.models.nonfinite import check_scores, first_bad_module
+from videorwkv.models.nonfinite import first_bad_module
 
 
 class Root(nn.Module):

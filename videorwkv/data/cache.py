@@ -16,8 +16,7 @@ from typing import IO, Any
 
 from videorwkv.data.cache_stores import STORES, SUFFIXES, damaged, open_frames, write_frames
 from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
-from videorwkv.video.base import Video
-from videorwkv.video.clip import Frame
+from videorwkv.video.base import Frame, Video
 
 # In the folder: how `auto` stores what is not there yet.
 SETTINGS = "cache.json"

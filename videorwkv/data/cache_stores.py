@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from videorwkv.errors import DataError
 from videorwkv.video.array import ArrayVideo
-from videorwkv.video.base import Images, Transform, Video, resize_short_side
-from videorwkv.video.clip import Frame
+from videorwkv.video.base import Frame, Images, Transform, Video, resize_short_side
 
 STORES = ("raw", "jpeg")
 SUFFIXES = {"raw": ".rgb", "jpeg": ".jpegs"}

@@ -31,7 +31,7 @@ from videorwkv.models.masking import Masks, tube_mask
 from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
-from videorwkv.video.clip import Clip, Frame
+from videorwkv.video.base import Clip, Frame
 
 FORMAT = 1
 

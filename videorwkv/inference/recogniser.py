@@ -7,26 +7,26 @@ and ask nothing about its kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from videorwkv.data.loader import CLIP_TIMEOUT
-from videorwkv.errors import UsageError
-from videorwkv.inference.engines import is_exported
+from videorwkv.errors import NonFiniteError, UsageError
+from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
-from videorwkv.models.nonfinite import check_scores
+from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
 from videorwkv.utils.device import autocast, pick_device
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -217,6 +217,33 @@ def load_run(path: str | Path) -> Run:
         CheckpointError: it is there, and is no run or a broken one.
     """
     return load_exported_run(path) if is_exported(path) else read_run(path)
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported file, by its ending."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
+def check_scores(logits: Tensor, model: nn.Module, again: Callable[[], Tensor], what: str) -> None:
+    """Raise instead of showing scores that are NaN or infinite.
+
+    Args:
+        logits: what the model gave.
+        model: the model.
+        again: computes the same logits once more.
+        what: what the model was given, for the message.
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite; the message names the module.
+    """
+    if torch.isfinite(logits).all():
+        return
+    where = first_bad_module(model, again)
+    raise NonFiniteError(
+        f"{what}: the model's scores are NaN or infinite; first in {where}. "
+        "Take weights from another checkpoint (best, last), or fewer frames: the paper's cell can "
+        "grow without bound (model.cell=gated does not)."
+    )
 
 
 def _check_labels(labels: Sequence[str], num_classes: int, what: str) -> None:

@@ -8,30 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videorwkv.errors import NonFiniteError
-
-
-def check_scores(logits: Tensor, model: nn.Module, again: Callable[[], Tensor], what: str) -> None:
-    """Stop instead of showing scores that are none.
-
-    Args:
-        logits: what the model gave.
-        model: the model.
-        again: computes the same logits once more.
-        what: what the model was given, for the message.
-
-    Raises:
-        NonFiniteError: a logit is NaN or infinite; the message names the module.
-    """
-    if torch.isfinite(logits).all():
-        return
-    where = first_bad_module(model, again)
-    raise NonFiniteError(
-        f"{what}: the model's scores are NaN or infinite; first in {where}. "
-        "Take weights from another checkpoint (best, last), or fewer frames: the paper's cell can "
-        "grow without bound (model.cell=gated does not)."
-    )
-
 
 def first_bad_module(model: nn.Module, loss: Callable[[], Tensor]) -> str:
     """Where a step went wrong, in words.
