@@ -135,7 +135,7 @@ class RecurrentStep(nn.Module):
         self.norm_head, self.head = folded.norm_head, folded.head
 
     def _constant(self, name: str, value: Tensor) -> None:
-        self.register_buffer(name, value.float().contiguous(), persistent=False)
+        self.register_buffer(name, value.detach().float().contiguous(), persistent=False)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """`frame_ports`, then `state_ports` -> logits [B, num_classes], then the next state."""
@@ -244,6 +244,7 @@ class StepLayer(nn.Module):
         self.receptance, self.gate = split_rows(layer.receptance_gate, [width, width])
         self.key, self.value = split_rows(layer.key_value, [width, width])
         if config.time_shift:
+            # Detached: torch.export takes a parameter that is also a buffer for two.
             self.register_buffer("shift_C", layer.shift.detach(), persistent=False)
         self.output = layer.output
         self.mix_receptance, self.mix_key = split_rows(layer.mix_in, [width, config.mix_width])

@@ -35,8 +35,8 @@ def fold(model: Model) -> Model:
     folded: Any = copy.deepcopy(model).eval().requires_grad_(False)
     if folded.is_folded:
         raise UsageError(
-            "This model is a copy from LCR.for_inference, whose weights have been rearranged; make "
-            "another copy, or an export, of the original."
+            "This model is a copy from LCR.for_inference, whose weights have been rearranged; give "
+            "the model itself, for another copy or an export of the original."
         )
     folded.is_folded = True
     config = folded.config
