@@ -23,7 +23,7 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import FPS, MotionOptions
 from videorwkv.errors import UsageError
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 # A share of the test clips: the longest one is read, and looked at, for each of them.
 SHARE = 8

@@ -22,9 +22,8 @@ from benchmarks.models.ways import find_ways
 from benchmarks.timing import Case, interleaved, machine, peak_memory
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
 from videorwkv.exporting.frames import generated
-from videorwkv.inference.engines import is_exported
 from videorwkv.inference.exported import ExportedModel, open_exported
-from videorwkv.inference.recogniser import load_run
+from videorwkv.inference.recogniser import is_exported, load_run
 from videorwkv.models import LCR, build_model, list_models, model_config
 
 # Seconds of one turn: several frames in a row, as a stream runs; after every single frame the

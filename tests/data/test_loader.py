@@ -17,7 +17,7 @@ from videorwkv.data.loader import Loader, make_loader
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, DataError
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 def motion(clips: int = 11, **options: Any) -> ClipDataset:

@@ -22,7 +22,7 @@ from videorwkv.data.loader import Loader, make_loader
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import DataError
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the openers here need fork")
 

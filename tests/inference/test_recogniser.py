@@ -14,7 +14,7 @@ from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import Recogniser, load_run, require_finite
 from videorwkv.models import Inputs, LCRConfig, build_model
 from videorwkv.models.masking import NO_MASKS, Masks
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 @pytest.fixture(scope="module")

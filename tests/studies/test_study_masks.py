@@ -8,8 +8,8 @@ from studies.masks import (
     NO_MASK,
     MaskCost,
     MaskedAccuracy,
+    RandomMask,
     RandomMasked,
-    RandomWatch,
 )
 from videorwkv import LCRConfig, build_model
 from videorwkv.errors import ConfigError
@@ -27,12 +27,12 @@ def inputs(batch: int = 2, frames: int = 6) -> Inputs:
     )
 
 
-def watch(ratio: float, batch: int = 2) -> RandomWatch:
-    return RandomWatch(torch.zeros(batch, 16), ratio, torch.Generator().manual_seed(0))
+def random_mask(ratio: float, batch: int = 2) -> RandomMask:
+    return RandomMask(torch.zeros(batch, 16), ratio, torch.Generator().manual_seed(0))
 
 
 def test_patches_are_drawn_anew_in_every_frame_and_clip() -> None:
-    keep_TBJ, weights_TBL, after = watch(0.5).choose(inputs(), 8)
+    keep_TBJ, weights_TBL, after = random_mask(0.5).choose(inputs(), 8)
     assert keep_TBJ.shape == (6, 2, 8)
     assert torch.equal(keep_TBJ, keep_TBJ.sort(-1).values)
     assert len({tuple(frame.flatten().tolist()) for frame in keep_TBJ}) > 1

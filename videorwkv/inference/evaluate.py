@@ -23,7 +23,7 @@ from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.preprocess.inputs import Inputs
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 def evaluate(

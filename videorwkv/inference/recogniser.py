@@ -26,7 +26,7 @@ from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
 from videorwkv.utils.device import autocast, pick_device
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -207,6 +207,11 @@ class Recogniser:
 ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
 
 
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported file, by its ending."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
 def load_run(path: str | Path) -> Run:
     """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
 
@@ -216,14 +221,13 @@ def load_run(path: str | Path) -> Run:
         UsageError: nothing is there.
         CheckpointError: it is there, and is no run or a broken one.
     """
-    exported = Path(path).suffix.lower() in SUFFIXES.values()
-    return load_exported_run(path) if exported else read_run(path)
+    return load_exported_run(path) if is_exported(path) else read_run(path)
 
 
 def require_finite(
     logits: Tensor, network: nn.Module, again: Callable[[], Tensor], what: str
 ) -> None:
-    """Stop instead of showing scores that are none.
+    """Raise instead of showing scores that are NaN or infinite.
 
     Args:
         logits: what the network gave.
