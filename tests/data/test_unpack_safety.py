@@ -160,6 +160,13 @@ def test_damaged_state_says_what_to_delete(source: Path, root: Path) -> None:
         run(source, root)
 
 
+def test_state_of_an_earlier_version(source: Path, root: Path) -> None:
+    downloads.put(source, PARTS)
+    begun = b'{"done": {}, "begun": {"/%s": {"size": 1, "last": "x"}}, "checked": []}'
+    downloads.put(root, {STATE: begun % STEM.encode()})
+    assert counts(run(source, root)) == (40, 0, 40)
+
+
 # -- archives that want out ------------------------------------------------------------------------
 
 

@@ -94,7 +94,9 @@ class State:
         try:
             known = json.loads(self._path.read_text("utf-8")) if self._path.exists() else {}
             self.done: dict[str, dict[str, Any]] = dict(known.get("done", {}))
-            self.begun: dict[str, int] = dict(known.get("begun", {}))
+            begun = dict(known.get("begun", {}))
+            # Earlier versions kept more than a number; what they began is estimated anew.
+            self.begun = {place: size for place, size in begun.items() if isinstance(size, int)}
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{self._path} can't be read ({error}). Delete it: then everything is looked "
