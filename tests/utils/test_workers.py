@@ -354,6 +354,42 @@ def test_they_end_with_the_parent(end: str) -> None:
     wait_until(lambda: all(gone(pid) for pid in pids))
 
 
+HELPERS = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from videorwkv.utils.workers import end_with_parent
+
+
+def work(folder):
+    import os
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+        pool.submit(work, sys.argv[1]).result()
+"""
+
+
+def test_a_helper_ends_in_the_middle_of_its_task(tmp_path: Path) -> None:
+    script, folder = tmp_path / "parent.py", tmp_path / "helpers"
+    script.write_text(HELPERS)
+    folder.mkdir()
+    parent = subprocess.Popen([sys.executable, str(script), str(folder)])
+    try:
+        wait_until(lambda: any(folder.iterdir()))
+        (helper,) = (int(path.name) for path in folder.iterdir())
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: gone(helper))
+    finally:
+        parent.kill()
+
+
 def test_wrong_use() -> None:
     for options in ({"workers": 0}, {"workers": 1, "ahead": 65}, {"workers": 1, "timeout": 0}):
         with pytest.raises(ConfigError, match="WorkerPool"):

@@ -20,10 +20,9 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, NoReturn
 
 from videorwkv.errors import ConfigError, DataError
-from videorwkv.utils.processes import end_with_parent
 
 # Tasks and answers that wait in a pipe must fit into its buffer, or both ends would block.
 MOST_AHEAD = 64
@@ -136,8 +135,8 @@ class WorkerPool:
         while not self._done:
             self._serve()
         key, answer = self._done.popleft()
-        if isinstance(answer, _Raised):
-            raise answer.error from RuntimeError(f"in a worker:\n{answer.trace}")
+        if isinstance(answer, Raised):
+            answer.again()
         return key, answer
 
     def close(self) -> None:
@@ -216,7 +215,7 @@ class WorkerPool:
         if worker.ready:
             worker.waited = 0.0
             self._done.append((worker.pending.popleft()[0], answer))
-        elif isinstance(answer, _Raised):
+        elif isinstance(answer, Raised):
             self._done.append((None, answer))
         else:
             worker.ready, self._failed_starts = True, 0
@@ -249,7 +248,7 @@ class WorkerPool:
             worker.process.kill()
             worker.process.join()
         self._receive(worker)  # what it sent last, before the task that killed it
-        lost = _cause(worker.process.exitcode or 0)
+        lost = cause_of_death(worker.process.exitcode or 0)
         idle = worker.ready and not worker.pending
         if worker.ready and worker.pending:
             self._lose(worker, lost)
@@ -293,9 +292,26 @@ class _Worker:
 
 
 @dataclass(frozen=True)
-class _Raised:
+class Raised:
+    """An error that a process sends home."""
+
     error: BaseException
     trace: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Raised:
+        """In the handler of `error`; sure to be picklable."""
+        trace = traceback.format_exc()
+        try:
+            # Also back: an `__init__` with other arguments breaks that.
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # noqa: BLE001 - an error of a foreign library
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, trace)
+
+    def again(self) -> NoReturn:
+        """Raise it, with the traceback of the process as its cause."""
+        raise self.error from RuntimeError(f"in a worker:\n{self.trace}")
 
 
 def _context() -> Any:
@@ -319,7 +335,8 @@ def _end(workers: list[_Worker], owner: int) -> None:
     workers.clear()
 
 
-def _cause(exitcode: int) -> Lost:
+def cause_of_death(exitcode: int) -> Lost:
+    """What a process's exit code says."""
     if exitcode >= 0:
         return Lost(f"the process ended by itself with exit code {exitcode}")
     number = -exitcode
@@ -355,19 +372,21 @@ def _run(
 
 
 def _answer(work: Callable[[Any], Any], task: Any) -> bytes | memoryview:
-    """What comes of a task, pickled; an error as a `_Raised`."""
+    """What comes of a task, pickled; an error as a `Raised`."""
     try:
         return ForkingPickler.dumps(work(task))
     except Exception as error:  # noqa: BLE001 - `WorkerPool.next` raises it again
-        trace = traceback.format_exc()
-        try:
-            return _checked(_Raised(error, trace))
-        except Exception:  # noqa: BLE001 - an error of a foreign library that can't be pickled
-            return _checked(_Raised(RuntimeError(f"{type(error).__name__}: {error}"), trace))
+        return pickle.dumps(Raised.of(error))
 
 
-def _checked(raised: _Raised) -> bytes:
-    """Pickled, and sure to be read again: an `__init__` with other arguments breaks that."""
-    content = pickle.dumps(raised)
-    pickle.loads(content)
-    return content
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however it went: also in the
+    middle of a task, where a pipe that was closed is not seen. No effect in a main process."""
+    threading.Thread(target=_wait_for_end, daemon=True).start()
+
+
+def _wait_for_end() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
