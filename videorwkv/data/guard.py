@@ -43,18 +43,14 @@ from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.workers import Lost, Raised, cause_of_death, end_with_parent
 
 Key: TypeAlias = tuple[int, int]  # epoch, index of the data set
-# Number of the clip in this iteration, its key, and the place in shared memory that it is read to.
-_Task: TypeAlias = tuple[int, Key, int]
 
 # Seconds between two looks at the workers while nothing comes from them.
 _POLL = 0.2
 # Seconds that workers get to finish their clips when they are ended.
 _GRACE = 5.0
-# So many workers in a row may die before they are ready.
-_STARTS = 3
 
-# The shared notes: one of these three, then two numbers for each worker. The first counts: 0 before
-# the worker is ready, odd while it is at a clip. The second is the clip's number.
+# The shared notes: one of these, then two numbers for each worker. The first counts: 0 before it is
+# ready, odd while it is at a clip. The second is the clip's number in this iteration.
 _WAIT, _GO, _STOP = range(3)
 
 
@@ -86,9 +82,9 @@ class Guard:
         self._lost = lost
         # Two batches are read ahead, and each worker has a clip to go on with.
         self._prefetch = max(2, -(-2 * batch_size // workers))
-        self._turn = 0
-        self._unfinished = False
-        self._failed_starts = 0
+        # As many again may wait for one that takes long.
+        self._places = 2 * self._prefetch * workers
+        self._reading: object = None  # the iteration that is not at its end
         self._loader: DataLoader[Any] | None = None
         self._iterator: Any = None
         _GUARDS.add(self)
@@ -101,114 +97,142 @@ class Guard:
         Raises:
             DataError: see `ClipDataset`; or a process was killed, mostly for want of memory.
         """
-        if self._unfinished:
+        if self._reading is not None:
             self.close()  # an iteration that was left in the middle
-        self._turn += 1
-        turn, self._unfinished = self._turn, True
+        reading = self._reading = object()
         parts, ahead = tee(parts)
-        if self._loader is None:
-            self._prepare()
-        self._tasks.begin(key for part in ahead for key in part)
-        first = 0
+        self._keys = enumerate(key for part in ahead for key in part)
+        self._first = self._handed_out = 0  # clips whose places are free again; given to workers
+        self._ended = False  # there are no more keys
+        self._open: dict[int, Key] = {}
+        self._answers: dict[int, Sample | BadClip] = {}
         try:
             for part in parts:
-                numbers = range(first, first + len(part))
-                while self._tasks.can_begin() or not self._tasks.has(numbers):
+                numbers = range(self._first, self._first + len(part))
+                while self._can_begin() or not all(number in self._answers for number in numbers):
                     self._receive()
-                yield self._tasks.collect(numbers)
-                if turn != self._turn or self._loader is None:
-                    raise RuntimeError(
-                        "This iteration has ended: the loader has begun another one."
-                    )
-                self._tasks.release(numbers)
-                first += len(part)
-            self._unfinished = False
+                yield [self._answers.pop(number) for number in numbers]
+                if self._reading is not reading:
+                    raise RuntimeError("This iteration has ended: the loader began another one.")
+                self._first = numbers.stop
+            self._reading = None
         finally:
-            if turn == self._turn and self._unfinished:
+            if self._reading is reading:
                 self.close()
 
     def close(self) -> None:
         """End the processes. What they are at they may finish, within 5 seconds."""
-        self._unfinished = False
+        self._reading = None
         self._end()
         self._loader = None
 
     def __del__(self) -> None:
         self.close()
 
-    def _prepare(self) -> None:
-        """Memory and a loader; the processes start with the first iteration."""
-        context = _context()
-        places = 2 * self._prefetch * self._workers
-        shape = self._dataset.sample_shape
-        size = 4 * math.prod(shape) * places
-        # What is forked shares it without a name in any file system. Else it lies in /dev/shm, or
-        # in a temporary file where that is too small.
-        forks = context.get_start_method() == "fork"
-        memory: Any = mmap.mmap(-1, size) if forks else context.RawArray("B", size)
-        self._notes = context.RawArray("q", 1 + 2 * self._workers)
-        reader = _Reader(self._dataset, self._notes, memory)
-        self._tasks = _Tasks(self._dataset, self._lost, reader, places)
-        with _unwarned():
-            self._loader = DataLoader(
-                reader,  # type: ignore[arg-type]
-                sampler=self._tasks,
-                batch_size=None,
-                num_workers=self._workers,
-                collate_fn=_as_it_is,
-                timeout=_POLL,
-                worker_init_fn=reader.start,
-                multiprocessing_context=context,
-                generator=torch.Generator(),  # else it would draw from the global one
-                prefetch_factor=self._prefetch,
-                persistent_workers=True,
-                in_order=False,
-            )
+    def __iter__(self) -> Iterator[tuple[int, Key]]:
+        """The sampler of the `DataLoader`: what workers that have ended left, then new clips."""
+        for number, key in list(self._open.items()):
+            if not self._is_lost(number, key):
+                yield number, key
+        while self._has_room() and self._notes[0] != _STOP:
+            numbered = next(self._keys, None)
+            if numbered is None:
+                self._ended = True
+                return
+            self._handed_out += 1
+            number, key = numbered
+            self._open[number] = key
+            if not self._is_lost(number, key):
+                yield number, key
+
+    def _has_room(self) -> bool:
+        return self._handed_out < self._first + self._places
+
+    def _can_begin(self) -> bool:
+        """Whether no clip is being read though there is room for more."""
+        return not self._open and not self._ended and self._has_room()
+
+    def _is_lost(self, number: int, key: Key) -> bool:
+        index, row = self._dataset.locate(key[1])
+        if row.path in self._lost:
+            del self._open[number]
+            self._answers[number] = BadClip(index, row.path, self._lost[row.path])
+        return row.path in self._lost
 
     def _receive(self) -> None:
         """Begin, or wait for an answer; or find out why there is none, and see to it."""
         self._looked = time.monotonic()
-        begins = self._iterator is None or self._tasks.can_begin()
+        begins = self._iterator is None or self._can_begin()
         try:
             if begins:
                 self._begin()
                 return
             number, answer = next(self._iterator)
         except StopIteration:
-            self._end()  # the others have finished, too
-            return
+            self._end()  # what the living workers were at has come
         except Exception as error:
             waiting = "DataLoader timed out" in str(error)
             if self._find_lost(waiting):
                 self._notes[0] = _STOP
-                self._tasks.pause()
             elif not (waiting or self._dead):
                 raise
             elif begins or (self._dead and not self._is_busy()):
                 self._end()
-            return
+        else:
+            self._take(number, answer)
+
+    def _take(self, number: int, answer: Any) -> None:
         if isinstance(answer, Raised):
             answer.again()
-        self._failed_starts = 0
-        if answer is not None:  # else it was asked to stop before
-            self._tasks.answer(number, answer)
+        if answer is None:
+            return  # the worker was told to stop
+        del self._open[number]
+        if not isinstance(answer, BadClip):
+            answer = Sample(self._reader.place(number), *answer)
+        self._answers[number] = answer
 
     def _begin(self) -> None:
-        """Hand tasks to the workers; start them if there are none."""
-        assert self._loader is not None
+        """Hand clips to the workers; start them if there are none."""
+        if self._loader is None:
+            self._loader = self._make_loader()
         if self._iterator is not None:
             iter(self._loader)
-        else:
-            self._notes[:] = [0] * len(self._notes)
-            self._seen = [(0, 0.0)] * self._workers
-            self._dead: set[int] = set()
-            self._owner = os.getpid()
-            with _unwarned():
-                self._iterator = iter(self._loader)
-            # Torch raises an error as soon as a worker dies, wherever the program is just then.
-            _remove_worker_pids(id(self._iterator))
-            self._iterator._worker_pids_set = False
-            self._notes[0] = _GO
+            return
+        self._notes[:] = [0] * len(self._notes)
+        self._seen = [(0, 0.0)] * self._workers
+        self._dead: set[int] = set()
+        self._owner = os.getpid()
+        with _unwarned():
+            self._iterator = iter(self._loader)
+        # Torch would raise an error as soon as one dies, wherever the program is just then.
+        _remove_worker_pids(id(self._iterator))
+        self._iterator._worker_pids_set = False
+        self._notes[0] = _GO
+
+    def _make_loader(self) -> DataLoader[Any]:
+        context = _context()
+        size = 4 * math.prod(self._dataset.sample_shape) * self._places
+        # What is forked shares it without a name in any file system. Else it lies in /dev/shm, or
+        # in a temporary file where that is too small.
+        forks = context.get_start_method() == "fork"
+        memory: Any = mmap.mmap(-1, size) if forks else context.RawArray("B", size)
+        self._notes = context.RawArray("q", 1 + 2 * self._workers)
+        self._reader = _Reader(self._dataset, self._notes, memory, self._places)
+        with _unwarned():
+            return DataLoader(
+                self._reader,  # type: ignore[arg-type]
+                sampler=weakref.proxy(self),
+                batch_size=None,
+                num_workers=self._workers,
+                collate_fn=_as_it_is,
+                timeout=_POLL,
+                worker_init_fn=self._reader.start,
+                multiprocessing_context=context,
+                generator=torch.Generator(),  # else it would draw from the global one
+                prefetch_factor=self._prefetch,
+                persistent_workers=True,
+                in_order=False,
+            )
 
     def _find_lost(self, waiting: bool) -> bool:
         """Whether more workers have died or were too slow; their clips are noted.
@@ -230,24 +254,20 @@ class Guard:
         self._dead |= dead
         for worker in sorted(dead):
             count, number = self._note(worker)
-            if worker in slow:
-                reason = f"took longer than {self._timeout:g} s"
-                if count == slow[worker]:  # else it was done at the last moment
-                    self._give_up(number, Lost(reason, timed_out=True))
-                continue
-            lost = cause_of_death(processes[worker].exitcode)
-            if count % 2:
-                self._give_up(number, lost)
-            elif count:
-                raise DataError(f"A worker that had nothing to do has ended: {lost.reason}.")
+            if worker not in slow:
+                lost = cause_of_death(processes[worker].exitcode)
+            elif slow[worker] == count:
+                lost = Lost(f"took longer than {self._timeout:g} s", timed_out=True)
             else:
-                self._failed_starts += 1
-                if self._failed_starts >= _STARTS:
-                    raise DataError(
-                        f"{self._failed_starts} workers in a row have ended before they were "
-                        f"ready; the last: {lost.reason}. Go on without them (workers=0) to see "
-                        "why."
-                    )
+                continue  # it was done at the last moment
+            if not count:
+                raise DataError(
+                    f"A worker has ended before it was ready: {lost.reason}. Go on without them "
+                    "(workers=0) to see why."
+                )
+            if count % 2 == 0:
+                raise DataError(f"A worker that had nothing to do has ended: {lost.reason}.")
+            self._give_up(number, lost)
         return bool(dead)
 
     def _slow(self) -> dict[int, int]:
@@ -256,10 +276,8 @@ class Guard:
         # or all of them stopped (Ctrl-Z), while answers lay ready.
         passed = min(time.monotonic() - self._looked, 2.0)
         slow = {}
-        for worker, (seen, waited) in enumerate(self._seen):
-            if worker in self._dead:
-                continue
-            count, _ = self._note(worker)
+        for worker in set(range(self._workers)) - self._dead:
+            count, (seen, waited) = self._note(worker)[0], self._seen[worker]
             waited = waited + passed if count == seen and count % 2 else 0.0
             self._seen[worker] = count, waited
             if self._timeout is not None and waited >= self._timeout:
@@ -269,8 +287,12 @@ class Guard:
     def _is_busy(self) -> bool:
         return any(self._note(worker)[0] % 2 for worker in set(range(self._workers)) - self._dead)
 
+    def _note(self, worker: int) -> tuple[int, int]:
+        """A worker's count and the number of its clip."""
+        return self._notes[1 + 2 * worker], self._notes[2 + 2 * worker]
+
     def _give_up(self, number: int, lost: Lost) -> None:
-        path = self._tasks.path(number)
+        path = self._dataset.locate(self._open[number][1])[1].path
         if not lost.by_its_task:
             raise DataError(
                 f"A worker that read {path} has ended: {lost.reason}. Take fewer --workers, a "
@@ -282,15 +304,11 @@ class Guard:
             reason = f"the decoder crashed: {lost.reason}"
         self._lost[path] = f"{path}: {reason}"
 
-    def _note(self, worker: int) -> tuple[int, int]:
-        """A worker's count and the number of its clip."""
-        return self._notes[1 + 2 * worker], self._notes[2 + 2 * worker]
-
     def _end(self) -> None:
         """End the processes; what they have not answered stays to be read."""
         iterator, self._iterator = self._iterator, None
-        if iterator is None or self._owner != os.getpid():
-            return  # none, or those of the process that this one was forked from
+        if iterator is None or self._loader is None or self._owner != os.getpid():
+            return  # there are none, or they are those of the process that this one is a copy of
         self._notes[0] = _STOP
         deadline = time.monotonic() + _GRACE
         for worker, process in enumerate(iterator._workers):
@@ -299,11 +317,10 @@ class Guard:
             if self._note(worker)[0] % 2 or not self._note(worker)[0]:
                 process.kill()
         iterator._shutdown_workers()
-        assert self._loader is not None
         self._loader._iterator = None
 
 
-# At the end of the program, while torch can still end its workers: it is registered after torch is.
+# Closed at the end of the program, while torch can still end its workers: after it is imported.
 _GUARDS: weakref.WeakSet[Guard] = weakref.WeakSet()
 
 
@@ -335,117 +352,40 @@ def _as_it_is(answer: Any) -> Any:
     return answer
 
 
-class _Tasks:
-    """What is to be read, is being read and was answered: the sampler of the `DataLoader`.
-
-    Args:
-        dataset: the clips.
-        lost: path -> reason, of clips that are not to be tried.
-        reader: knows the places.
-        places: clips that shared memory has room for.
-    """
-
-    def __init__(
-        self, dataset: ClipDataset, lost: dict[str, str], reader: _Reader, places: int
-    ) -> None:
-        self._dataset = dataset
-        self._lost = lost
-        self._reader = reader
-        self._places = range(places)
-
-    def begin(self, keys: Iterable[Key]) -> None:
-        """Forget everything; these are to be read."""
-        self._keys = enumerate(keys)
-        self._free = list(self._places)
-        self._ended = self._paused = False
-        self._open: dict[int, _Task] = {}
-        self._answers: dict[int, Sample | BadClip] = {}
-        self._taken: dict[int, int] = {}
-
-    def __iter__(self) -> Iterator[_Task]:
-        """What was given to workers that have ended; then new ones, as long as there is room."""
-        self._paused = False
-        for task in list(self._open.values()):
-            if not self._is_lost(task):
-                yield task
-        while self._free and not self._paused:
-            numbered = next(self._keys, None)
-            if numbered is None:
-                self._ended = True
-                return
-            number, key = numbered
-            task = number, key, self._free.pop()
-            self._open[number] = task
-            self._taken[number] = task[2]
-            if not self._is_lost(task):
-                yield task
-
-    def pause(self) -> None:
-        """Hand out no more until all begins again."""
-        self._paused = True
-
-    def can_begin(self) -> bool:
-        """Whether none is being read though there is more, and room for it."""
-        return not self._open and bool(self._free) and not self._ended
-
-    def _is_lost(self, task: _Task) -> bool:
-        row_index, row = self._dataset.locate(task[1][1])
-        if row.path in self._lost:
-            self.answer(task[0], BadClip(row_index, row.path, self._lost[row.path]))
-        return row.path in self._lost
-
-    def path(self, number: int) -> str:
-        """Of a clip that is being read."""
-        return self._dataset.locate(self._open[number][1][1])[1].path
-
-    def answer(self, number: int, answer: Any) -> None:
-        """What a worker says: a `BadClip`, or label, row and warnings of what lies in its place."""
-        task = self._open.pop(number)
-        if not isinstance(answer, BadClip):
-            answer = Sample(self._reader.place(task[2]), *answer)
-        self._answers[number] = answer
-
-    def has(self, numbers: range) -> bool:
-        """Whether all of them are answered."""
-        return all(number in self._answers for number in numbers)
-
-    def collect(self, numbers: range) -> list[Sample | BadClip]:
-        """Their answers; their places stay taken."""
-        return [self._answers.pop(number) for number in numbers]
-
-    def release(self, numbers: range) -> None:
-        """Their places may be used again."""
-        self._free += [self._taken.pop(number) for number in numbers]
-
-
 class _Reader:
-    """What the workers run: a task -> its number and answer.
+    """What the workers run: (number, key) -> the number and an answer.
+
+    An answer is a `BadClip`; or label, row and warnings of a clip that lies in its place; or an
+    error; or nothing, if the workers are to stop.
 
     Args:
         dataset: the clips.
-        notes: where they write what they are at.
-        memory: shared bytes; a clip's place has its frames, then its edges.
+        notes: where the workers write what they are at.
+        memory: shared bytes, with a place for each clip: its frames, then its edges.
+        places: how many.
     """
 
-    def __init__(self, dataset: ClipDataset, notes: Any, memory: Any) -> None:
+    def __init__(self, dataset: ClipDataset, notes: Any, memory: Any, places: int) -> None:
         self._dataset = dataset
         self._notes = notes
         self._memory = memory
+        self._places = places
 
     def start(self, worker: int) -> None:
         """Make this process a worker."""
         # Ctrl-C is the parent's. What ends the process need not be printed by torch.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS):
-            signal.signal(number, signal.SIG_DFL)
+        for name in ("SIGTERM", "SIGSEGV", "SIGFPE", "SIGBUS"):
+            if hasattr(signal, name):  # Windows lacks the last one
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
         cv2.setNumThreads(0)  # the processes are the parallelism
         # What was inherited is not ours to collect, and looking through it would copy its pages.
         gc.freeze()
         end_with_parent()
         self._notes[1 + 2 * worker] = 2
 
-    def __getitem__(self, task: _Task) -> tuple[int, Any]:
-        number, key, place = task
+    def __getitem__(self, task: tuple[int, Key]) -> tuple[int, Any]:
+        number, key = task
         while self._notes[0] == _WAIT:
             time.sleep(0.001)
         if self._notes[0] == _STOP:
@@ -456,7 +396,7 @@ class _Reader:
         self._notes[note + 1] = number
         self._notes[note] += 1
         try:
-            return number, self._read(key, place)
+            return number, self._read(number, key)
         except Exception as error:  # noqa: BLE001 - the guard raises it again
             return number, Raised.of(error)
         finally:
@@ -464,21 +404,20 @@ class _Reader:
             gc.collect(1)
             self._notes[note] += 1
 
-    def _read(self, key: Key, place: int) -> Any:
+    def _read(self, number: int, key: Key) -> Any:
         sample = self._dataset[key]
         if isinstance(sample, BadClip):
             return sample
-        for tensor, target in zip(sample.inputs, self.place(place), strict=True):
+        for tensor, target in zip(sample.inputs, self.place(number), strict=True):
             if tensor.shape != target.shape:
                 raise ValueError(f"A sample has shape {tensor.shape}; wanted {target.shape}.")
             target.copy_(tensor)
         return sample.label, sample.index, sample.warnings
 
-    def place(self, place: int) -> Inputs:
+    def place(self, number: int) -> Inputs:
         """Frames [(V,) T, H, W, 3] and edges [(V,) T, H, W] in shared memory."""
         shape = self._dataset.sample_shape
         pixels = math.prod(shape)
-        bytes_N = torch.frombuffer(
-            self._memory, dtype=torch.uint8, offset=4 * pixels * place, count=4 * pixels
-        )
+        start = 4 * pixels * (number % self._places)
+        bytes_N = torch.frombuffer(self._memory, dtype=torch.uint8, offset=start, count=4 * pixels)
         return Inputs(bytes_N[: 3 * pixels].view(*shape, 3), bytes_N[3 * pixels :].view(shape))
