@@ -75,6 +75,7 @@ class Opener:
         if self.note is not None:
             with self.note.open("a") as file:
                 file.write(f"{row.path}\n")
+            time.sleep(0.1)  # the answer before is sent by then
         fate = self.fates.get(row.path)
         if fate is None:
             return self.manifest.open(row)
@@ -297,7 +298,7 @@ def test_a_restart_reads_little_again(class_folder: Path, tmp_path: Path) -> Non
     (batch,) = make_loader(clips(broken), batch_size=12, workers=2)
     assert sorted(clip.index for clip in batch.bad) == [1, 4, 7, 10]
     opened = (tmp_path / "opened").read_text().splitlines()
-    # A worker that dies may take one answer along that it had not sent yet.
+    # A worker that dies may take along what it had not sent yet.
     assert 12 <= len(opened) <= 16
 
 

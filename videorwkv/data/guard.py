@@ -87,6 +87,8 @@ class Guard:
         self._reading: object = None  # the iteration that is not at its end
         self._loader: DataLoader[Any] | None = None
         self._iterator: Any = None
+        self._alive: set[int] = set()  # the workers that are not known to have died
+        self._notes: Any = [_WAIT]
         _GUARDS.add(self)
 
     def read(self, parts: Iterable[Sequence[Key]]) -> Iterator[list[Sample | BadClip]]:
@@ -172,11 +174,13 @@ class Guard:
             self._end()  # what the living workers were at has come
         except Exception as error:
             waiting = "DataLoader timed out" in str(error)
+            stopping = self._notes[0] == _STOP
+            busy = any(self._note(worker)[0] % 2 for worker in self._alive)
             if self._find_lost(waiting):
                 self._notes[0] = _STOP
-            elif not (waiting or self._dead):
+            elif not (waiting or stopping):
                 raise
-            elif begins or (self._dead and not self._is_busy()):
+            elif begins or (stopping and not busy):
                 self._end()
         else:
             self._take(number, answer)
@@ -200,7 +204,7 @@ class Guard:
             return
         self._notes[:] = [0] * len(self._notes)
         self._seen = [(0, 0.0)] * self._workers
-        self._dead: set[int] = set()
+        self._alive = set(range(self._workers))
         self._owner = os.getpid()
         with _unwarned():
             self._iterator = iter(self._loader)
@@ -249,9 +253,8 @@ class Guard:
             processes[worker].join()
         if not waiting:  # a worker that has died is not always seen to be dead at once
             wait([process.sentinel for process in processes], 1.0)
-        dead = {n for n, process in enumerate(processes) if process.exitcode is not None}
-        dead -= self._dead
-        self._dead |= dead
+        dead = {worker for worker in self._alive if processes[worker].exitcode is not None}
+        self._alive -= dead
         for worker in sorted(dead):
             count, number = self._note(worker)
             if worker not in slow:
@@ -276,16 +279,13 @@ class Guard:
         # or all of them stopped (Ctrl-Z), while answers lay ready.
         passed = min(time.monotonic() - self._looked, 2.0)
         slow = {}
-        for worker in set(range(self._workers)) - self._dead:
+        for worker in self._alive:
             count, (seen, waited) = self._note(worker)[0], self._seen[worker]
             waited = waited + passed if count == seen and count % 2 else 0.0
             self._seen[worker] = count, waited
             if self._timeout is not None and waited >= self._timeout:
                 slow[worker] = count
         return slow
-
-    def _is_busy(self) -> bool:
-        return any(self._note(worker)[0] % 2 for worker in set(range(self._workers)) - self._dead)
 
     def _note(self, worker: int) -> tuple[int, int]:
         """A worker's count and the number of its clip."""
