@@ -126,7 +126,7 @@ def _start_worker() -> None:
     import cv2
     import torch
 
-    from videorwkv.utils.processes import end_with_parent
+    from videorwkv.utils.workers import end_with_parent
 
     end_with_parent()
     # Several processes with several threads each are slower than with one: they wait spinning.

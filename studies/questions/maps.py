@@ -96,8 +96,8 @@ class Maps:
         """
         import torch
 
-        from videorwkv.data.batch import collate
         from videorwkv.data.dataset import make_dataset
+        from videorwkv.data.loader import collate
         from videorwkv.utils.device import pick_device
 
         where = pick_device(device)

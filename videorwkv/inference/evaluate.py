@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from videorwkv.data.batch import Batch
 from videorwkv.data.dataset import make_dataset
-from videorwkv.data.loader import make_loader
+from videorwkv.data.loader import Batch, make_loader
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError
 from videorwkv.inference.metrics import Evaluation, Scored
