@@ -333,7 +333,7 @@ def test_workers_die_before_they_are_ready(
     class_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard._Reader, "start", lambda *_: die(signal.SIGABRT))
-    with pytest.raises(DataError, match=r"before it was ready: .* signal 6 .*workers=0"):
+    with pytest.raises(DataError, match=r"before it was ready: .* (signal 6|Aborted).*workers=0"):
         list(loader(clips(load_manifest(class_folder)), workers=2))
 
 

@@ -49,6 +49,9 @@ _POLL = 0.2
 # Seconds that workers get to finish their clips when they are ended.
 _GRACE = 5.0
 
+_NOT_READY = "A worker has ended before it was ready"
+_WITHOUT = "Go on without them (workers=0) to see why."
+
 # The shared notes: one of these, then two numbers for each worker. The first counts: 0 before it is
 # ready, odd while it is at a clip. The second is the clip's number in this iteration.
 _WAIT, _GO, _STOP = range(3)
@@ -206,10 +209,15 @@ class Guard:
         self._seen = [(0, 0.0)] * self._workers
         self._alive = set(range(self._workers))
         self._owner = os.getpid()
-        with _unwarned():
-            self._iterator = iter(self._loader)
-        # Torch would raise an error as soon as one dies, wherever the program is just then.
-        _remove_worker_pids(id(self._iterator))
+        try:
+            with _unwarned():
+                self._iterator = iter(self._loader)
+            # Else torch raises an error as soon as one dies, wherever the program is just then.
+            _remove_worker_pids(id(self._iterator))
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise DataError(f"{_NOT_READY}: {str(error).strip()} {_WITHOUT}") from None
         self._iterator._worker_pids_set = False
         self._notes[0] = _GO
 
@@ -264,10 +272,7 @@ class Guard:
             else:
                 continue  # it was done at the last moment
             if not count:
-                raise DataError(
-                    f"A worker has ended before it was ready: {lost.reason}. Go on without them "
-                    "(workers=0) to see why."
-                )
+                raise DataError(f"{_NOT_READY}: {lost.reason}. {_WITHOUT}")
             if count % 2 == 0:
                 raise DataError(f"A worker that had nothing to do has ended: {lost.reason}.")
             self._give_up(number, lost)

@@ -184,7 +184,8 @@ def make_loader(
         shuffle: a new random order in every epoch; else the manifest's order.
         seed: of the order; None takes the data set's.
         workers: processes that decode and augment; 0 does it here, where a decoder that crashes
-            ends the program.
+            ends the program; so does a daemonic process, which may start none. They are forked on
+            Linux, unless `multiprocessing.set_start_method` says otherwise.
         drop_last: leave out a last batch that is not full.
         start_batch: batch of the epoch to begin with: exact resume.
         endless: go on into the epochs that follow, so that workers never wait between two epochs.
