@@ -395,7 +395,7 @@ def test_spawned_workers(class_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert by_row(batches) == {key: clip for key, clip in wanted.items() if key[1] not in (2, 9)}
     reasons = {clip.index: clip.reason for batch in batches for clip in batch.bad}
     assert "signal 11 (" in reasons[2]
-    assert "took longer than 3 s" in reasons[9]
+    assert "took longer than 1 s" in reasons[9]
     good = loader(clips(whole), workers=1)
     assert len(by_row(good)) == 12
     assert type(workers_of(good)[0]).__name__ == "SpawnProcess"
