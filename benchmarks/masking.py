@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.plots import Curve, save_curves
 from benchmarks.timing import Case, interleaved, machine, markdown_table
 from videorwkv.cli.demo import DATA as MOTION
 from videorwkv.data import load_manifest, make_loader
 from videorwkv.data.dataset import make_dataset
 from videorwkv.data.folds import folds
 from videorwkv.exporting.frames import generated
-from videorwkv.inference.plots import Curve, save_curves
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import LCR, Inputs, create_model
 from videorwkv.models.cost import cost

@@ -139,7 +139,8 @@ def changed(frames_NHWC: Frames, change: Change) -> Frames:
 
 def sheet(frame_HWC: Frames, extractors: Sequence[Extractor], changes: Sequence[Change]) -> bytes:
     """A PNG: the maps of one frame, a row each; as it is, and under each change."""
-    from videorwkv.inference.plots import figure, to_png
+    from benchmarks.plots import to_png
+    from videorwkv.inference.plots import figure
 
     frames = {"as it is": frame_HWC[None]}
     frames |= {change.name: changed(frame_HWC[None], change) for change in changes}

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.plots import to_png
 from studies.attribution import Looked
-from videorwkv.inference.plots import BLUE, figure, to_png
+from videorwkv.inference.plots import BLUE, figure
 from videorwkv.utils.files import write_atomic
 from videorwkv.video.writer import write_video
 

@@ -7,17 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.plots import Curve, draw_curves, to_png
 from studies.statistics import Estimate
-from videorwkv.inference.plots import (
-    BLUE,
-    COLOURS,
-    ORANGE,
-    PALE,
-    Curve,
-    draw_curves,
-    figure,
-    to_png,
-)
+from videorwkv.inference.plots import BLUE, COLOURS, ORANGE, PALE, figure
 
 
 def curve(x: Sequence[float], estimates: Sequence[Estimate], *, share: bool = False) -> Curve:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.plots import Curve
 from benchmarks.timing import crossing
 from studies import pictures, sentences
 from studies.design import Study
@@ -12,7 +13,6 @@ from studies.report import Findings, Plot, Section, Table
 from studies.results import Results
 from studies.scaling import JOINT_NAME, LCR_NAME, MacsAgreement, Scaling
 from studies.statistics import fit_exponent
-from videorwkv.inference.plots import Curve
 from videorwkv.models.presets import PUBLISHED
 
 FRAMES = Scaling(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.plots import to_png
 from studies import sentences
 from studies.compare import compare, table
 from studies.design import Measured, Study, Trained, Variant
@@ -13,7 +14,7 @@ from studies.measures import Accuracy
 from studies.report import Findings, Plot, Section, Table, Text
 from studies.results import Outcomes, Results, cell, difference, unpack
 from studies.statistics import clips_interval, mean_and_deviation
-from videorwkv.inference.plots import COLOURS, figure, to_png
+from videorwkv.inference.plots import COLOURS, figure
 from videorwkv.run.recipes import Recipe
 
 # Frames that the model sees; the movement is as long as a clip of the default's training.

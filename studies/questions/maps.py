@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.plots import Curve
 from studies import pictures, sentences
 from studies.attribution import (
     LEAST,
@@ -28,7 +29,6 @@ from studies.results import Done, Outcomes, Results, cell, difference, unpack
 from studies.statistics import clips_interval
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import ConfigError, UsageError
-from videorwkv.inference.plots import Curve
 from videorwkv.run.run import Run
 from videorwkv.utils.files import slug
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.plots import Curve
 from studies import pictures, sentences
 from studies.compare import cautions, chance, findings, table
 from studies.design import Measure, Study, Variant
@@ -16,7 +17,6 @@ from studies.questions.order import FOR_TWO, TWO_MOVEMENTS
 from studies.report import Findings, Plot, Section, Table, Text
 from studies.results import Results
 from studies.statistics import Estimate, mean_and_deviation
-from videorwkv.inference.plots import Curve
 
 RATIOS = (0.25, 0.5, 0.75, 0.9)
 ACCURACY = Accuracy()

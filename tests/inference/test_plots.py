@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.plots import Curve, save_curves
 from studies import pictures
 from studies.statistics import Estimate
-from videorwkv.inference.plots import Curve, save_confusion, save_curves
+from videorwkv.inference.plots import save_confusion
 from videorwkv.video import open_video
 
 

@@ -13,7 +13,7 @@ from videorwkv.data import Manifest, Row
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
-from videorwkv.inference.recogniser import load_run
+from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.submission import predict_split, write_submission
 
 LABELS = ("a", "b, c", "d", "e", "f", "g")
@@ -113,7 +113,7 @@ def test_answers_are_those_of_the_scores(run: Path, tmp_path: Path) -> None:
     done = predict_split(run, test, tmp_path / "new" / "o.csv", views=(2, 1), batch_size=3)
     with done.path.open(newline="") as file:
         answers = [row["label"] for row in csv.DictReader(file)]
-    expected = score(run, test, views=(2, 1))
+    expected = score(Recogniser.open(run, what="test", views=(2, 1)), test)
     labels = load_run(run).labels
     assert answers == [
         labels[int(clip.scores_K.argmax())] for clip in expected.clips if clip.scores_K is not None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import small
 
+from benchmarks.plots import Curve
 from studies import Accuracy, load_study, pictures, sentences
 from studies.data import DataOptions
 from studies.index import book, write_index
@@ -18,7 +19,6 @@ from studies.questions import balance, order
 from studies.report import Code, Findings, Page, Plot, Section, Table, Text, markdown
 from studies.statistics import Estimate
 from videorwkv.errors import ConfigError, NonFiniteError, UsageError
-from videorwkv.inference.plots import Curve
 from videorwkv.training import loop
 
 PAGE = Page(

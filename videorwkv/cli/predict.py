@@ -135,6 +135,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def _submit(options: argparse.Namespace) -> int:
     from videorwkv.inference.submission import predict_split
+    from videorwkv.models.masking import Masks
 
     refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
     if len(options.sources) > 1:
@@ -155,8 +156,7 @@ def _submit(options: argparse.Namespace) -> int:
             clip_timeout=options.clip_timeout,
             device=options.device,
             cache=options.cache,
-            tube_mask_ratio=options.tube_mask,
-            motion_mask_ratio=options.motion_mask,
+            masks=Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask),
             on_batch=on_batch,
         )
     print(submission.summary())

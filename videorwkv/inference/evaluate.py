@@ -81,20 +81,24 @@ def evaluate(
             "nothing to compare with. `videorwkv predict RUN DATA --split NAME --submission FILE` "
             "writes what a run says about them."
         )
-    scores = score(
+    recogniser = Recogniser.open(
         model,
-        replace(manifest, rows=rows),
-        sampling,
+        what="evaluate",
         labels=labels,
+        default_labels=manifest.labels,
+        sampling=sampling,
         views=views,
-        batch_size=batch_size,
-        workers=workers,
+        masks=Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio),
         device=device,
         precision=precision,
-        cache=cache,
-        tube_mask_ratio=tube_mask_ratio,
-        motion_mask_ratio=motion_mask_ratio,
         clip_timeout=clip_timeout,
+    )
+    scores = score(
+        recogniser,
+        replace(manifest, rows=rows),
+        batch_size=batch_size,
+        workers=workers,
+        cache=cache,
         lost=lost,
         on_batch=on_batch,
     )
@@ -130,43 +134,16 @@ class Scores:
 
 
 def score(
-    model: ModelLike,
+    recogniser: Recogniser,
     manifest: Manifest,
-    sampling: Sampling | None = None,
     *,
-    labels: Sequence[str] | None = None,
-    views: tuple[int, int] | None = None,
     batch_size: int = 8,
     workers: int = 0,
-    device: str | torch.device = "auto",
-    precision: str = "float32",
     cache: str | Path | None = None,
-    tube_mask_ratio: float = 0.0,
-    motion_mask_ratio: float = 0.0,
-    clip_timeout: float | None = None,
     lost: dict[str, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Score every clip of a manifest, labelled or not; see `evaluate` for arguments.
-
-    Raises:
-        ManifestError: a label that the model does not know.
-        UsageError, CheckpointError: no such run, or a broken one; another number of labels than
-            the model has classes.
-        NonFiniteError: the model gives NaN or infinity; the message names the module.
-    """
-    recogniser = Recogniser.open(
-        model,
-        what="evaluate",
-        labels=labels,
-        default_labels=manifest.labels,
-        sampling=sampling,
-        views=views,
-        masks=Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio),
-        device=device,
-        precision=precision,
-        clip_timeout=clip_timeout,
-    )
+    """Score every clip of a manifest, labelled or not; see `evaluate` for arguments and errors."""
     known = manifest.with_labels(recogniser.labels)
     dataset = make_dataset(
         recogniser.network.config,

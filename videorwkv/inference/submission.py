@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from videorwkv.data import Manifest, Row
@@ -29,7 +30,8 @@ from videorwkv.data.formats.kinetics import youtube_id
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
-from videorwkv.inference.recogniser import load_run
+from videorwkv.inference.recogniser import Recogniser, load_run
+from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.run.run import Run
 from videorwkv.utils.files import make_folder, write_atomic
 
@@ -81,7 +83,15 @@ class Submission:
 
 
 def predict_split(
-    model: Run | str | Path, manifest: Manifest, path: str | Path, **options: Any
+    model: Run | str | Path,
+    manifest: Manifest,
+    path: str | Path,
+    *,
+    views: tuple[int, int] | None = None,
+    masks: Masks = NO_MASKS,
+    device: str | torch.device = "auto",
+    clip_timeout: float | None = None,
+    **options: Any,
 ) -> Submission:
     """Score the clips of one split, labelled or not, and write the submission file.
 
@@ -89,7 +99,8 @@ def predict_split(
         model: a `Run` or a run's folder.
         manifest: one split; its name chooses the format.
         path: the file to write, whole or not at all; its folder is made.
-        options: those of `videorwkv.inference.scoring.score`.
+        views, masks, device, clip_timeout: as in `Recogniser.open`.
+        options: those of `score` in evaluate.py.
 
     Raises:
         DataError: no clip could be read, or the run knows classes that the data set lacks.
@@ -108,7 +119,15 @@ def predict_split(
             f"can't read the answers: {', '.join(map(repr, strange[:3]))}"
             f"{', ...' * (len(strange) > 3)}."
         )
-    return write_submission(path, manifest, score(run, manifest, **options))
+    recogniser = Recogniser.open(
+        run,
+        what="predict",
+        views=views,
+        masks=masks,
+        device=device,
+        clip_timeout=clip_timeout,
+    )
+    return write_submission(path, manifest, score(recogniser, manifest, **options))
 
 
 def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submission:
