@@ -35,7 +35,7 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 0,
     device: str | torch.device = "auto",
-    precision: str = "float32",
+    precision: str | None = None,
     cache: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
@@ -56,10 +56,11 @@ def evaluate(
         batch_size: views that go through the model at once.
         workers: processes that decode; 0 does it here.
         device: `auto`, or a device by name.
-        precision: `float32`, or `bfloat16` autocast.
+        precision: `float32`, or `bfloat16` autocast; a `Recogniser`'s own if None, else float32.
         cache: folder that keeps decoded, resized frames.
         tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
-            view: faster, and less accurate. An exported file always uses its own ratio.
+            view: faster, and less accurate. An exported file always uses its own ratio, and 0 keeps
+            a `Recogniser`'s.
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             counts as unreadable; 0 waits forever. The run's own if None, else 300.

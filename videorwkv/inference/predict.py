@@ -114,7 +114,8 @@ def predict(
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
             file, or a folder for many. `save_error` says what kept it from being written.
         tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
-            view: faster, and less accurate. An exported file always uses its own ratio.
+            view: faster, and less accurate. An exported file always uses its own ratio, and 0 keeps
+            a `Recogniser`'s.
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
 
     Returns:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videorwkv.data.manifest import Manifest
 from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
@@ -77,6 +78,15 @@ class Run:
         if masks.motion_mask_ratio:
             name += f"-motion-mask-{masks.motion_mask_ratio}"
         return self.folder / name
+
+    def is_split_anew(self, manifest: Manifest) -> bool:
+        """Whether these are the very clips that it was trained on, split in another way.
+
+        Args:
+            manifest: all splits. Runs that do not note their clips give False.
+        """
+        known = self.data.get("clips") == clips_digest(manifest)
+        return known and self.data["digest"] != manifest.digest
 
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
@@ -173,6 +183,11 @@ def save_config(
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / "config.json", text)
+
+
+def clips_digest(manifest: Manifest) -> str:
+    """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
+    return manifest.split_by(lambda row: "").digest
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
