@@ -24,7 +24,7 @@ from videorwkv.data.cache import QUALITY, FrameCache
 from videorwkv.data.dataset import ClipDataset, Sample
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.preprocess.edges import edge_map
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 from videorwkv.video.source import open_video
 
 SIZE = 224

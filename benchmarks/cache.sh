@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
-exec python benchmarks/cache.py "${1:-../shared/clips/kinetics400}"
+exec python -m benchmarks.cache "${1:-../shared/clips/kinetics400}"

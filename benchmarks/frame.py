@@ -1,6 +1,6 @@
 """What the scan costs a frame and a training step: a model with it, without it, with softmax.
 
-    python benchmarks/frame.py --model lcr_tiny
+    python -m benchmarks.frame --model lcr_tiny
 
 Without the scan a token reads its own key and value only (`mixer="none"`); all other parts stay.
 Random weights, one stream; a turn is some frames in a row, as a stream runs.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from videorwkv.inference.timing import Case, Times, interleaved, machine, parser, table, write_json
+from benchmarks.timing import Case, Times, interleaved, machine, markdown_table, parser, write_json
 from videorwkv.models import LCR, Inputs, create_model
 
 MIXERS = {"scan": "wkv", "no scan": "none", "softmax": "softmax"}
@@ -78,7 +78,7 @@ def main() -> int:
             rows.append([section, "2" if "training" in section else str(batch), *_row(found)])
     print(f"\n{options.model}, {options.threads} threads, ms (median CPU time)\n")
     header = ["what", "batch", *MIXERS, "scan / no scan", "softmax / no scan", "of the minima"]
-    print(table(header, rows))
+    print(markdown_table(header, rows))
     write_json(options.json, {"machine": about, "model": options.model, "times ms": times})
     return 0
 

@@ -1,6 +1,6 @@
 """Accuracy and cost against the share of patches left out, under both masks: benchmarks/masking.sh.
 
-    python benchmarks/masking.py --handwash DATA --folds runs/handwash/default --demo runs/demo/run
+    python -m benchmarks.masking --handwash DATA --folds runs/handwash/default --demo runs/demo/run
 
 Each figure is kept in OUT as soon as it is known. V views, B clips, T frames.
 """
@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.plots import Curve, save_curves
+from benchmarks.timing import Case, interleaved, machine, markdown_table
 from videorwkv.cli.demo import DATA as MOTION
 from videorwkv.data import load_manifest, make_loader
 from videorwkv.data.dataset import make_dataset
 from videorwkv.data.folds import folds
 from videorwkv.exporting.frames import generated
-from videorwkv.inference.plots import Curve, save_curves
 from videorwkv.inference.recogniser import load_run
-from videorwkv.inference.timing import Case, interleaved, machine, table
 from videorwkv.models import LCR, Inputs, create_model
 from videorwkv.models.cost import cost
 from videorwkv.models.masking import Masks
@@ -174,10 +174,10 @@ def costs(models: dict[str, LCR], out: Path, seconds: float) -> dict[str, Any]:
 
 def curves(
     found: dict[str, dict[str, float]], spent: dict[str, Any], what: str = "top1"
-) -> list[Curve]:
+) -> dict[str, Curve]:
     """Accuracy over the share of the MACs; the tube's spread over its draws."""
     full = found["full 0.0 0"][what]
-    made = []
+    made = {}
     for kind in KINDS:
         x, middle, low, high = [1.0], [full], [full], [full]
         for ratio in RATIOS:
@@ -186,7 +186,7 @@ def curves(
             middle.append(statistics.mean(values))
             low.append(min(values))
             high.append(max(values))
-        made.append(Curve(f"{kind} mask", x, middle, low, high))
+        made[f"{kind} mask"] = Curve(x, middle, low, high)
     return made
 
 
@@ -213,7 +213,7 @@ def markdown(found: dict[str, dict[str, dict[str, float]]], spent: dict[str, Any
     header = ["left out"]
     header += ["motion", "HandWash, one view", "HandWash, 8 views"]
     header += [f"{name}: {what}" for name in spent for what in ("MACs", "CPU time")]
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def main() -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What leaving patches out costs in accuracy and saves in time: table, JSON and plot, on HandWash
+# What masks at inference cost in accuracy and save in time: table, JSON and plot, on HandWash
 # (the 4 folds of experiments/handwash.sh) and on `motion` (the run of experiments/demo.sh). One CPU thread.
 # Figures that are there stay, so it can be stopped and called again. Usage: benchmarks/masking.sh
 set -euo pipefail
@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 data=${DATA:-../shared/data/handwash} runs=${RUNS:-runs/handwash} demo=${DEMO:-runs/demo/run}
 out=${OUT:-runs/masking}
 export OMP_NUM_THREADS=1
-python benchmarks/masking.py --handwash "$data" --folds "$runs/default" --cache "$runs/cache" \
+python -m benchmarks.masking --handwash "$data" --folds "$runs/default" --cache "$runs/cache" \
   --demo "$demo" --out "$out" "$@"

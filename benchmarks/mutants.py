@@ -1,6 +1,6 @@
 """Ruin real clips in a thousand ways and see whether `videorwkv data check` lives and what it says.
 
-    python benchmarks/mutants.py [FOLDER] [--count 1000] [--seed 0] [--workers 2] [--keep DIR]
+    python -m benchmarks.mutants [FOLDER] [--count 1000] [--seed 0] [--workers 2] [--keep DIR]
 
 Clips of FOLDER up to a size are taken in turn. Each mutant is one clip with one kind of damage, all
 from the seed. It is silent if the check calls it ok and remarks on nothing that the original does

@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
-python benchmarks/mutants.py "${1:-../shared/clips}" --count 1000 --seed 0
+python -m benchmarks.mutants "${1:-../shared/clips}" --count 1000 --seed 0

@@ -14,16 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from videorwkv.inference.timing import (
+from benchmarks.timing import (
     Case,
     Times,
     crossing,
     exponent,
     interleaved,
     machine,
+    markdown_table,
     parser,
     peak_memory,
-    table,
     write_json,
 )
 from videorwkv.ops.wkv import BACKENDS, MIN_LOG_DECAY, wkv
@@ -191,7 +191,11 @@ def report(
             where = crossings[mode].get(name, "")
             rows.append([name, *cells, " ".join(ratio), ", ".join(slopes), where])
         columns = [f"L = {n}" for n in lengths]
-        print(table(["", *columns, "SDPA's time over this", "exponents", "crosses SDPA at"], rows))
+        print(
+            markdown_table(
+                ["", *columns, "SDPA's time over this", "exponents", "crosses SDPA at"], rows
+            )
+        )
         print()
     print(
         "Cells: CPU ms, median (minimum); wall ms, median (minimum); MiB at the peak beyond the "

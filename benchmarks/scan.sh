@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 out=${1:-runs/scan}
 shift $(($# < 1 ? $# : 1))
 export OMP_NUM_THREADS=1
-python benchmarks/scan.py --json "$out/scan.json" "$@"
+python -m benchmarks.scan --json "$out/scan.json" "$@"
 echo
-python benchmarks/frame.py --json "$out/frame.json"
+python -m benchmarks.frame --json "$out/frame.json"
 [ -r /proc/loadavg ] && echo "load after             $(cat /proc/loadavg)"

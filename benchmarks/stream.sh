@@ -14,6 +14,6 @@ if [ ! -f "$run/config.json" ]; then
     --lr 0.002 --workers 0 --quiet --out "$run"
 fi
 status=0
-python benchmarks/stream_length.py "$run" --json "$out/length.json" || status=$?
-python benchmarks/stream_file.py "$run" --folder "$out" || status=$?
+python -m benchmarks.stream_length "$run" --json "$out/length.json" || status=$?
+python -m benchmarks.stream_file "$run" --folder "$out" || status=$?
 exit "$status"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The pages of docs/study/. Usage: experiments/study.sh [quick | full | handwash]
-# quick: 40 minutes on two cores, into runs/study/quick. full: a night of two cores (about five hours), or a GPU.
-# handwash: `ablation` and `edges` on real clips, two hours; smaller and shorter than experiments/handwash.sh (a minute and a
-# half a training), so its accuracies are lower. What is done is not done again: a run that was stopped goes on.
+# The pages of docs/study/. Needs pip install -e '.[study]'. Usage: experiments/study.sh [quick | full | handwash]
+# quick: 40 minutes on two cores, into runs/study/quick. full: about five hours on two cores, or a GPU.
+# handwash: `ablation` and `edges` on real clips, two hours; smaller and shorter than experiments/handwash.sh (a minute
+# and a half per training), so its accuracies are lower. The same command resumes an interrupted study.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1

@@ -9,8 +9,9 @@ They stand beside the package: nothing of it needs them. The names below are imp
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
+
+from videorwkv.utils.moved import alias
 
 if TYPE_CHECKING:
     from studies.design import Budget as Budget
@@ -37,5 +38,20 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(f"studies.{_HOMES[name]}"), name)
 
 
-# Studies of users import it under the name that it had in version 0.1.
-sys.modules.setdefault("videorwkv.study", sys.modules[__name__])
+# Studies of users import these as `videorwkv.study.OLD`, their names in version 0.1, until 0.3.
+_MOVED = {
+    **{"book": "index", "changes": "corruptions", "page": "report", "running": "lengths"},
+    **{"chance": "compare", "conditions": "results", "formula": "scaling", "joint": "scaling"},
+    **dict.fromkeys(("leaving_out", "looking", "occlusion"), "attribution"),
+}
+_SAME = (
+    *("compare", "data", "design", "extraction", "map_pictures", "masks", "measures", "pictures"),
+    *("plan", "report", "results", "runner", "scaling", "sentences", "statistics", "timing"),
+)
+_QUESTIONS = ("ablation", "balance", "complexity", "edges", "length", "maps", "masking", "order")
+_MOVED |= {name: name for name in _SAME}
+_MOVED |= {f"studies.{name}": f"questions.{name}" for name in _QUESTIONS}
+alias("videorwkv.study", "studies")
+alias("videorwkv.study.studies")
+for _old, _new in _MOVED.items():
+    alias(f"videorwkv.study.{_old}", f"studies.{_new}")

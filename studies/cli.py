@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,10 +28,10 @@ def add_study(commands: Commands) -> None:
     parser = add_command(
         commands,
         "study",
-        "Answer a question about the model with trainings and intervals.\n\nTrains the variants "
-        "of a study under equal budget, over several seeds, and writes a page\n(Markdown and HTML) "
-        "with tables, plots, commands and a sentence for each finding. A study that\nwas stopped "
-        "goes on; what was trained once, for any study, is not trained again.",
+        "Answer a question about the model with trainings and confidence intervals.\n\nTrains the "
+        "variants of a study with an equal budget, over several seeds, and writes a page of "
+        "Markdown\nwith tables, plots, commands and a sentence for each finding. An interrupted "
+        "study is resumed\nby the same command; a run that another study has trained is reused.",
         "  videorwkv study --list\n"
         "  videorwkv study ablation --quick\n"
         "  videorwkv study ablation my_videos --set steps=2000 --only 'no edges'\n"
@@ -45,20 +46,23 @@ def add_study(commands: Commands) -> None:
     parser.add_argument(
         "data", metavar="DATA", nargs="?", help=f"{DATA_HELP} (default: the study's generated one)"
     )
-    parser.add_argument("--list", action="store_true", help="name the studies and their questions")
+    parser.add_argument("--list", action="store_true", help="list the studies and their questions")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="few steps and seeds: minutes, wide intervals (own data: a quarter of the recipe)",
+        help="fewer steps and seeds: minutes, wide intervals (own data: a quarter of the recipe's "
+        "steps or epochs)",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         metavar="N",
-        help="trainings of each variant (default: 3 or 5, the study says which; --quick: 2)",
+        help="seeds per variant (default: 3 or 5, depending on the study; --quick: 2)",
     )
     parser.add_argument(
-        "--recipe", metavar="NAME", help="the recipe that is varied (own data: default, lcr_nano)"
+        "--recipe",
+        metavar="NAME",
+        help="base recipe (own data: default, with lcr_nano)",
     )
     parser.add_argument(
         "--set",
@@ -66,35 +70,38 @@ def add_study(commands: Commands) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="an option of the recipe for all variants, as in `train`; repeatable",
+        help="set an option of the recipe for all variants, as in `train`; repeatable",
     )
     parser.add_argument(
         "--only",
         metavar="VARIANT",
         action="append",
         default=[],
-        help="train this variant (and the default) alone; repeatable",
+        help="train only this variant and the default; repeatable",
     )
     parser.add_argument(
         "--no-frames",
         action="store_true",
-        help="no picture of a clip on the pages: for clips that may not be shown to others",
+        help="put no frames of clips on the pages, for data that may not be published",
     )
     parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="trainings side by side, a process of one thread each (default: the CPU's cores; one "
-        "on a GPU)",
+        help="parallel trainings, processes of one thread each (default: number of CPU cores; 1 on "
+        "a GPU)",
     )
     parser.add_argument(
-        "--out", default="runs/study", metavar="FOLDER", help="pages (default: runs/study)"
+        "--out",
+        default="runs/study",
+        metavar="FOLDER",
+        help="for the pages (default: runs/study)",
     )
     parser.add_argument(
         "--runs",
         default="runs/study/runs",
         metavar="FOLDER",
-        help="trainings, shared by all studies (default: runs/study/runs)",
+        help="folder of the trained runs, shared by all studies (default: runs/study/runs)",
     )
     add_data_options(parser)
     add_device(parser)
@@ -106,6 +113,8 @@ def run_study(options: argparse.Namespace) -> int:
     from studies.load import STUDIES, load_study
     from studies.plan import Settings
 
+    # A study of the user's own that imports a name of before is told so, once.
+    warnings.filterwarnings("once", category=DeprecationWarning, module="videorwkv_study_")
     if options.list:
         for name in STUDIES:
             print(f"{name:<12} {load_study(name).question}")
@@ -113,7 +122,7 @@ def run_study(options: argparse.Namespace) -> int:
     if options.name is None:
         raise UsageError(f"study: which one? Available: {', '.join(STUDIES)}, all; or a file.")
     if options.fold is not None:
-        raise UsageError("--fold: a study trains on every fold; leave it out.")
+        raise UsageError("--fold: a study trains on every fold; remove the option.")
     settings = Settings(
         quick=options.quick,
         data=_data(options),
@@ -137,11 +146,11 @@ def run_study(options: argparse.Namespace) -> int:
         written = study(options.name, settings, out=options.out, say=_say)
     except KeyboardInterrupt:
         again = shlex.join(["videorwkv", *options.command_line])
-        print(f"Stopped; the same command goes on: {again}", file=sys.stderr)
+        print(f"Interrupted; to resume: {again}", file=sys.stderr)
         return 130
     for sentence in written.page.findings:
         print(f"- {sentence}")
-    print(f"Written to {written.html} and {written.markdown}")
+    print(f"Written to {written.markdown}")
     return 0
 
 

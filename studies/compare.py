@@ -1,4 +1,5 @@
-"""The usual way to show a study: every variant against the default."""
+"""The usual way to show a study: every variant against the default, and what has to be said before
+any comparison: at chance, differences mean nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from studies import pictures, sentences
 from studies.data import test_clips, training_clips
 from studies.design import Measure, Variant
-from studies.page import Code, Findings, Page, Plot, Section, Table, Text
+from studies.report import Code, Findings, Page, Plot, Section, Table, Text
 from studies.results import Results
 from studies.statistics import mean_and_deviation
 
@@ -162,8 +163,8 @@ def _plots(results: Results, measure: Measure) -> list[Plot]:
     label = f"{measure.name}, difference to {results.variants[0].name}{_in_unit(measure)}"
     png = pictures.forest(rows, label)
     caption = (
-        "Difference to the default with its 95 % interval; orange where it leaves out zero. "
-        "A pale dot is one seed. Intervals that leave the picture are in the table."
+        "Difference to the default with its 95 % interval; orange where it excludes zero. "
+        "A pale dot is one seed. Intervals beyond the plot are in the table."
     )
     return [Plot("difference", png, caption)]
 
@@ -181,11 +182,10 @@ def how_to_read(results: Results) -> Section:
     if results.variants:
         blocks.append(
             Text(
-                "An interval holds what would change with other seeds and with other clips of the "
-                "same kind (two-way, Satterthwaite's degrees of freedom; videorwkv/study/"
-                "statistics.py says why). At 95 %, of twenty variants without any effect one is "
-                "called different by chance. Where the interval contains zero, "
-                f"“{sentences.NO_DIFFERENCE}” is all that can be said."
+                "A 95 % confidence interval covers the variation over seeds and over test clips "
+                "(two-way, Satterthwaite's degrees of freedom; see studies/statistics.py). "
+                "Of twenty variants without any effect, about one is called different by chance. "
+                f"Where an interval contains zero, the page says “{sentences.NO_DIFFERENCE}”."
             )
         )
     return Section("How to read it", blocks)
@@ -212,14 +212,14 @@ def how_it_was_done(results: Results, reference: str) -> Section:
         train, test = (clips(plan.manifest(first)) for clips in (training_clips, test_clips))
         folds = len({t.fold for t in plan.trainings})
         all_have_all = len(plan.trainings) == len(seeds) * folds * len(plan.variants)
-        fewer = "" if all_have_all else " (some variants have the first of them alone)"
+        fewer = "" if all_have_all else " (some variants have only the first of them)"
         blocks.append(
             Text(
                 f"{_same_budget(results)} Seeds: {', '.join(map(str, seeds))}{fewer}. "
                 + (f"Folds: {folds}, pooled. " if folds > 1 else "")
                 + f"Clips: {len(train)} to train, {len(test)} to test"
                 + (" (first fold)." if folds > 1 else ".")
-                + " The last weights count; no clip of the test split chose anything."
+                + " The last weights are evaluated; nothing was chosen on test clips."
             )
         )
         commands: dict[str, tuple[str, ...]] = {}
@@ -255,3 +255,31 @@ def _same_budget(results: Results) -> str:
     ]
     text = f"Each variant and what it is compared with had {same}"
     return f"But for {', '.join(other)}: {text[0].lower()}{text[1:]}" if other else text
+
+
+def chance(results: Results, variant: str) -> float:
+    """Accuracy of a guess: one over the number of classes."""
+    return 1 / results.of(variant)[0].training.recipe.model.num_classes
+
+
+def cautions(results: Results, variants: Sequence[str], measure: Measure) -> list[str]:
+    """What a reader has to know first: one seed alone, or a default that did not learn."""
+    found = []
+    if len(results.values(variants[0], measure.name)) == 1:
+        found.append(
+            "Single seed: the intervals cover the variation over clips, not over trainings (seed "
+            "variance not included)."
+        )
+    return found + [text for variant in variants for text in _unlearned(results, variant, measure)]
+
+
+def _unlearned(results: Results, variant: str, measure: Measure) -> list[str]:
+    estimate, level = results.estimate(variant, measure.name), chance(results, variant)
+    # With two seeds an interval may hold chance though both are far above it.
+    if estimate.low > level or estimate.value > level + 0.25 * (1 - level):
+        return []
+    return [
+        f"{variant} reaches {sentences.with_interval(estimate, 'share')}, chance is "
+        f"{100 * level:.1f} %: it has hardly learned at this budget, so comparisons with it say "
+        "little."
+    ]

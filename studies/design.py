@@ -1,6 +1,6 @@
 """What a study is: a question, variants of one recipe, measures, and how to read the answer.
 
-A study is a small file; `videorwkv/study/studies/` holds those that come with the package, and
+A study is a small file; `studies/questions/` holds those that come with it, and
 docs/study/README.md shows one of your own.
 """
 
@@ -17,9 +17,7 @@ from videorwkv.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from studies.page import Section
-    from studies.plan import Plan
-    from studies.results import Results
+    from studies.report import Section
     from videorwkv.data.manifest import Manifest
     from videorwkv.run.run import Run
 
@@ -216,9 +214,10 @@ class Study:
         probes: measurements without training.
         reading: how to read the result: what would speak for what.
         full, quick: budgets.
-        present: results -> sections of the page; None compares all variants with the default.
-        check: raises `UsageError` where the question makes no sense of a recipe or its data, before
-            anything is trained.
+        present: `studies.results.Results` -> sections of the page; None compares all variants with
+            the default.
+        check: takes a `studies.plan.Plan`; raises `UsageError` where the question makes no sense of
+            a recipe or its data, before anything is trained.
         times: also measure how long each variant's frame takes.
     """
 
@@ -231,8 +230,8 @@ class Study:
     reading: str = ""
     full: Budget = FULL
     quick: Budget = QUICK
-    present: Callable[[Results], Sequence[Section]] | None = None
-    check: Callable[[Plan], None] | None = None
+    present: Callable[[Any], Sequence[Section]] | None = None
+    check: Callable[[Any], None] | None = None
     times: bool = True
 
     def __post_init__(self) -> None:
@@ -268,10 +267,6 @@ class Study:
         if self.variants and self.variants[0].full_only:
             raise ConfigError(f"Study {self.name!r}: the first variant can't be full_only.")
         _check_measures(self.name, self.measures)
-        if self.variants and not self.measures:
-            from studies.measures import Accuracy
-
-            object.__setattr__(self, "measures", (Accuracy(),))
 
     def budget(self, *, quick: bool) -> Budget:
         return self.quick if quick else self.full

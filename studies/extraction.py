@@ -139,13 +139,14 @@ def changed(frames_NHWC: Frames, change: Change) -> Frames:
 
 def sheet(frame_HWC: Frames, extractors: Sequence[Extractor], changes: Sequence[Change]) -> bytes:
     """A PNG: the maps of one frame, a row each; as it is, and under each change."""
-    from videorwkv.inference.plots import blank, to_png
+    from benchmarks.plots import to_png
+    from videorwkv.inference.plots import figure
 
     frames = {"as it is": frame_HWC[None]}
     frames |= {change.name: changed(frame_HWC[None], change) for change in changes}
     rows = {"frame": [x_NHWC[0] for x_NHWC in frames.values()]}
     rows |= {e.name: [e(x_NHWC)[0] for x_NHWC in frames.values()] for e in extractors}
-    made = blank(1.05 * len(frames) + 1.6, 1.05 * len(rows) + 0.3)
+    made = figure(1.05 * len(frames) + 1.6, 1.05 * len(rows) + 0.3)
     grid = made.subplots(len(rows), len(frames), squeeze=False)
     for line, (name, images) in zip(grid, rows.items(), strict=True):
         for axes, image in zip(line, images, strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from studies.compare import make_page
-from studies.html import document, findings_list, write_html
 from studies.load import STUDIES, load_study
-from studies.page import Page
 from studies.plan import Settings, runs_on
-from studies.report import escape, write_markdown
+from studies.report import Page, escape, write_markdown
 from studies.runner import Say, run_study
 from videorwkv.utils.files import write_atomic
 
@@ -24,7 +21,6 @@ class Written(NamedTuple):
 
     page: Page
     markdown: Path
-    html: Path
 
 
 def study(
@@ -39,7 +35,7 @@ def study(
     Args:
         reference: a study's name (`videorwkv study --list`), or a Python file that defines `STUDY`.
         settings: budget, data, device and what else is the same for all studies.
-        out: folder for NAME.md, NAME.html, the plots, and index.md and index.html.
+        out: folder for NAME.md, its pictures in NAME/, NAME.json, and index.md.
         say: takes a line of progress.
 
     Raises:
@@ -48,7 +44,7 @@ def study(
     """
     page = make_page(run_study(reference, settings or Settings(), say=say), reference)
     folder = Path(out)
-    written = Written(page, write_markdown(page, folder), write_html(page, folder))
+    written = Written(page, write_markdown(page, folder))
     # For the book: a page may be written long before it.
     summary = {"title": page.title, "question": page.question, "findings": page.findings}
     write_atomic(folder / f"{page.name}.json", (json.dumps(summary, indent=1) + "\n").encode())
@@ -63,7 +59,7 @@ def book(
     out: str | Path = "runs/study",
     say: Say = lambda text: None,
 ) -> Path:
-    """Run studies one after the other; returns the first page of them, index.html."""
+    """Run studies one after the other; returns the first page of them, index.md."""
     start = time.perf_counter()
     written = 0
     for reference in references:
@@ -71,7 +67,7 @@ def book(
             study(reference, settings, out=out, say=say)
             written += 1
         else:
-            say(f"{reference} is left out: it needs the generated data")
+            say(f"{reference} is skipped: it needs the generated data")
     say(f"{written} studies in {(time.perf_counter() - start) / 60:.1f} min")
     return write_index(Path(out))
 
@@ -85,22 +81,13 @@ def write_index(folder: Path) -> Path:
     written = {path.stem: _summary(path) for path in folder.glob("*.json")}
     summaries = [(name, summary) for name, summary in written.items() if summary is not None]
     summaries.sort(key=lambda pair: (_place(order, pair[0].removesuffix("-part")), pair[0]))
-    title = "The study"
-    lines = [f"# {title}"]
-    body = [f"<h1>{title}</h1>"]
+    lines = ["# The study"]
     for name, summary in summaries:
-        found = summary["findings"]
         heading = summary["title"].removeprefix("Study: ")
         lines += [f"## [{escape(heading)}]({name}.md)", f"*{escape(summary['question'])}*"]
-        lines.append("\n".join(f"- {escape(sentence)}" for sentence in found))
-        body += [
-            f'<h2><a href="{html.escape(name)}.html">{html.escape(heading)}</a></h2>',
-            f'<p class="question">{html.escape(summary["question"])}</p>',
-            findings_list(found),
-        ]
-    write_atomic(folder / "index.md", ("\n\n".join(lines) + "\n").encode())
-    path = folder / "index.html"
-    write_atomic(path, document(title, "\n".join(body)).encode())
+        lines.append("\n".join(f"- {escape(sentence)}" for sentence in summary["findings"]))
+    path = folder / "index.md"
+    write_atomic(path, ("\n\n".join(lines) + "\n").encode())
     return path
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from studies.conditions import pack
 from studies.data import is_generated, merge_options
 from studies.design import Measured, Trained
+from studies.results import pack
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import FPS, MotionOptions
 from videorwkv.errors import UsageError
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 # A share of the test clips: the longest one is read, and looked at, for each of them.
 SHARE = 8

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.plots import to_png
 from studies.attribution import Looked
-from videorwkv.inference.plots import blank, to_png
+from videorwkv.inference.plots import BLUE, figure
 from videorwkv.utils.files import write_atomic
 from videorwkv.video.writer import write_video
 
@@ -25,7 +26,7 @@ Image = NDArray[np.uint8]
 
 # Columns of a strip, bars of a film, films' frames a second: slow enough to look at six pictures.
 COLUMNS, BARS, FPS = 8, 4, 2.0
-_BLUE, _TROUGH, _INK = "#1f4e8c", "#e3e7ec", "#222222"
+_TROUGH, _INK = "#e3e7ec", "#222222"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,9 +114,9 @@ def write_strip(path: Path, clip: Clip) -> None:
     right, with the score of the named class below."""
     chosen = np.unique(np.linspace(0, len(clip.frames_THWC) - 1, COLUMNS).round().astype(int))
     rows = ["frame", "edge map", *clip.maps]
-    figure = blank(1.8 + 0.92 * len(chosen), 0.75 + 0.94 * len(rows))
-    grid = figure.subplots(len(rows), len(chosen), squeeze=False)
-    figure.suptitle(clip.title, fontsize=11)
+    made = figure(1.8 + 0.92 * len(chosen), 0.75 + 0.94 * len(rows))
+    grid = made.subplots(len(rows), len(chosen), squeeze=False)
+    made.suptitle(clip.title, fontsize=11)
     said = int(clip.scores_TK[-1].argmax())
     for column, t in enumerate(chosen):
         for axes, title in zip(grid[:, column], rows, strict=True):
@@ -130,12 +131,12 @@ def write_strip(path: Path, clip: Clip) -> None:
         )
         if title in clip.maps:
             drawn = grid[number, -1].images[-1]
-            bar = figure.colorbar(drawn, ax=grid[number, :].tolist(), fraction=0.02, pad=0.01)
+            bar = made.colorbar(drawn, ax=grid[number, :].tolist(), fraction=0.02, pad=0.01)
             bar.ax.tick_params(labelsize=7)
             bar.ax.locator_params(nbins=3)
             bar.solids.set_alpha(1)
-    figure.supxlabel(f"probability of {clip.labels[said]} after each frame", fontsize=9)
-    write_atomic(path, to_png(figure))
+    made.supxlabel(f"probability of {clip.labels[said]} after each frame", fontsize=9)
+    write_atomic(path, to_png(made))
 
 
 def write_film(path: Path, clip: Clip) -> None:
@@ -150,9 +151,9 @@ def _film(clip: Clip) -> Iterator[Image]:
     columns = (len(titles) + 1) // 2
     best = np.argsort(-clip.scores_TK.max(0), kind="stable")[:BARS]
     for t in range(len(clip.frames_THWC)):
-        figure = blank(1.45 * columns + 2.2, 3.6)
-        left, right = figure.subfigures(1, 2, width_ratios=(1.45 * columns, 2.2))
-        figure.suptitle(clip.title, fontsize=9)
+        made = figure(1.45 * columns + 2.2, 3.6)
+        left, right = made.subfigures(1, 2, width_ratios=(1.45 * columns, 2.2))
+        made.suptitle(clip.title, fontsize=9)
         for axes, title in zip(left.subplots(2, columns).flat, [*titles, ""], strict=False):
             _bare(axes)
             if title:
@@ -162,7 +163,7 @@ def _film(clip: Clip) -> Iterator[Image]:
                 axes.set_axis_off()
         axes = right.subplots()
         axes.barh(range(len(best)), [1.0] * len(best), color=_TROUGH, height=0.32)
-        axes.barh(range(len(best)), clip.scores_TK[t, best], color=_BLUE, height=0.32)
+        axes.barh(range(len(best)), clip.scores_TK[t, best], color=BLUE, height=0.32)
         for place, k in enumerate(best):
             name = clip.labels[k] if len(clip.labels[k]) <= 24 else clip.labels[k][:23] + "…"
             axes.text(0, place - 0.22, name, fontsize=8.5, va="bottom", color=_INK)
@@ -172,7 +173,7 @@ def _film(clip: Clip) -> Iterator[Image]:
         axes.set_xlim(0, 1)
         axes.set_axis_off()
         axes.set_title(f"frame {t + 1} of {len(clip.frames_THWC)}", fontsize=8.5)
-        packed = np.frombuffer(to_png(figure), np.uint8)
+        packed = np.frombuffer(to_png(made), np.uint8)
         image_HWC = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))
         yield np.ascontiguousarray(image_HWC[..., ::-1])
 

@@ -28,12 +28,12 @@ _COUNTED_AS = {"random": "motion_mask_ratio", "motion": "motion_mask_ratio"}
 Make = Callable[[], Callable[[], object]]
 
 
-class RandomWatch(NamedTuple):
-    """Other patches in every frame, drawn as a tube is; what the model takes for a `Watch`.
+class RandomMask(NamedTuple):
+    """Other patches in every frame, drawn as a tube is; what the model takes for a `MotionMask`.
 
     Args:
         count_BL: in how many frames each patch was computed, old frames counting less.
-        ratio: share of the patches that a frame leaves out.
+        ratio: mask ratio, the fraction of the patches that a frame drops.
         generator: source of the draws.
     """
 
@@ -41,8 +41,8 @@ class RandomWatch(NamedTuple):
     ratio: float
     generator: torch.Generator
 
-    def choose(self, inputs: Inputs, patch_size: int) -> tuple[Tensor, Tensor, RandomWatch]:
-        """As `videorwkv.models.masking.Watch.choose`: patches [T, B, J], weights [T, B, L]."""
+    def choose(self, inputs: Inputs, patch_size: int) -> tuple[Tensor, Tensor, RandomMask]:
+        """As `videorwkv.models.masking.MotionMask.choose`: patches [T, B, J], weights [T, B, L]."""
         batch, num_frames = inputs.frames_BTHWC.shape[:2]
         count_BL = self.count_BL
         keeps, weights = [], []
@@ -59,8 +59,8 @@ class RandomWatch(NamedTuple):
             )
             keeps.append(keep_BJ)
             weights.append(count_BL / count_BL.sum(1, keepdim=True))
-        watch = self._replace(count_BL=count_BL)
-        return torch.stack(keeps), torch.stack(weights), watch
+        motion = self._replace(count_BL=count_BL)
+        return torch.stack(keeps), torch.stack(weights), motion
 
 
 class RandomMasked(nn.Module):
@@ -68,7 +68,7 @@ class RandomMasked(nn.Module):
 
     Args:
         model: in evaluation mode.
-        ratio: share of the patches to leave out.
+        ratio: mask ratio, the fraction of the patches to drop.
     """
 
     def __init__(self, model: LCR, ratio: float) -> None:
@@ -96,21 +96,21 @@ def random_start(model: LCR, inputs: Inputs, ratio: float, generator: torch.Gene
     """The state before the first frame of `inputs` under an independent random mask."""
     batch, _, height, width = inputs.frames_BTHWC.shape[:4]
     count = (height // model.config.patch_size) * (width // model.config.patch_size)
-    watch = RandomWatch(
+    motion = RandomMask(
         torch.zeros(batch, count, device=model.head.weight.device), ratio, generator
     )
     state = model.init_state(batch, image_size=(height, width))
-    return state._replace(watch=cast(Any, watch))
+    return state._replace(motion=cast(Any, motion))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedAccuracy(Accuracy):
-    """Accuracy with patches left out at inference.
+    """Accuracy with masked patches at inference.
 
     Args:
         kind: `tube`: the same ones in all frames of a clip; `random`: others in every frame,
             whatever is in them; `motion`: those that changed least of late.
-        ratio: share of the patches that is left out.
+        ratio: mask ratio.
     """
 
     kind: Kind
@@ -138,7 +138,7 @@ class MaskCost:
     """Time and memory of masks: of a clip's training step, and of a clip without gradients.
 
     Args:
-        ratios: shares that are left out, 0 first.
+        ratios: mask ratios, 0 first.
         model: preset.
         size, quick_size: side of the frames in pixels.
         frames: of a clip.

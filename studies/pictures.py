@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from benchmarks.plots import Curve, draw_curves, to_png
 from studies.statistics import Estimate
-from videorwkv.inference.plots import blank, to_png
-
-BLUE, ORANGE, PALE = "#1f4e8c", "#c8541b", "#9db8d9"
-COLOURS = (BLUE, ORANGE, "#3f8f4f", "#7a4fa3", "#8a6d1f", "#2f8f9d", "#555555")
+from videorwkv.inference.plots import BLUE, COLOURS, ORANGE, PALE, figure
 
 
-class Curve(NamedTuple):
-    """A line with its interval.
-
-    Args:
-        x, y: its points.
-        low, high: ends of the interval at each; None draws none.
-    """
-
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
-
-    @classmethod
-    def of(cls, x: Sequence[float], estimates: Sequence[Estimate], *, share: bool = False) -> Curve:
-        """The estimates at the places `x`; shares in per cent, between 0 and 100."""
-        scale = 100.0 if share else 1.0
-        ends = [e.possible() if share else e for e in estimates]
-        finite = [
-            (e.value if math.isinf(e.low) else end.low, e.value if math.isinf(e.high) else end.high)
-            for e, end in zip(estimates, ends, strict=True)
-        ]
-        return cls(
-            x,
-            [scale * e.value for e in estimates],
-            [scale * low for low, _ in finite],
-            [scale * high for _, high in finite],
-        )
+def curve(x: Sequence[float], estimates: Sequence[Estimate], *, share: bool = False) -> Curve:
+    """The estimates at the places `x` with their intervals; shares in per cent, from 0 to 100."""
+    scale = 100.0 if share else 1.0
+    ends = [e.possible() if share else e for e in estimates]
+    finite = [
+        (e.value if math.isinf(e.low) else end.low, e.value if math.isinf(e.high) else end.high)
+        for e, end in zip(estimates, ends, strict=True)
+    ]
+    return Curve(
+        x,
+        [scale * e.value for e in estimates],
+        [scale * low for low, _ in finite],
+        [scale * high for _, high in finite],
+    )
 
 
 def forest(rows: Sequence[tuple[str, Estimate, Sequence[float]]], label: str) -> bytes:
@@ -50,7 +35,7 @@ def forest(rows: Sequence[tuple[str, Estimate, Sequence[float]]], label: str) ->
         rows: name, the difference in the unit of `label`, and that of every seed.
         label: what the axis shows.
     """
-    made = blank(7.5, 1.1 + 0.34 * len(rows))
+    made = figure(7.5, 1.1 + 0.34 * len(rows))
     axes = made.subplots()
     axes.axvline(0.0, color="black", linewidth=0.8)
     for place, (_, estimate, seeds) in enumerate(rows):
@@ -89,12 +74,9 @@ def curves(
         logarithmic: both axes are.
         level: a value on the y axis to mark, with its name: chance, say.
     """
-    made = blank(7.5, 4.0)
+    made = figure(7.5, 4.0)
     axes = made.subplots()
-    for (name, curve), colour in zip(lines.items(), _colours(len(lines)), strict=True):
-        axes.plot(curve.x, curve.y, "o-", color=colour, label=name, markersize=4)
-        if curve.low is not None and curve.high is not None:
-            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15)
+    draw_curves(axes, lines, x_label=x, y_label=y)
     if level is not None:
         axes.axhline(level[0], color="black", linewidth=0.8, linestyle="--", label=level[1])
     if logarithmic:
@@ -105,9 +87,6 @@ def curves(
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_major_formatter(LogFormatter())  # 200, not 2 x 10^2
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.3)
     if len(lines) > 3:
         axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     elif len(lines) > 1 or level is not None:
@@ -123,11 +102,11 @@ def bars(
     level: tuple[float, str] | None = None,
 ) -> bytes:
     """Bars side by side, one group a name, with their intervals."""
-    made = blank(max(6.0, 1.2 + 0.28 * len(groups) * (len(series) + 1)), 3.8)
+    made = figure(max(6.0, 1.2 + 0.28 * len(groups) * (len(series) + 1)), 3.8)
     axes = made.subplots()
     width = 0.8 / len(series)
     for number, ((name, estimates), colour) in enumerate(
-        zip(series.items(), _colours(len(series)), strict=True)
+        zip(series.items(), itertools.cycle(COLOURS), strict=False)
     ):
         places = [i - 0.4 + (number + 0.5) * width for i in range(len(groups))]
         heights = [e.value for e in estimates]
@@ -148,7 +127,3 @@ def bars(
     # Above: inside it would hide a bar.
     axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=5, frameon=False)
     return to_png(made)
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]

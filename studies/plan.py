@@ -21,6 +21,7 @@ from studies.data import (
     training_clips,
 )
 from studies.design import Budget, Measure, Study, Variant
+from studies.measures import Accuracy
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.models import LCRConfig
@@ -137,29 +138,30 @@ def make_plan(study: Study, settings: Settings) -> Plan:
     variants: list[Variant] = []
     left = [v.name for v in study.variants if v.full_only]
     if left and settings.quick and not settings.only:
-        notes.append(f"Left to the full size: {'; '.join(left)}.")
+        notes.append(f"Only in a full study: {'; '.join(left)}.")
     chosen = _chosen(study, settings)
     lost = () if is_generated(spec) else tuple(v.name for v in chosen if v.data)
     if lost:
-        notes.append(f"Left out, for want of the generated data: {'; '.join(lost)}.")
+        notes.append(f"Skipped, because they need the generated data: {'; '.join(lost)}.")
     for variant in chosen:
         reference = study.reference(variant)
         if reference in lost and variant.name not in lost:
-            notes.append(f"{variant.name} is left out, as is {reference}, its reference.")
+            notes.append(f"{variant.name} is skipped, as is {reference}, its reference.")
         elif variant.name not in lost:
             variants.append(variant)
     if study.variants and not runs_on(study, settings):
         raise UsageError(f"Study {study.name!r} needs the generated data: leave DATA out.")
-    measures = []
-    for measure in study.measures:
+    measures: list[Measure] = []
+    for measure in study.measures or ([Accuracy()] if study.variants else []):
         if measure.needs_generated and not is_generated(spec):
-            notes.append(f"{measure.name} is left out: it needs the generated data.")
+            notes.append(f"{measure.name} is skipped: it needs the generated data.")
         else:
             measures.append(measure)
     trainings: list[Training] = []
     for variant in variants:
         data = merge_options(spec, variant.data) if variant.data else spec
-        for fold, manifest in enumerate(_load(settings.data, data)):
+        loaded = zip(_load(settings.data, data), _clips_keys(settings.data, data), strict=True)
+        for fold, (manifest, clips) in enumerate(loaded):
             if measures:
                 test_clips(manifest)  # whether there is one, before anything is trained
             recipe, words, note = _recipe(study, settings, budget, variant, manifest)
@@ -174,7 +176,7 @@ def make_plan(study: Study, settings: Settings) -> Plan:
                         fold=fold,
                         recipe=seeded,
                         data=data,
-                        key=content_key(seeded, manifest),
+                        key=content_key(seeded, clips),
                         command=_command(settings, data, words, seed, fold),
                     )
                 )
@@ -195,17 +197,22 @@ def runs_on(study: Study, settings: Settings) -> bool:
     return spec is None or is_generated(spec) or not (study.variants and study.variants[0].data)
 
 
-def content_key(recipe: Recipe, manifest: Manifest) -> str:
-    """16 hexadecimal digits over all that decides the weights: recipe, training clips, what a
-    mirror makes of their labels, version.
+def content_key(recipe: Recipe, clips: Sequence[object]) -> str:
+    """16 hexadecimal digits over all that decides the weights: recipe, training clips as
+    `clips_key` describes them, version."""
+    values = {k: v for k, v in recipe.to_dict().items() if k not in _NO_CONTENT}
+    whole = [values, *clips, videorwkv.__version__]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def clips_key(manifest: Manifest) -> Sequence[object]:
+    """The training clips as JSON, and what a horizontal flip makes of their labels.
 
     The test clips are no part of it: the same run may be measured on several.
     """
-    values = {k: v for k, v in recipe.to_dict().items() if k not in _NO_CONTENT}
     train = training_clips(manifest)
     flips = None if train.flips is None else sorted(train.flips.items())
-    whole = [values, train.name, train.digest, list(train.labels), flips, videorwkv.__version__]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    return [train.name, train.digest, list(train.labels), flips]
 
 
 def object_key(thing: object, *more: str) -> str:
@@ -222,7 +229,7 @@ def _own_sources(thing: object) -> Iterator[str]:
     """The text of a dataclass and of those in its fields, where they are not the package's."""
     if not is_dataclass(thing):
         return
-    if type(thing).__module__.partition(".")[0] != "videorwkv":
+    if type(thing).__module__.partition(".")[0] not in ("videorwkv", "studies"):
         yield inspect.getsource(type(thing))
     for part in fields(thing):
         yield from _own_sources(getattr(thing, part.name))
@@ -259,6 +266,11 @@ def match_parameters(config: LCRConfig, wanted: int) -> LCRConfig:
 @cache
 def _load(options: DataOptions, spec: str) -> tuple[Manifest, ...]:
     return options.load(spec)
+
+
+@cache
+def _clips_keys(options: DataOptions, spec: str) -> tuple[Sequence[object], ...]:
+    return tuple(map(clips_key, _load(options, spec)))
 
 
 def _chosen(study: Study, settings: Settings) -> Sequence[Variant]:

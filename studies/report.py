@@ -1,13 +1,110 @@
-"""A page as Markdown, with its plots as files beside it."""
+"""A page: its values, and Markdown of them with the pictures as files beside it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from studies.page import Block, Code, Findings, Page, Plot, Table, Text
+from benchmarks.timing import markdown_table
+from videorwkv.errors import ConfigError
 from videorwkv.utils.files import write_atomic
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph of plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells of text; the first column is words, the others are numbers."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                raise ConfigError(
+                    f"Table: row {list(row)} has {len(row)} cells, the header {len(self.header)}: "
+                    f"{list(self.header)}."
+                )
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture, PNG or GIF, with a file name without ending, and what it shows."""
+
+    name: str
+    image: bytes
+    caption: str
+
+    @property
+    def kind(self) -> str:
+        """`png` or `gif`."""
+        return "gif" if self.image.startswith(b"GIF8") else "png"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Sentences that follow from the numbers."""
+
+    sentences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines for a shell."""
+
+    lines: Sequence[str]
+
+
+Block = Text | Table | Plot | Findings | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its blocks."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A study's page.
+
+    Args:
+        name: of its files, without ending.
+        title: heading.
+        question: what was asked.
+        sections: the answer first.
+    """
+
+    name: str
+    title: str
+    question: str
+    sections: Sequence[Section]
+
+    @property
+    def findings(self) -> list[str]:
+        """All of its sentences, for the book's first page."""
+        return [
+            sentence
+            for section in self.sections
+            for block in section.blocks
+            if isinstance(block, Findings)
+            for sentence in block.sentences
+        ]
+
+    @property
+    def plots(self) -> list[Plot]:
+        return [b for section in self.sections for b in section.blocks if isinstance(b, Plot)]
 
 
 def write_markdown(page: Page, folder: Path) -> Path:
@@ -37,18 +134,11 @@ def _block(block: Block, folder: str) -> str:
     if isinstance(block, Code):
         return "\n".join(["```bash", *block.lines, "```"])
     if isinstance(block, Plot):
-        return f"![{escape(block.caption)}]({folder}/{block.name}.{block.kind})"
-    text = markdown_table(block)
+        caption = escape(block.caption)
+        return f"![{caption}]({folder}/{block.name}.{block.kind})\n\n{caption}"
+    header, *rows = ([escape(cell) for cell in row] for row in (block.header, *block.rows))
+    text = markdown_table(header, rows)
     return f"{text}\n\n{escape(block.caption)}" if block.caption else text
-
-
-def markdown_table(table: Table) -> str:
-    rule = "|---|" + "---:|" * (len(table.header) - 1)
-    return "\n".join([_row(table.header), rule, *(_row(row) for row in table.rows)])
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(escape(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
 def escape(text: str) -> str:

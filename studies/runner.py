@@ -29,6 +29,7 @@ from studies.plan import Plan, Settings, Training, machine, make_plan, object_ke
 from studies.results import Done, Results
 from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.utils.files import slug, write_atomic
+from videorwkv.utils.optional import load
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -52,6 +53,7 @@ def run_study(reference: str, settings: Settings, *, say: Say = lambda text: Non
 
     study = load_study(reference)
     plan = make_plan(study, settings)
+    load("scipy.stats", "A study")  # not only when the page is written, hours later
     # One run may serve several variants, and any study before this one.
     tasks = {t.key: t for t in plan.trainings if not _is_done(plan, t)}
     keys = {training.key for training in plan.trainings}
@@ -124,7 +126,7 @@ def _start_worker() -> None:
     import cv2
     import torch
 
-    from videorwkv.utils.processes import end_with_parent
+    from videorwkv.utils.workers import end_with_parent
 
     end_with_parent()
     # Several processes with several threads each are slower than with one: they wait spinning.

@@ -1,7 +1,12 @@
-"""How cost grows with frames and with tokens, measured: LCR beside joint attention."""
+"""How cost grows with frames and with tokens: LCR beside joint attention, measured, and by formula.
+
+B batch, T frames, L tokens of a frame, C channels, H heads, D head width, F = B * T, K classes;
+MACs: multiply-accumulates.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,14 +14,14 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from studies.formula import frame_macs, joint_macs
-from studies.joint import JointAttention
 from studies.timing import interleaved, peak_memory, random_inputs
 from videorwkv.errors import NonFiniteError
-from videorwkv.models import LCRConfig, build_model, model_config
+from videorwkv.models import Inputs, LCRConfig, build_model, model_config
 from videorwkv.models.cost import count_macs
+from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem, stem_strides
 
 LCR_NAME, JOINT_NAME = "LCR", "joint attention"
 # A curve ends where one call would take longer than this, in seconds.
@@ -134,9 +139,9 @@ def _makers(
 def _call(model: nn.Module, config: LCRConfig, device: torch.device) -> Callable[[], object]:
     inputs = random_inputs(config, 1, config.num_frames).to(device)
 
-    def call() -> torch.Tensor:
+    def call() -> Tensor:
         with torch.inference_mode():
-            logits_BK: torch.Tensor = model(inputs)
+            logits_BK: Tensor = model(inputs)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         if not bool(logits_BK.isfinite().all()):
@@ -154,3 +159,139 @@ def _seconds(case: Callable[[], object]) -> float:
     start = time.perf_counter()
     case()
     return time.perf_counter() - start
+
+
+class JointAttention(nn.Module):
+    """Joint space-time attention (ViViT's model 1, arXiv 2103.15691) in LCR's size.
+
+    It has LCR's stem without edges, `depth` pre-norm layers of softmax attention over all T * L
+    tokens of the clip and of an MLP that makes up for LCR's parameters, and the mean of the tokens
+    for the head. Position: a learned table over the frame's grid, sines over time, so that clips of
+    any length run.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: LCRConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, hidden = config.width, joint_hidden(config)
+        stem = ConvStem if config.stem == "conv" else PatchStem
+        self.stem = stem(3, config.patch_size, width)
+        self.position = nn.Parameter(torch.randn(config.num_patches, width) * 0.02)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm": nn.LayerNorm(width),
+                    "query_key_value": nn.Linear(width, 3 * width, bias=False),
+                    "output": nn.Linear(width, width, bias=False),
+                    "norm_mix": nn.LayerNorm(width),
+                    "mix_in": nn.Linear(width, hidden, bias=False),
+                    "mix_out": nn.Linear(hidden, width, bias=False),
+                }
+            )
+            for _ in range(config.depth)
+        )
+        self.norm_head = nn.LayerNorm(width)
+        self.head = nn.Linear(width, config.num_classes)
+        self.register_buffer("pixel_mean", 255 * torch.tensor(PIXEL_MEAN), persistent=False)
+        self.register_buffer("pixel_std", 255 * torch.tensor(PIXEL_STD), persistent=False)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits of clips [B, K]; the edges are not looked at."""
+        frames_BTHWC = inputs.frames_BTHWC
+        batch, num_frames = frames_BTHWC.shape[:2]
+        pixels_FHWC = (frames_BTHWC.flatten(0, 1) - self.pixel_mean) / self.pixel_std
+        x_FLC = self.stem([pixels_FHWC], None) + self.position
+        x_BTLC = x_FLC.unflatten(0, (batch, num_frames)) + self._time(num_frames)[:, None]
+        x_BNC = x_BTLC.flatten(1, 2)
+        for layer in self.layers:
+            assert isinstance(layer, nn.ModuleDict)
+            x_BNC = x_BNC + self._attend(layer, layer["norm"](x_BNC))
+            x_BNC = x_BNC + layer["mix_out"](F.gelu(layer["mix_in"](layer["norm_mix"](x_BNC))))
+        logits_BK: Tensor = self.head(self.norm_head(x_BNC.mean(1)))
+        return logits_BK
+
+    def _attend(self, layer: nn.ModuleDict, x_BNC: Tensor) -> Tensor:
+        heads = self.config.num_heads
+        q, k, v = (
+            x.unflatten(-1, (heads, -1)).transpose(1, 2)
+            for x in layer["query_key_value"](x_BNC).chunk(3, dim=-1)
+        )
+        read_BHND = F.scaled_dot_product_attention(q, k, v)
+        out_BNC: Tensor = layer["output"](read_BHND.transpose(1, 2).flatten(-2))
+        return out_BNC
+
+    def _time(self, num_frames: int) -> Tensor:
+        """Sines and cosines of the frame's number, [T, C]."""
+        half = self.config.width // 2
+        rate = 1000.0 ** (-torch.arange(half, device=self.position.device) / half)
+        angle = torch.arange(num_frames, device=rate.device)[:, None] * rate
+        return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+# By formula: what `videorwkv.models.cost` counts must agree with.
+
+
+def stem_macs(config: LCRConfig, channels: int) -> int:
+    """One stem, for images of this many channels."""
+    if config.stem == "patch":
+        return config.num_patches * channels * config.patch_size**2 * config.width
+    strides, side, total = stem_strides(config.patch_size), config.image_size, 0
+    for left, stride in enumerate(strides, start=1 - len(strides)):
+        side //= stride
+        target = max(8, config.width >> -left)
+        total += side**2 * 9 * channels * target
+        channels = target
+    return total
+
+
+def scan_macs(tokens: int, config: LCRConfig) -> int:
+    """One head's products over the tokens of a frame, the scan in chunks."""
+    width = config.head_width
+    if config.mixer == "none":
+        return 0
+    if config.mixer == "softmax":
+        return 2 * tokens**2 * width
+    chunks = math.ceil(tokens / 64)
+    size = math.ceil(tokens / chunks)
+    directions = 2 if config.scan == "bidirectional" else 1
+    total = (directions + 1) * chunks * size**2 * width  # receptance on keys; both halves on values
+    if chunks > 1:
+        total += directions * 2 * chunks * size * width**2  # a chunk's state made, and read
+    return total
+
+
+def frame_macs(config: LCRConfig) -> int:
+    """One frame through the whole model."""
+    width, mix = config.width, config.mix_width
+    tokens = config.num_patches + (config.readout == "cls")
+    has_edges = config.edges != "none"
+    total = stem_macs(config, 3 * config.stem_frames)
+    if has_edges:
+        total += stem_macs(config, 1) + config.num_patches * width**2
+    layer = 2 * width + 2 * width + width  # receptance and gate, key and value, output
+    layer += width + mix + mix  # the mixing's receptance and key, then its value
+    if config.cell == "gated" and has_edges and config.forget_source == "edges":
+        layer += width
+    if config.is_lstm:
+        layer += 8 * width  # four gates, each of A and h
+    if config.cell == "convlstm":
+        layer += 9  # h of 3 x 3 neighbours, channel by channel
+    total += config.depth * (tokens * width * layer + config.num_heads * scan_macs(tokens, config))
+    return total + (1 if config.cell == "none" else 2) * width * config.num_classes
+
+
+def joint_macs(config: LCRConfig, frames: int) -> int:
+    """A clip through `JointAttention`."""
+    width, tokens = config.width, frames * config.num_patches
+    hidden = joint_hidden(config)
+    total = frames * stem_macs(config, 3)
+    total += config.depth * (tokens * width * (4 * width + 2 * hidden) + 2 * tokens**2 * width)
+    return total + width * config.num_classes
+
+
+def joint_hidden(config: LCRConfig) -> int:
+    """Hidden width of its MLP that gives a layer the parameters of one of LCR's."""
+    return max(8, round((1.5 * config.width + config.mix_width) / 8) * 8)

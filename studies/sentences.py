@@ -7,8 +7,8 @@ import math
 from studies.design import Measure
 from studies.statistics import Estimate
 
-NO_DIFFERENCE = "no difference shown"
-# An exponent whose whole interval is so near 1 is called linear, and not "shown to depart".
+NO_DIFFERENCE = "no significant difference"
+# An exponent whose whole interval is so near 1 is called linear, even if it does not contain 1.
 LINEAR = 0.05
 
 
@@ -65,17 +65,21 @@ def difference(
     """
     unit = "points" if measure.unit == "share" else measure.unit
     figures = " ".join([signed(estimate, measure.unit), *unit.split(), "of", what or measure.name])
-    rests = f"{estimate.seeds} seeds" if estimate.seeds > 1 else "one seed, whose luck is not in it"
+    rests = (
+        f"{estimate.seeds} seeds"
+        if estimate.seeds > 1
+        else "single seed, seed variance not included"
+    )
     if math.isinf(estimate.low):
-        return f"{name} against {reference}: {NO_DIFFERENCE}; one number gives no interval."
+        return f"{name} against {reference}: {NO_DIFFERENCE}; a single value gives no interval."
     if estimate.value == estimate.low == estimate.high == 0:
-        return f"{name} against {reference}: {NO_DIFFERENCE}; not one seed differs ({rests})."
+        return f"{name} against {reference}: {NO_DIFFERENCE}; all seeds are equal ({rests})."
     if not estimate.decides:
         most = max(-estimate.low, estimate.high)
         size = " ".join([_signed(most, measure.unit).removeprefix("+"), *unit.split()])
-        rest = f"one of more than {size} is ruled out"
+        rest = f"a difference above {size} is excluded at 95 %"
         if measure.unit == "share" and most >= 0.5:
-            rest = "the interval is too wide to say more; more seeds narrow it"
+            rest = "the interval is too wide for a conclusion; more seeds narrow it"
         return f"{name} against {reference}: {NO_DIFFERENCE} ({figures}, {rests}); {rest}."
     better = (estimate.value > 0) != measure.lower_is_better
     return f"{name} is {'better' if better else 'worse'} than {reference}: {figures} ({rests})."
@@ -87,11 +91,11 @@ def exponent(name: str, estimate: Estimate, of: str) -> str:
     if estimate.low <= 0 and estimate.high >= 1:
         growth = "the interval does not decide between no growth and linear growth"
     elif estimate.low <= 0:
-        growth = "no growth shown" if estimate.high > 0 else "it shrinks"
+        growth = "no significant growth" if estimate.high > 0 else "it shrinks"
     elif estimate.low >= 1 - LINEAR and estimate.high <= 1 + LINEAR:
         growth = f"linear, to within {LINEAR:g}"
     elif estimate.low <= 1 <= estimate.high:
-        growth = "no departure from linear growth shown"
+        growth = "no significant departure from linear growth"
     elif estimate.high < 1:
         growth = "slower than linear"
     else:

@@ -26,6 +26,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.utils.optional import load
+
 LEVEL = 0.95
 
 
@@ -128,46 +130,9 @@ def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> Estimate:
 
 
 def t_quantile(probability: float, freedom: float) -> float:
-    """Quantile of Student's t distribution, by bisection; `probability` in [0.5, 1).
+    """Quantile of Student's t distribution.
 
-    Our own, since the standard library and NumPy have none.
+    Raises:
+        UsageError: SciPy is not installed.
     """
-    low, high = 0.0, 1.0
-    while t_probability(high, freedom) < probability:
-        low, high = high, 2 * high
-    for _ in range(80):
-        middle = (low + high) / 2
-        if t_probability(middle, freedom) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def t_probability(t: float, freedom: float) -> float:
-    """P(T <= t) of Student's t distribution, t >= 0."""
-    return 1 - 0.5 * _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
-
-
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction (DLMF 8.17.22),
-    evaluated from the front by Lentz's method."""
-    if x in (0.0, 1.0):
-        return x
-    if x > (a + 1) / (a + b + 2):  # the fraction converges fast below this point
-        return 1 - _incomplete_beta(b, a, 1 - x)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front = math.exp(log_front + a * math.log(x) + b * math.log1p(-x)) / a
-    c, d = 1.0, 1.0 / (1 - (a + b) * x / (a + 1))
-    value = d
-    for m in range(1, 1000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        before = value
-        for term in (even, odd):
-            d = 1 / (1 + term * d)
-            c = 1 + term / c
-            value *= c * d
-        if abs(value / before - 1) < 1e-14:
-            break
-    return front * value
+    return float(load("scipy.stats", "An interval of a study").t.ppf(probability, freedom))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from videorwkv.inference import timing
+from benchmarks import timing
 from videorwkv.models import Inputs, LCRConfig, build_model
 
 Case = Callable[[], object]
@@ -17,7 +17,7 @@ Case = Callable[[], object]
 def interleaved(
     cases: Mapping[str, Case], *, seconds: float, least: int = 5
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of every case, as `videorwkv.inference.timing` takes them.
+    """Milliseconds of every case, as `benchmarks.timing` takes them.
 
     Args:
         cases: what to call; a GPU's work has to be waited for inside.

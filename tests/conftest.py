@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import videorwkv
 
 # Two spinning OpenMP threads on a busy machine are far slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+# Processes that tests start import the package from here, wherever pytest was called.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
+SHARED = ROOT.parent / "shared"
+# What reads the files of a target.
+LIBRARIES = {"onnx": "onnxruntime", "openvino": "openvino"}
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +53,61 @@ def class_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             frames_THWC = manifest.open(row).read_all().frames_THWC
             write_video(folder / f"S0{number}_my clip, {number}.mp4", frames_THWC, 10)
     return root
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[..., None]:
+    """Skip a test where a target's libraries are not installed."""
+
+    def skip(*targets: str) -> None:
+        for name in ("onnx", "onnxscript", *(LIBRARIES[target] for target in targets)):
+            extra = "openvino" if name == "openvino" else "onnx"
+            reason = f"{name} is absent: pip install 'videorwkv[{extra}]'"
+            pytest.importorskip(name, reason=reason)
+
+    return skip
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is not to be changed; its exported files lie in it."""
+    import tiny
+
+    return tiny.trained(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def each_graph_once() -> Iterator[None]:
+    """PyTorch takes seconds to write a graph, and most tests want the same one."""
+    from videorwkv.exporting import graph
+    from videorwkv.exporting.step import RecurrentStep
+
+    made: dict[str, bytes] = {}
+    to_onnx = graph.to_onnx
+
+    def remembered(step: RecurrentStep) -> Any:
+        digest = hashlib.sha256(repr((step, step.state_ports)).encode())
+        for _, value in (*step.named_parameters(), *step.named_buffers()):
+            digest.update(value.detach().numpy().tobytes())
+        key = digest.hexdigest()
+        if key not in made:
+            made[key] = to_onnx(step).SerializeToString()
+        import onnx
+
+        return onnx.load_from_string(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "to_onnx", remembered)
+        yield
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tiny_run: Path, need: Callable[..., None], each_graph_once: None) -> Path:
+    need("onnx")
+    return videorwkv.export(tiny_run, to="onnx").path
+
+
+@pytest.fixture(scope="session")
+def xml_file(tiny_run: Path, need: Callable[..., None], each_graph_once: None) -> Path:
+    need("openvino")
+    return videorwkv.export(tiny_run, to="openvino").path

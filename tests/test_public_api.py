@@ -115,6 +115,28 @@ def test_old_module_names_still_work_and_say_so() -> None:
     assert callable(videorwkv.train)
 
 
+# From the ground up; a room may import those before it. Training and exporting are apart.
+ROOMS = (
+    {"errors"}, {"utils", "preprocess"}, {"video", "ops"}, {"models"}, {"data"}, {"run"},
+    {"inference"}, {"training", "exporting"}, {"cli"},
+)  # fmt: skip
+
+
+def test_imports_go_down_only() -> None:
+    floor = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
+    package = Path(videorwkv.__file__).parent
+    seen = 0
+    for path in package.glob("*/**/*.py"):
+        room = path.relative_to(package).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for other in (name.split(".")[1] for name in names if name.startswith("videorwkv.")):
+                seen += 1
+                assert other == room or floor[other] < floor[room], f"{path}: {ast.unparse(node)}"
+    assert seen > 400
+
+
 def test_importing_the_package_loads_no_torch() -> None:
     code = (
         "import sys, videorwkv; print(sorted({'torch', 'numpy', 'cv2', 'av'} & set(sys.modules)))"

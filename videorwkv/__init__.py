@@ -46,17 +46,17 @@ if _TYPE_CHECKING:
     from videorwkv.preprocess.edges import edge_map as edge_map
     from videorwkv.preprocess.inputs import Inputs as Inputs
     from videorwkv.training.loop import train as train
-    from videorwkv.video.clip import Clip as Clip
-    from videorwkv.video.clip import Frame as Frame
-    from videorwkv.video.sampling import Sampling as Sampling
+    from videorwkv.video.base import Clip as Clip
+    from videorwkv.video.base import Frame as Frame
+    from videorwkv.video.base import Sampling as Sampling
     from videorwkv.video.source import open_video as open_video
 
 # Where each public name is defined. It is imported on first use (PEP 562): `import videorwkv` loads
 # neither PyTorch nor OpenCV.
 _HOMES = {
-    "Clip": "video.clip",
-    "Frame": "video.clip",
-    "Sampling": "video.sampling",
+    "Clip": "video.base",
+    "Frame": "video.base",
+    "Sampling": "video.base",
     "open_video": "video.source",
     "EdgeOptions": "preprocess.edges",
     "edge_map": "preprocess.edges",

@@ -6,9 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from videorwkv.cli.options import (
-    add_command,
-)
+from videorwkv.cli.options import add_command
 from videorwkv.cli.output import as_json, make_console
 from videorwkv.errors import UsageError
 
@@ -20,7 +18,7 @@ def add_bench(commands: Commands) -> None:
     parser = add_command(
         commands,
         "bench",
-        "Time models on this machine, beside others.\n\nA new frame of a stream and a clip: "
+        "Time models on this machine, beside baselines.\n\nA new frame of a stream and a clip: "
         "latency, throughput, memory, multiply-accumulates and the\nshare of what a matrix product "
         "reaches here. All in turns in one process, on the same frames.",
         "  videorwkv bench                                  lcr_tiny and lcr_nano, a minute\n"
@@ -39,7 +37,7 @@ def add_bench(commands: Commands) -> None:
         "--against",
         default="none",
         metavar="NAMES",
-        help="peers, with commas: softmax (the same body with softmax attention), vit_tiny, "
+        help="baselines, with commas: softmax (the same body with softmax attention), vit_tiny, "
         "mobilenet_v2, movinet_a0, x3d_m, r3d_18, videomae_tiny, videomae_small, timesformer; "
         "all; none. Some need pip install 'videorwkv[bench]' (default: none)",
     )
@@ -58,17 +56,25 @@ def add_bench(commands: Commands) -> None:
         "--batch", type=int, default=1, metavar="B", help="streams or clips at once (default: 1)"
     )
     parser.add_argument(
-        "--threads", type=int, default=1, metavar="N", help="of PyTorch and runtimes (default: 1)"
+        "--threads",
+        type=int,
+        default=1,
+        metavar="N",
+        help="threads of PyTorch and the runtimes (default: 1)",
     )
     parser.add_argument(
-        "--seconds", type=float, default=30.0, metavar="N", help="of timing, roughly (default: 30)"
+        "--seconds",
+        type=float,
+        default=30.0,
+        metavar="N",
+        help="seconds of timing, roughly (default: 30)",
     )
     parser.add_argument(
         "--tube-mask",
         type=float,
         default=0.0,
         metavar="X",
-        help="also time the models with this share of the patches left out",
+        help="also time the models with this mask ratio in [0, 1)",
     )
     parser.add_argument(
         "--lengths",
@@ -80,14 +86,14 @@ def add_bench(commands: Commands) -> None:
         type=float,
         default=8.0,
         metavar="GIB",
-        help="that a clip of --lengths may take (default: 8)",
+        help="skip a --lengths entry that would take more memory (default: 8)",
     )
     parser.add_argument(
         "--time-limit",
         type=float,
         default=60.0,
         metavar="N",
-        help="seconds that a clip of --lengths may take (default: 60)",
+        help="skip a --lengths entry that would take longer than N seconds (default: 60)",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="write bench.md, bench.json and plots into this folder"
@@ -97,11 +103,11 @@ def add_bench(commands: Commands) -> None:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    from benchmarks.models.runner import BenchOptions, bench
-    from benchmarks.models.summary import sentences
+    from benchmarks.models.report import about, legend, save_report, sentences, tables
+    from benchmarks.models.runner import SpeedOptions, bench
 
-    defaults = BenchOptions()
-    asked = BenchOptions(
+    defaults = SpeedOptions()
+    asked = SpeedOptions(
         models=tuple(options.models) or defaults.models,
         against=() if options.against == "none" else _names(options.against),
         ways=_names(options.ways),
@@ -116,20 +122,20 @@ def run_bench(options: argparse.Namespace) -> int:
     )
     report = bench(asked, on_note=lambda text: print(text, file=sys.stderr, flush=True))
     if options.out:
-        report.save(options.out)
+        save_report(report, options.out)
     if options.json:
         print(as_json(report.to_dict(), indent=2))
         return 0
     console = make_console()
-    tables = list(report.tables())
+    shown = list(tables(report))
     # Cut to a narrow terminal, the table would lose names and digits; so the terminal wraps it.
     wide = console.options.update(max_width=1000)
-    needed = (console.measure(table, options=wide).maximum for table in tables)
+    needed = (console.measure(table, options=wide).maximum for table in shown)
     console.width = max(console.width, *needed)
-    print(report.about())
-    for table in tables:
+    print(about(report))
+    for table in shown:
         console.print(table)
-    print(report.legend())
+    print(legend(report))
     for text in (*sentences(report), *report.notes):
         print(f"- {text}")
     if options.out:

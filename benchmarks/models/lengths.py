@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks.models.peers import Peer, normalised, video_mae
+from benchmarks.timing import Case, Times, interleaved, once, peak_memory
 from videorwkv.exporting.frames import generated
-from videorwkv.inference.timing import Case, Times, interleaved, once, peak_memory
 from videorwkv.models import LCR, Inputs, LCRState, model_config
 from videorwkv.models.cost import count_macs
 

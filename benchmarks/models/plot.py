@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from videorwkv.inference import plots
+from benchmarks.models.results import SpeedReport, SpeedRow
+from benchmarks.models.subjects import Unit
+from videorwkv.inference.plots import BLUE, ORANGE, PALE, figure, save
 
-if TYPE_CHECKING:
-    from benchmarks.models.report import BenchReport, Row
-    from benchmarks.models.subjects import Unit
-
-OWN, OTHER = "#1f4e8c", "#8a8a8a"
+OWN, OTHER, YELLOW, TEAL = BLUE, "#8a8a8a", "#e0a526", "#4b9b8f"
 # Way -> marker and colour; one hue for PyTorch, one for ONNX Runtime, one for OpenVINO.
 STYLES = {
-    "eager": ("o", "#9db8d9"),
-    "inference": ("o", "#1f4e8c"),
-    "bfloat16": ("D", "#1f4e8c"),
-    "compiled": ("s", "#4b9b8f"),
-    "compiled-bfloat16": ("D", "#4b9b8f"),
-    "onnx": ("s", "#e0a526"),
-    "onnx-int8": ("v", "#e0a526"),
-    "openvino": ("s", "#c8541b"),
-    "openvino-bfloat16": ("D", "#c8541b"),
-    "openvino-int8": ("v", "#c8541b"),
-    "exported": ("P", "#c8541b"),
+    "eager": ("o", PALE),
+    "inference": ("o", BLUE),
+    "bfloat16": ("D", BLUE),
+    "compiled": ("s", TEAL),
+    "compiled-bfloat16": ("D", TEAL),
+    "onnx": ("s", YELLOW),
+    "onnx-int8": ("v", YELLOW),
+    "openvino": ("s", ORANGE),
+    "openvino-bfloat16": ("D", ORANGE),
+    "openvino-int8": ("v", ORANGE),
+    "exported": ("P", ORANGE),
 }
 
 
-def save_times(path: str | Path, report: BenchReport) -> None:
+def save_times(path: str | Path, report: SpeedReport) -> None:
     """Draw a line a model and a marker a way, milliseconds on a logarithmic axis, fastest on top.
 
     Args:
@@ -39,8 +37,8 @@ def save_times(path: str | Path, report: BenchReport) -> None:
     counts = [len({row.model for row in report.of(unit)}) for unit in units]
     # Inches for the legend, titles and axis labels, then for each line.
     height = sum(1.15 + 0.34 * count for count in counts) + 0.6
-    figure = plots._figure(9.0, height)
-    grid = figure.subplots(
+    made = figure(9.0, height)
+    grid = made.subplots(
         len(units), 1, squeeze=False, gridspec_kw={"height_ratios": [1.5 + n for n in counts]}
     )
     for axes, unit in zip(grid[:, 0], units, strict=True):
@@ -53,16 +51,16 @@ def save_times(path: str | Path, report: BenchReport) -> None:
         for way, (marker, colour) in STYLES.items()
         if way in ways
     ]
-    figure.legend(
+    made.legend(
         handles=handles, loc="outside upper center", ncols=min(6, len(handles)), frameon=False
     )
-    plots._save(figure, path)
+    save(made, path)
 
 
-def _draw(axes: Any, report: BenchReport, unit: Unit) -> None:
+def _draw(axes: Any, report: SpeedReport, unit: Unit) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    models: dict[str, list[Row]] = {}
+    models: dict[str, list[SpeedRow]] = {}
     for row in report.of(unit):
         models.setdefault(row.model, []).append(row)
     order = sorted(models, key=lambda name: -min(row.times.wall for row in models[name]))
@@ -123,7 +121,7 @@ def _draw(axes: Any, report: BenchReport, unit: Unit) -> None:
     _open_frame(axes)
 
 
-def save_lengths(path: str | Path, report: BenchReport) -> None:
+def save_lengths(path: str | Path, report: SpeedReport) -> None:
     """Draw what a new frame costs and what memory it needs, over the frames before it.
 
     Args:
@@ -132,10 +130,10 @@ def save_lengths(path: str | Path, report: BenchReport) -> None:
     """
     from matplotlib.ticker import LogFormatter
 
-    figure = plots._figure(10.0, 3.9)
-    left, right = figure.subplots(1, 2)
+    made = figure(10.0, 3.9)
+    left, right = made.subplots(1, 2)
     names = list(dict.fromkeys(row.model for row in report.lengths))
-    colours = dict(zip(names, (OWN, "#c8541b", "#e0a526", OTHER), strict=False))
+    colours = dict(zip(names, (OWN, ORANGE, YELLOW, OTHER), strict=False))
     for name in names:
         rows = [row for row in report.lengths if row.model == name]
         style = {"color": colours[name], "linewidth": 2 if name == names[0] else 1.5}
@@ -176,8 +174,8 @@ def save_lengths(path: str | Path, report: BenchReport) -> None:
         axes.grid(alpha=0.25)
         _open_frame(axes)
     left.set_xlim(lengths[0] / 1.4, lengths[-1] * 1.4)
-    figure.legend(loc="outside upper center", ncols=len(names), frameon=False)
-    plots._save(figure, path)
+    made.legend(loc="outside upper center", ncols=len(names), frameon=False)
+    save(made, path)
 
 
 def _open_frame(axes: Any) -> None:

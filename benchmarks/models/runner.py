@@ -16,15 +16,14 @@ import torch
 
 from benchmarks.models.lengths import LengthRow, measure_lengths
 from benchmarks.models.peers import find_peers, has_transformers
-from benchmarks.models.report import BenchReport, Row
+from benchmarks.models.results import SpeedReport, SpeedRow
 from benchmarks.models.subjects import OwnSubject, PeerSubject, Subject
 from benchmarks.models.ways import find_ways
+from benchmarks.timing import Case, interleaved, machine, peak_memory
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
 from videorwkv.exporting.frames import generated
-from videorwkv.inference.engines import is_exported
 from videorwkv.inference.exported import ExportedModel, open_exported
-from videorwkv.inference.recogniser import load_run
-from videorwkv.inference.timing import Case, interleaved, machine, peak_memory
+from videorwkv.inference.recogniser import is_exported, load_run
 from videorwkv.models import LCR, build_model, list_models, model_config
 
 # Seconds of one turn: several frames in a row, as a stream runs; after every single frame the
@@ -35,7 +34,7 @@ GEMM_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions:
+class SpeedOptions:
     """What to compare.
 
     Args:
@@ -84,7 +83,7 @@ class BenchOptions:
             raise ConfigError(f"bench: lengths {self.lengths} must grow.")
 
 
-def bench(options: BenchOptions, *, on_note: Callable[[str], None] = lambda _: None) -> BenchReport:
+def bench(options: SpeedOptions, *, on_note: Callable[[str], None] = lambda _: None) -> SpeedReport:
     """Time models and peers, in turns, on the same frames.
 
     Args:
@@ -125,7 +124,7 @@ def bench(options: BenchOptions, *, on_note: Callable[[str], None] = lambda _: N
                     cases[f"{subject.title}|{way}|{unit}"] = case
                     rows.append(
                         partial(
-                            Row,
+                            SpeedRow,
                             model=subject.title,
                             way=way,
                             unit=unit,
@@ -147,7 +146,7 @@ def bench(options: BenchOptions, *, on_note: Callable[[str], None] = lambda _: N
         flops = 2 * GEMM**3
         peaks = {name: flops / took.cpu_min / 1e6 for name, took in gemm.items()}
         done = [_finish(row, times) for row in rows]
-    return BenchReport(
+    return SpeedReport(
         machine=about,
         num_frames=options.num_frames,
         batch_size=options.batch_size,
@@ -159,13 +158,13 @@ def bench(options: BenchOptions, *, on_note: Callable[[str], None] = lambda _: N
     )
 
 
-def _finish(row: Any, times: dict[str, Any]) -> Row:
+def _finish(row: Any, times: dict[str, Any]) -> SpeedRow:
     key = "|".join(row.keywords[name] for name in ("model", "way", "unit"))
-    made: Row = row(times=times[key])
+    made: SpeedRow = row(times=times[key])
     return made
 
 
-def _peers(options: BenchOptions, on_note: Callable[[str], None]) -> dict[str, Any]:
+def _peers(options: SpeedOptions, on_note: Callable[[str], None]) -> dict[str, Any]:
     names = [name for name in options.against if name != "softmax"]
     if options.lengths:
         find_peers(["videomae_tiny"])
@@ -188,7 +187,7 @@ def _peers(options: BenchOptions, on_note: Callable[[str], None]) -> dict[str, A
     return peers
 
 
-def _subjects(options: BenchOptions, peers: dict[str, Any], folder: Path) -> list[Subject]:
+def _subjects(options: SpeedOptions, peers: dict[str, Any], folder: Path) -> list[Subject]:
     """What to time, the models first."""
     softmax = not {"softmax", "all"}.isdisjoint(options.against)
     shape = {"streams": options.batch_size, "num_frames": options.num_frames}
@@ -274,7 +273,7 @@ def warm_up() -> None:
 
 
 def _lengths(
-    options: BenchOptions, subjects: Sequence[Subject], on_note: Callable[[str], None]
+    options: SpeedOptions, subjects: Sequence[Subject], on_note: Callable[[str], None]
 ) -> tuple[LengthRow, ...]:
     if not options.lengths:
         return ()

@@ -16,8 +16,8 @@ from torch import Tensor
 from benchmarks.models.peers import NUM_CLASSES, Peer
 from benchmarks.models.peers_conv import MoViNetStream
 from benchmarks.models.ways import WAYS, lcr_program, peer_program, prepared
+from benchmarks.timing import Case
 from videorwkv.inference.exported import ExportedModel
-from videorwkv.inference.timing import Case
 from videorwkv.models import LCR, Inputs
 from videorwkv.models.cost import count_macs
 

@@ -34,10 +34,9 @@ from videorwkv.errors import ConfigError, DataError, UsageError, did_you_mean
 from videorwkv.preprocess.edges import EDGE_METHODS, edge_map
 from videorwkv.preprocess.inputs import fit_image
 from videorwkv.utils.workers import Lost, WorkerPool
-from videorwkv.video.base import Transform
+from videorwkv.video.base import Sampling, Transform
 from videorwkv.video.decoding import UNTIMED
 from videorwkv.video.frames_folder import FolderVideo
-from videorwkv.video.sampling import Sampling
 
 # Clips in a batch of the loader: its size does not matter to the rate, its memory does.
 BATCH = 4

@@ -68,7 +68,7 @@ PARTS = (
     Variant(
         "tube masking",
         changes=("model.tube_mask_ratio=0.4",),
-        about="40 % of the patches are left out in training; the default leaves out none.",
+        about="40 % of the patches are dropped in training; the default drops none.",
     ),
     Variant("forward scan", changes=("model.scan=forward",)),
     Variant("[CLS] read-out", changes=("model.readout=cls",)),
@@ -134,7 +134,7 @@ STUDY = Study(
     question="Which part of the model earns its place?",
     variants=(*PARTS, *(variant for order in ORDERS for variant in order.variants())),
     reading=(
-        "A part that is left out or replaced and makes the model worse earns its place. One whose "
+        "A part whose removal or replacement makes the model worse earns its place. One whose "
         "absence shows no difference is not proven useless: the interval says how large an effect "
         "could have been missed. A clip of one movement asks for little memory: its last frames "
         "tell it, and so does a mean over all. Where the order of two movements is the class, the "

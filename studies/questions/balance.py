@@ -9,8 +9,8 @@ from studies import pictures, sentences
 from studies.compare import compare
 from studies.design import FULL_FIVE_SEEDS, Measured, Study, Trained, Variant
 from studies.measures import Accuracy
-from studies.page import Findings, Plot, Section, Table
 from studies.plan import Plan
+from studies.report import Findings, Plot, Section, Table
 from studies.results import Results
 from studies.statistics import mean_and_deviation, mean_interval
 from videorwkv.errors import UsageError
@@ -57,14 +57,14 @@ def present(results: Results) -> Sequence[Section]:
     names = sorted(fixed, key=lambda name: fixed[name])
     strengths = [fixed[name] for name in names]
     estimates = [results.estimate(name, ACCURACY.name) for name in names]
-    lines = {"fixed": pictures.Curve.of(strengths, estimates, share=True)}
+    lines = {"fixed": pictures.curve(strengths, estimates, share=True)}
     found, blocks = [_best(results, names)], []
     if LEARNED in {v.name for v in results.variants}:
         chosen = results.known(LEARNED, STRENGTH.name)
         if chosen:
             learned = results.estimate(LEARNED, ACCURACY.name)
             place = sum(chosen) / len(chosen)
-            lines["learned"] = pictures.Curve.of([place], [learned], share=True)
+            lines["learned"] = pictures.curve([place], [learned], share=True)
             found.append(_chosen(chosen))
         rows = [
             [layer, sentences.spread(*mean_and_deviation(values), "")]
@@ -89,18 +89,18 @@ def _best(results: Results, names: Sequence[str]) -> str:
     if len(beaten) == len(names) - 1:
         return f"{text}, better than every other."
     rest = f"; better than {', '.join(beaten)} only" if beaten else ""
-    return f"{text}{rest}: where the optimum lies is not decided."
+    return f"{text}{rest}: the optimum is not determined."
 
 
 def _chosen(chosen: Sequence[float]) -> str:
     estimate = mean_interval(chosen)
     learned = (
-        f"Learned, the strength was {sentences.with_interval(estimate, '')} in the mean over layers"
+        f"The learned strength was {sentences.with_interval(estimate, '')} in the mean over layers"
     )
     if len(chosen) == 1:
         return f"{learned} (one seed, which gives no interval); it starts at 1."
-    moved = "is not shown to leave" if estimate.low <= 1 <= estimate.high else "has left"
-    return f"{learned} ({len(chosen)} seeds): it {moved} its start at 1."
+    moved = "does not differ" if estimate.low <= 1 <= estimate.high else "differs"
+    return f"{learned} ({len(chosen)} seeds): it {moved} significantly from its start at 1."
 
 
 STUDY = Study(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.plots import Curve
+from benchmarks.timing import crossing
 from studies import pictures, sentences
 from studies.design import Study
-from studies.page import Findings, Plot, Section, Table
+from studies.report import Findings, Plot, Section, Table
 from studies.results import Results
 from studies.scaling import JOINT_NAME, LCR_NAME, MacsAgreement, Scaling
 from studies.statistics import fit_exponent
-from videorwkv.inference.timing import crossing
 from videorwkv.models.presets import PUBLISHED
 
 FRAMES = Scaling(
@@ -73,7 +74,7 @@ def _scaling(values: Mapping[str, Any]) -> tuple[list[str], list[Table | Plot]]:
         lines = {}
         for name, points in rows.items():
             points = [p for p in points if p[key] > 0]
-            lines[name] = pictures.Curve([p["size"] for p in points], [p[key] for p in points])
+            lines[name] = Curve([p["size"] for p in points], [p[key] for p in points])
             if len(points) >= 3:
                 estimate = fit_exponent(lines[name].x, lines[name].y)
                 found.append(sentences.exponent(f"{name}: {what}", estimate, over))

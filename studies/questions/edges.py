@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from studies import pictures, sentences
-from studies.chance import cautions, chance
-from studies.compare import compare
+from studies.compare import cautions, chance, compare
 from studies.corruptions import Blur, Change, Dark, Frames, Jpeg, Noise
 from studies.design import FULL_FIVE_SEEDS, Study, Variant
 from studies.extraction import (
@@ -19,7 +18,7 @@ from studies.extraction import (
     sheet,
 )
 from studies.measures import Accuracy
-from studies.page import Findings, Plot, Section, Table, Text
+from studies.report import Findings, Plot, Section, Table, Text
 from studies.results import Results
 from studies.statistics import mean_and_deviation
 from videorwkv.models import LCRConfig
@@ -116,18 +115,18 @@ def _needed(results: Results) -> str:
     need = results.difference(DEFAULT, NONE, ACCURACY.name)
     noise = results.difference(SCATTERED, NONE, ACCURACY.name)
     if places.low > 0:
-        verdict = "pixels anywhere are worse, so what the map shows matters"
+        verdict = "scattered pixels are worse, so the content of the map matters"
         if need.low <= 0:
-            verdict += ", though a gain over no map at all is not shown"
+            verdict += ", but the gain over no map at all is not significant"
     elif places.high < 0:
-        verdict = "no, as many pixels anywhere do better"
+        verdict = "no, as many scattered pixels do better"
     elif noise.low > 0:
-        verdict = "not shown: pixels anywhere help too, and are not told apart from edges"
+        verdict = "undecided: scattered pixels help too, and do not differ significantly from edges"
     else:
-        verdict = f"{sentences.NO_DIFFERENCE} between edges and as many pixels anywhere"
+        verdict = f"{sentences.NO_DIFFERENCE} between edges and as many scattered pixels"
     figures = (
-        f"edges less pixels anywhere {sentences.signed(places, 'share')} points, edges less none "
-        f"{sentences.signed(need, 'share')}, pixels anywhere less none "
+        f"edges minus scattered pixels {sentences.signed(places, 'share')} points, edges minus "
+        f"none {sentences.signed(need, 'share')}, scattered pixels minus none "
         f"{sentences.signed(noise, 'share')}"
     )
     return f"Is it the edges? {verdict[0].upper()}{verdict[1:]}: {figures}."
@@ -149,9 +148,9 @@ def _robust(results: Results, change: Change) -> str:
     figures = f"{sentences.signed(fall, 'share')} points, to {sentences.number(left, 'share')}"
     text = f"{name}: the accuracy of {DEFAULT} changes by {figures}"
     if not better and not worse:
-        return f"{text}; {sentences.NO_DIFFERENCE} between it and the others there."
+        return f"{text}; {sentences.NO_DIFFERENCE} between it and the others."
     for word, those in (("better", better), ("worse", worse)):
-        text += f"; {word} there: {', '.join(those)}" if those else ""
+        text += f"; {word}: {', '.join(those)}" if those else ""
     return text + "."
 
 
@@ -173,7 +172,7 @@ def _robust_blocks(results: Results) -> list[Text | Table | Plot]:
     compared = (len(variants) - 1) * len(ROBUST)
     caption = (
         "Accuracy, mean ± standard deviation over seeds. ▲ ▼: the interval of the difference to "
-        f"{DEFAULT} leaves out zero. Of {compared} such comparisons without any effect about "
+        f"{DEFAULT} excludes zero. Of {compared} such comparisons without any effect about "
         f"{max(1, round(0.05 * compared))} would be marked by chance."
     )
     found: list[Text | Table | Plot] = [Table(header, rows, caption)]
@@ -225,7 +224,7 @@ def _cost_sentence(results: Results) -> str:
     cheapest = min(times, key=lambda name: times[name])
     return (
         f"{DEFAULT} takes {times[DEFAULT]:.2f} ms of CPU time for a frame of {cost['size']} px; "
-        f"{cheapest} is the cheapest ({times[cheapest]:.2f} ms), {slowest} the dearest "
+        f"{cheapest} is the cheapest ({times[cheapest]:.2f} ms), {slowest} the most expensive "
         f"({times[slowest]:.2f} ms). {cost['model']} takes {cost['model_ms']:.1f} ms "
         f"({cost['model_clock']} time) for the frame itself: the edges cost "
         f"{100 * times[DEFAULT] / cost['model_ms']:.1f} % of that."

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.plots import to_png
 from studies import sentences
 from studies.compare import compare, table
-from studies.conditions import Outcomes, cell, difference, unpack
 from studies.design import Measured, Study, Trained, Variant
 from studies.lengths import Held, Lengths, check, condition, half_way
 from studies.measures import Accuracy
-from studies.page import Findings, Plot, Section, Table, Text
-from studies.pictures import COLOURS
-from studies.results import Results
+from studies.report import Findings, Plot, Section, Table, Text
+from studies.results import Outcomes, Results, cell, difference, unpack
 from studies.statistics import clips_interval, mean_and_deviation
-from videorwkv.inference.plots import blank, to_png
+from videorwkv.inference.plots import COLOURS, figure
 from videorwkv.run.recipes import Recipe
 
 # Frames that the model sees; the movement is as long as a clip of the default's training.
@@ -120,12 +119,12 @@ def _hold(name: str, after: dict[int, Outcomes], chance: float) -> str:
     first, last = clips_interval(after[0]), clips_interval(after[STILL[-1]])
     start = f"{name}: {100 * first.value:.1f} % right after the movement"
     if not first.low > chance:
-        return f"{start}, not shown to be above chance: there is nothing to hold."
+        return f"{start}, not significantly above chance: there is nothing to remember."
     lost = half_way(STILL, means, chance)
     between = (
-        f"half of what that is above chance is lost between {lost[0]} and {lost[1]} still frames"
+        f"half of the accuracy above chance is lost between {lost[0]} and {lost[1]} still frames"
         if lost
-        else f"half of what that is above chance is not lost within {STILL[-1]} still frames"
+        else f"half of the accuracy above chance is not lost within {STILL[-1]} still frames"
     )
     figures = cell(after[STILL[-1]]).replace(" ", " % ", 1)
     end = (
@@ -133,7 +132,7 @@ def _hold(name: str, after: dict[int, Outcomes], chance: float) -> str:
         if last.low > chance
         else "below chance"
         if last.high < chance
-        else "no difference to chance shown"
+        else "no significant difference from chance"
     )
     return f"{start}; {between}; after {STILL[-1]} it is {figures}, {end} ({100 * chance:.1f} %)."
 
@@ -192,7 +191,7 @@ def _twice(results: Results) -> Table:
 
 def _curves(values: dict[str, dict[int, Outcomes]], label: str, level: tuple[float, str]) -> bytes:
     """One line a variant over places that are drawn at even steps, whatever their numbers."""
-    made = blank(8.5, 4.4)
+    made = figure(8.5, 4.4)
     axes = made.subplots()
     places = list(next(iter(values.values())))
     for number, (name, by) in enumerate(values.items()):

@@ -1,4 +1,4 @@
-"""H: what does it look at, and does the answer hang on it?"""
+"""H: what does the model look at, and does its answer depend on it?"""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.plots import Curve
 from studies import pictures, sentences
-from studies.attribution import check, look
-from studies.compare import table
-from studies.conditions import Outcomes, cell, difference, unpack
-from studies.design import Measured, Study, Trained, Variant
-from studies.leaving_out import (
+from studies.attribution import (
     LEAST,
     MOST,
     NOTHING,
     ORDERS,
     RANDOM,
     LeavingOut,
+    check,
     condition,
+    look,
+    occlude,
 )
+from studies.compare import table
+from studies.design import Measured, Study, Trained, Variant
 from studies.map_pictures import make_clip, write_film, write_strip
 from studies.measures import Accuracy
-from studies.occlusion import occlude
-from studies.page import Findings, Plot, Section, Table, Text
-from studies.results import Done, Results
+from studies.report import Findings, Plot, Section, Table, Text
+from studies.results import Done, Outcomes, Results, cell, difference, unpack
 from studies.statistics import clips_interval
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.run.run import Run
 from videorwkv.utils.files import slug
 
-# Bytes of pictures on a page, which as text in HTML grow by a third; the page's limit is 5 MB.
+# Bytes of pictures on a page, which is read in a browser and kept in a repository.
 ROOM = 3_500_000
 
 
@@ -95,8 +96,8 @@ class Maps:
         """
         import torch
 
-        from videorwkv.data.batch import collate
         from videorwkv.data.dataset import make_dataset
+        from videorwkv.data.loader import collate
         from videorwkv.utils.device import pick_device
 
         where = pick_device(device)
@@ -163,7 +164,7 @@ def present(results: Results) -> Sequence[Section]:
         found += [lead + sentence for sentence in _findings(measure, outcomes)]
         sections.append(
             Section(
-                f"{lead}tokens left out" if lead else "Tokens left out",
+                f"{lead}dropped tokens" if lead else "Dropped tokens",
                 [_plot(measure, outcomes, variant.name), _table(measure, outcomes)],
             )
         )
@@ -185,8 +186,8 @@ def _findings(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> list[str]:
     def against_random(order: str, share: float) -> str:
         tokens = f"the {100 * share:g} % of the tokens that {_THOSE[order]}"
         return sentences.difference(
-            f"Leaving out {tokens}",
-            "leaving out as many random ones",
+            f"Dropping {tokens}",
+            "dropping as many random ones",
             difference(outcomes[condition(order, share)], outcomes[condition(RANDOM, share)]),
             measure,
             "accuracy",
@@ -206,8 +207,8 @@ def _plot(measure: LeavingOut, outcomes: dict[str, Outcomes], variant: str) -> P
         names = [NOTHING, *(condition(order, share) for share in measure.shares)]
         # Five bands would hide one another.
         values = [100 * clips_interval(outcomes[name]).value for name in names]
-        lines[order] = pictures.Curve(shares, values)
-    png = pictures.curves(lines, x="tokens left out of every frame, %", y="accuracy, %")
+        lines[order] = Curve(shares, values)
+    png = pictures.curves(lines, x="tokens dropped in every frame, %", y="accuracy, %")
     caption = "Accuracy without some of the tokens, mean over seeds; for intervals see the table."
     return Plot(f"left-out-{slug(variant)}", png, caption)
 
@@ -225,7 +226,7 @@ def _table(measure: LeavingOut, outcomes: dict[str, Outcomes]) -> Table:
             row.append(text)
         rows.append(row)
     return Table(
-        ["left out", *ORDERS],
+        ["dropped", *ORDERS],
         rows,
         "Accuracy in %, mean [95 % interval] (difference to random, in points, paired by seed and "
         f"clip). Random: the mean of {measure.draws} draws a clip.",
@@ -246,7 +247,7 @@ def _pictures(results: Results, measure: Maps) -> list[Plot | Text]:
             room -= len(strip) + len(film)
             if room < 0:
                 blocks.append(
-                    Text(f"More do not fit on a page; they lie in {done.folder.name} of the runs.")
+                    Text(f"More do not fit on a page; they are in {done.folder.name} of the runs.")
                 )
                 return blocks
             plot = f"{slug(done.training.variant)}-{number}"
@@ -262,7 +263,7 @@ def _drawn(results: Results, measure: Maps) -> list[Done]:
 
 STUDY = Study(
     "maps",
-    question="What does the model look at, and does its answer hang on it?",
+    question="What does the model look at, and does its answer depend on it?",
     variants=(Variant("default"),),
     measures=(Accuracy(), MAPS, LEFT_OUT),
     reading=(
@@ -273,11 +274,11 @@ STUDY = Study(
         "it adds to the mean of all classes; red speaks for the class, blue against it. The "
         "classifier is linear in the mean of the tokens, so evidence is exact: it adds up to the "
         "logit but for a constant of the class. Occlusion: what that logit, less the mean of all, "
-        "loses after each frame when the token is left out of all frames (its square of tokens, "
+        "loses after each frame when the token is dropped in all frames (its square of tokens, "
         "where a frame has more than 64); red: it loses. Each row has one scale for the whole "
         "clip, the bar at its end. The tokens that matter most are those whose occlusion costs "
         "most after the last frame. If the maps say where the answer comes from, accuracy must "
-        "fall faster when these are left out together than when as many random ones are, and more "
+        "fall faster when these are dropped together than when as many random ones are, and more "
         "slowly without those that matter least. Evidence need not do that: the scan hands what "
         "one token saw to the others of its frame, and the evidence stands where it was written "
         "down, not where it was seen. Both are of the class that the model names, right or wrong; "

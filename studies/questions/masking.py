@@ -1,4 +1,4 @@
-"""C: how much can be left out, in training and at inference, of actions and of their order?"""
+"""C: how many patches can be masked, in training and at inference, for actions and their order?"""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.plots import Curve
 from studies import pictures, sentences
-from studies.chance import cautions, chance
-from studies.compare import findings, table
+from studies.compare import cautions, chance, findings, table
 from studies.design import Measure, Study, Variant
 from studies.masks import KINDS, NO_MASK, MaskCost, MaskedAccuracy
 from studies.measures import Accuracy
-from studies.page import Findings, Plot, Section, Table, Text
 from studies.questions.order import FOR_TWO, TWO_MOVEMENTS
+from studies.report import Findings, Plot, Section, Table, Text
 from studies.results import Results
 from studies.statistics import Estimate, mean_and_deviation
 
 RATIOS = (0.25, 0.5, 0.75, 0.9)
 ACCURACY = Accuracy()
 MASKED = {(k, r): MaskedAccuracy(kind=k, ratio=r) for k in KINDS for r in RATIOS}
-_WITHOUT = "MACs are those of a frame without a mask; what masks save stands below."
+_WITHOUT = "MACs are those of a frame without a mask; for what masks save, see time and memory."
 COST = MaskCost(ratios=(0.0, *RATIOS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Clips, and the shares of their patches that some variants leave out in training.
+    """Clips, and the mask ratios that some variants are trained with.
 
     Args:
         name: before the names of its variants; the first has none.
         data: options of the generated data.
         changes: of the recipe, for all its variants.
-        quick, full: shares that a quick study trains with, and those that a full one adds.
+        quick, full: ratios that a quick study trains with, and those that a full one adds.
         base_is_full: whether a full study alone trains it at all.
     """
 
@@ -96,7 +96,7 @@ def present(results: Results) -> Sequence[Section]:
 
 
 def _ratios(task: Task, trained: set[str]) -> list[float]:
-    """Shares that the task's variants were trained with."""
+    """Ratios that the task's variants were trained with."""
     return [ratio for ratio in RATIOS if task.variant_name(ratio) in trained]
 
 
@@ -106,16 +106,17 @@ def _loss(results: Results, variant: str, measure: Measure) -> Estimate:
 
 
 def _borne(results: Results, task: Task) -> str:
-    """How much can be left out at inference by a model that was trained without a mask."""
+    """What masks at inference cost a model that was trained without one."""
     name = task.variant_name()
     parts, shown = [], False
     for kind in KINDS:
         losses = {ratio: _loss(results, name, MASKED[kind, ratio]) for ratio in RATIOS}
         hurt = {ratio: estimate for ratio, estimate in losses.items() if estimate.high < 0}
         shown |= bool(hurt)
-        parts.append(f"{kind} {_figures(hurt) or 'none shown'}")
+        parts.append(f"{kind} {_figures(hurt) or 'none significant'}")
     rest = "" if shown else f": {sentences.NO_DIFFERENCE}"
-    return f"{name}, points lost by leaving out at inference: {'; '.join(parts)}{rest}."
+    text = f"{name}, change of accuracy under a mask at inference, in points"
+    return f"{text}: {'; '.join(parts)}{rest}."
 
 
 def _figures(estimates: Mapping[float, Estimate]) -> str:
@@ -123,7 +124,7 @@ def _figures(estimates: Mapping[float, Estimate]) -> str:
 
 
 def _kinds(results: Results, task: Task) -> str:
-    """Random and motion masks against the tube at the same share."""
+    """Random and motion masks against the tube at the same ratio."""
     name = task.variant_name()
     parts, shown = [], False
     for kind in KINDS[1:]:
@@ -142,9 +143,10 @@ def _kinds(results: Results, task: Task) -> str:
             if those
         ]
         shown |= bool(words)
-        parts.append(f"{kind} {', '.join(words) or 'not told apart at any share'}")
+        parts.append(f"{kind} {', '.join(words) or 'no significant difference at any ratio'}")
     rest = "" if shown else f": {sentences.NO_DIFFERENCE}"
-    return f"{name}, other masks than a tube at inference, points: {'; '.join(parts)}{rest}."
+    text = f"{name}, other masks against a tube mask at inference, in points"
+    return f"{text}: {'; '.join(parts)}{rest}."
 
 
 def _prepared(results: Results, task: Task, ratios: Sequence[float]) -> list[str]:
@@ -173,19 +175,19 @@ def _long_and_short(results: Results, short: Task, long: Task) -> str:
         ]
         estimate = difference_of(*losses)
         shown |= estimate.decides
-        word = "more" if estimate.value < 0 else "less"
-        verdict = f"takes {word} from it" if estimate.decides else "undecided"
+        word = "larger" if estimate.value < 0 else "smaller"
+        verdict = f"{word} loss" if estimate.decides else "not significant"
         parts.append(f"{sentences.signed(estimate, 'share')} at {ratio:g} ({verdict})")
     other = short.name or "clips of one movement"
     text = (
-        f"{long.name} against {other}, what a tube mask at inference changes, in hundredths "
-        f"of the way from chance to 100 %: {', '.join(parts)}"
+        f"{long.name} against {other}, change under a tube mask at inference, in percent of the "
+        f"range from chance to 100 %: {', '.join(parts)}"
     )
     return f"{text}." if shown else f"{text}: {sentences.NO_DIFFERENCE}."
 
 
 def _skill(results: Results, task: Task, estimate: Estimate) -> Estimate:
-    """Tasks with few classes can't lose as many points: in shares of the way up from chance."""
+    """Tasks with few classes can't lose as many points: as a fraction of the range above chance."""
     scale = 1 / (1 - chance(results, task.variant_name()))
     return estimate._replace(
         value=scale * estimate.value, low=scale * estimate.low, high=scale * estimate.high
@@ -205,8 +207,8 @@ def _section(results: Results, task: Task, ratios: Sequence[float]) -> Section:
     plain = results.estimate(name, ACCURACY.name)
     level = (100 * chance(results, name), "chance")
 
-    def line(estimates: Mapping[float, Estimate]) -> pictures.Curve:
-        return pictures.Curve([*estimates], [100 * e.value for e in estimates.values()])
+    def line(estimates: Mapping[float, Estimate]) -> Curve:
+        return Curve([*estimates], [100 * e.value for e in estimates.values()])
 
     lines = {
         f"{kind}, at inference": line(
@@ -223,7 +225,7 @@ def _section(results: Results, task: Task, ratios: Sequence[float]) -> Section:
             {0.0: plain}
             | {r: results.estimate(v, MASKED["tube", r].name) for r, v in trained.items()}
         )
-    png = pictures.curves(lines, x="share of the patches left out", y="accuracy, %", level=level)
+    png = pictures.curves(lines, x="mask ratio", y="accuracy, %", level=level)
     caption = "Mean over seeds; for intervals see the table."
     file = "clips" if not task.name else task.name.replace(" ", "-")
     return Section(
@@ -245,8 +247,8 @@ def _table(results: Results, task: Task, ratios: Sequence[float]) -> Table:
             rows.append(row)
     header = ["in training, at inference", "0", *(f"{r:g}" for r in RATIOS)]
     caption = (
-        "Accuracy by the share that is left out: mean ± standard deviation over seeds (difference "
-        "to the same model that leaves out nothing at inference, with its 95 % interval)."
+        "Accuracy by mask ratio at inference: mean ± standard deviation over seeds (difference "
+        "to the same model without a mask at inference, with its 95 % interval)."
     )
     return Table(header, rows, caption)
 
@@ -256,14 +258,15 @@ def _spread(results: Results, variant: str, measure: Measure) -> tuple[float, fl
 
 
 def _cost_sentences(values: Mapping[str, Any]) -> list[str]:
-    """What the largest share but one saves, in training and at inference."""
+    """What the largest ratio but one saves, in training and at inference."""
     ratio = RATIOS[-2]
     place = f"{values['model']}, {values['size']} px, {values['tokens']} patches"
     step = _saved(values, "training", ratio)
     parts = [f"{kind} {_saved(values, kind, ratio)}" for kind in KINDS]
     return [
         f"A training step with a tube mask of {ratio:g} takes {step} of one without ({place}).",
-        f"A clip at inference with {ratio:g} left out takes, of one without: {'; '.join(parts)}.",
+        f"A clip at inference with a mask ratio of {ratio:g} takes, relative to no mask: "
+        f"{'; '.join(parts)}.",
     ]
 
 
@@ -304,19 +307,19 @@ def _cost(values: Mapping[str, Any]) -> list[Plot | Table]:
                     f"{100 * row['macs'] / base['macs']:.0f} %",
                 ]
             )  # fmt: skip
-        lines[f"{case}: time"] = pictures.Curve(
+        lines[f"{case}: time"] = Curve(
             [0.0, *(r["ratio"] for r in own)],
             [100.0, *(100 * r["ms"] / base["ms"] for r in own)],
         )
     own = [r for r in values["rows"] if r["case"] == "tube"]
     macs = _base(values, "tube")["macs"]
-    lines["tube: MACs"] = pictures.Curve(
+    lines["tube: MACs"] = Curve(
         [0.0, *(r["ratio"] for r in own)], [100.0, *(100 * r["macs"] / macs for r in own)]
     )
-    png = pictures.curves(lines, x="share of the patches left out", y="of the cost without, %")
+    png = pictures.curves(lines, x="mask ratio", y="% of the cost without a mask")
     header = ["case", f"{values['clock']} ms", "of no mask", "MiB", "MACs a clip", "of no mask"]
     return [
-        Plot("cost", png, "Time by the share that is left out."),
+        Plot("cost", png, "Time by mask ratio, relative to no mask."),
         Table(
             header,
             rows,
@@ -331,22 +334,22 @@ def _cost(values: Mapping[str, Any]) -> list[Plot | Table]:
 
 STUDY = Study(
     "masking",
-    question="How many patches can be left out, in training and at inference, of short actions "
-    "and of long ordered ones?",
+    question="How many patches can be masked, in training and at inference, for short actions "
+    "and for long ordered ones?",
     variants=tuple(variant for task in TASKS for variant in task.variants()),
     measures=(ACCURACY, *MASKED.values()),
     probes=(COST,),
     reading=(
-        "In training the mask is a tube: the same patches are left out of every frame of a clip, "
-        "others of another clip. At inference there are three kinds: a tube; random, other patches "
-        "in every frame whatever is in them; and motion, a quarter of what stays is a tube and the "
-        "rest goes where most has changed of late. Under the last two a patch that is left out "
-        "keeps what the memory holds of it, and counts in the mean by how often it was computed of "
-        "late. A model that was trained without a mask has never seen one: training with it may "
-        "mend what a mask costs at inference, and may cost accuracy without one. "
-        "The long clips show movements one after the other, and their order is the class. A task "
-        "with two classes has less to lose than one with eight, so tasks are compared by how much "
-        "of the way from chance to 100 % is lost."
+        "In training the mask is a tube: the same patches are dropped in every frame of a clip, "
+        "and others in another clip. At inference there are three kinds. Tube is as in training. "
+        "Random drops other patches in every frame. Motion keeps a quarter of its patches as a "
+        "tube and the rest where the image changed most recently. With random and motion masks, a "
+        "dropped patch keeps its memory, and its weight in the mean over patches "
+        "is how often it was computed recently. A model trained without a mask has never seen one: "
+        "training with a mask may reduce what a mask costs at inference, and may cost accuracy "
+        "without one. The long clips show movements one after the other, and their order is the "
+        "class. A task with two classes has less to lose than one with eight, so tasks are "
+        "compared by the fraction of the range from chance to 100 % that is lost."
     ),
     present=present,
     times=False,

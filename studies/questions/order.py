@@ -9,7 +9,7 @@ from studies.corruptions import Order
 from studies.data import is_generated
 from studies.design import Study, Variant
 from studies.measures import Accuracy
-from studies.page import Findings, Plot, Section, Table, Text
+from studies.report import Findings, Plot, Section, Table, Text
 from studies.results import Results
 from studies.statistics import Estimate, mean_and_deviation, mean_interval
 from videorwkv.data.motion.order import backwards
@@ -62,13 +62,13 @@ def present(results: Results) -> Sequence[Section]:
 def _beside_chance(name: str, shuffled: Estimate, chance: float) -> str:
     figures = sentences.with_interval(shuffled, "share")
     if chance - NEAR <= shuffled.low and shuffled.high <= chance + NEAR:
-        verdict = f"at chance, to within {100 * NEAR:g} points."
+        verdict = f"at chance, within {100 * NEAR:g} points."
     elif shuffled.low <= chance <= shuffled.high:
         verdict = f"{sentences.NO_DIFFERENCE} from chance."
     elif shuffled.high < chance:
         verdict = "below chance."
     else:
-        verdict = "above chance: without their order the frames still tell something."
+        verdict = "above chance: frames in random order still carry information."
     return f"{name}: shuffled {figures}, chance {100 * chance:.1f} %: {verdict}"
 
 

@@ -10,9 +10,18 @@ import torch
 from torch import nn
 
 from benchmarks.models.lengths import joint_memory, measure_stream
-from benchmarks.models.report import HEADER, LENGTH_HEADER, BenchReport
-from benchmarks.models.runner import BenchOptions, bench
-from benchmarks.models.summary import sentences
+from benchmarks.models.report import (
+    HEADER,
+    LENGTH_HEADER,
+    cells,
+    length_cells,
+    markdown,
+    save_report,
+    sentences,
+    tables,
+)
+from benchmarks.models.results import SpeedReport
+from benchmarks.models.runner import SpeedOptions, bench
 from benchmarks.models.ways import WAYS, find_ways, missing, peer_program, prepared
 from videorwkv.cli.main import main
 from videorwkv.errors import ConfigError, UsageError
@@ -20,30 +29,37 @@ from videorwkv.exporting import export
 from videorwkv.models import build_model, model_config
 from videorwkv.models.presets import _PRESETS
 
-SMALL = {"image_size": 32, "width": 32, "depth": 2, "head_width": 16, "num_classes": 5}
+SMALL = {"image_size": 32, "width": 32, "depth": 1, "head_width": 16, "num_classes": 5}
 
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     config = model_config("lcr_nano", **SMALL)
     monkeypatch.setitem(_PRESETS, "bench_small", lambda: config)
-    monkeypatch.setattr("benchmarks.models.runner.TURN", 0.0)
-    monkeypatch.setattr("benchmarks.models.lengths.TURN", 0.0)
+    _hasty(monkeypatch)
 
 
-def options(**changed: object) -> BenchOptions:
-    return BenchOptions(
+def _hasty(patch: pytest.MonkeyPatch) -> None:
+    """What is timed is called a few times only: no test asks how long it takes."""
+    for name in ("runner", "lengths"):
+        patch.setattr(f"benchmarks.models.{name}.TURN", 0.0)
+    patch.setattr("benchmarks.models.runner.GEMM", 64)
+    patch.setattr("benchmarks.timing.gemm_peak", lambda: 1.0)
+
+
+def options(**changed: object) -> SpeedOptions:
+    return SpeedOptions(
         **{"models": ("bench_small",), "num_frames": 3, "seconds": 0.01, **changed}  # type: ignore[arg-type]
     )
 
 
 @pytest.fixture(scope="module")
-def report() -> BenchReport:
+def report() -> SpeedReport:
     """One run for all that only look."""
     config = model_config("lcr_nano", **SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_PRESETS, "bench_shown", lambda: config)
-        patch.setattr("benchmarks.models.runner.TURN", 0.0)
+        _hasty(patch)
         return bench(
             options(
                 models=("bench_shown",),
@@ -54,7 +70,7 @@ def report() -> BenchReport:
         )
 
 
-def test_every_model_way_and_unit_has_a_row(report: BenchReport) -> None:
+def test_every_model_way_and_unit_has_a_row(report: SpeedReport) -> None:
     found = [(row.model, row.way, row.unit) for row in report.rows]
     own = [
         (f"bench_shown{kind}", way, unit)
@@ -71,7 +87,7 @@ def test_every_model_way_and_unit_has_a_row(report: BenchReport) -> None:
     assert all(row.times.rounds >= 3 for row in report.rows)
 
 
-def test_costs_are_counted(report: BenchReport) -> None:
+def test_costs_are_counted(report: SpeedReport) -> None:
     rows = {(row.model, row.unit): row for row in report.rows if row.way == "eager"}
     whole, masked = rows["bench_shown", "frame"], rows["bench_shown, 50% masked", "frame"]
     model = build_model(model_config("lcr_nano", **SMALL))
@@ -90,18 +106,18 @@ def test_costs_are_counted(report: BenchReport) -> None:
         assert all((row.memory is not None) == (row.way == "eager") for row in report.rows)
 
 
-def test_tables_have_all_columns(report: BenchReport) -> None:
-    text = report.markdown()
+def test_tables_have_all_columns(report: SpeedReport) -> None:
+    text = markdown(report)
     for name in HEADER:
         assert name in text
     for unit in report.units():
-        assert {len(cells) for cells in report.cells(unit)} == {len(HEADER)}
+        assert {len(row) for row in cells(report, unit)} == {len(HEADER)}
     assert "A new frame of 2 streams" in text
     assert "2 clips of 3 frames" in text
-    assert [table.row_count for table in report.tables()] == [7, 7]
+    assert [table.row_count for table in tables(report)] == [7, 7]
 
 
-def test_sentences_compare(report: BenchReport) -> None:
+def test_sentences_compare(report: SpeedReport) -> None:
     text = "\n".join(sentences(report))
     assert "bench_shown beside bench_shown, softmax, a frame: " in text
     assert "bench_shown beside MoViNet-A0 stream, a clip: " in text
@@ -109,14 +125,14 @@ def test_sentences_compare(report: BenchReport) -> None:
     assert "its 3 frames one by one: eager " in text
 
 
-def test_a_report_is_saved_and_read(report: BenchReport, tmp_path: Path) -> None:
-    report.save(tmp_path)
+def test_a_report_is_saved_and_read(report: SpeedReport, tmp_path: Path) -> None:
+    save_report(report, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "bench.json",
         "bench.md",
         "bench.png",
     ]
-    assert BenchReport.load(tmp_path / "bench.json") == report
+    assert SpeedReport.load(tmp_path / "bench.json") == report
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -136,7 +152,7 @@ def test_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_length_costs(tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="needs the extra `bench`")
-    report = bench(options(ways=("eager",), lengths=(2, 4, 256), memory_limit=1.0, time_limit=1.0))
+    report = bench(options(ways=("eager",), lengths=(2, 4, 80), memory_limit=1.0, time_limit=1.0))
     names = list(dict.fromkeys(row.model for row in report.lengths))
     assert names == [
         "bench_small",
@@ -145,14 +161,14 @@ def test_length_costs(tmp_path: Path) -> None:
     ]
     rows = {(row.model, row.length): row for row in report.lengths}
     assert len(rows) == 9
-    assert rows[names[0], 256].frame is not None
-    too_large, too_slow = rows[names[1], 256], rows[names[2], 256]
+    assert rows[names[0], 80].frame is not None
+    too_large, too_slow = rows[names[1], 80], rows[names[2], 80]
     assert too_large.frame is None
     assert too_large.estimated
     assert too_large.why.startswith("needs ")
     assert too_slow.why.startswith(("takes about ", "needs "))
-    assert all(len(cells) == len(LENGTH_HEADER) for cells in report.length_cells())
-    report.save(tmp_path)
+    assert all(len(row) == len(LENGTH_HEADER) for row in length_cells(report))
+    save_report(report, tmp_path)
     assert (tmp_path / "lengths.png").is_file()
 
 

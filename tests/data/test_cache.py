@@ -17,8 +17,7 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, DataError, DecodeError
-from videorwkv.video.base import Video
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling, Video
 from videorwkv.video.source import open_video
 
 

@@ -173,7 +173,7 @@ def test_full_disk(videos: Path, cache: FrameCache, monkeypatch: pytest.MonkeyPa
     manifest = load_manifest(videos)
     plan = plan_fill(manifest, cache)
     usage = shutil.disk_usage(videos)._replace(free=1_000_000)
-    monkeypatch.setattr("videorwkv.utils.disk.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("videorwkv.utils.files.shutil.disk_usage", lambda path: usage)
     with pytest.raises(DataError, match=r"The cache needs 1\.2 MB.* has 1\.0 MB free"):
         fill_cache(manifest, plan, workers=1)
     assert not Path(cache.folder).exists()

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from videorwkv.data.batch import Batch
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.dataset import ClipDataset
 from videorwkv.data.load import load_manifest
-from videorwkv.data.loader import Loader, make_loader
+from videorwkv.data.loader import Batch, Loader, make_loader
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, DataError
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 def motion(clips: int = 11, **options: Any) -> ClipDataset:

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.plots import Curve, save_curves
 from studies import pictures
 from studies.statistics import Estimate
-from videorwkv.inference.plots import Curve, save_confusion, save_curves
+from videorwkv.inference.plots import save_confusion
 from videorwkv.video import open_video
 
 
@@ -16,8 +17,8 @@ def picture(path: Path) -> np.ndarray:
     """[H, W, 3]"""
     path.parent.mkdir()
     y = (1.0, 0.8)
-    curve = Curve("a", (1.0, 0.5), y, y, y)
-    panels = {"left": [curve], "right": [curve, curve._replace(name="b", y=(1.0, 0.6))]}
+    curve = Curve((1.0, 0.5), y, y, y)
+    panels = {"left": {"a": curve}, "right": {"a": curve, "b": curve._replace(y=(1.0, 0.6))}}
     if path.parent.name == "one":
         del panels["right"]
     save_curves(path, panels, x_label="cost", y_label="top-1")
@@ -41,7 +42,7 @@ def test_a_name_is_no_formula(name: str, tmp_path: Path) -> None:
     known = Estimate(0.5, 0.4, 0.6, 2)
     pictures.forest([(name, known, [0.5])], name)
     pictures.bars([name], {name: [known], "b": [known]}, y=name)
-    pictures.curves({name: pictures.Curve([1], [1]), "b": pictures.Curve([2], [2])}, x=name, y=name,
+    pictures.curves({name: Curve([1], [1]), "b": Curve([2], [2])}, x=name, y=name,
                     logarithmic=True)  # fmt: skip
     save_confusion(tmp_path / "a.png", np.eye(2, dtype=np.int64), [name, "b"])
     assert cv2.imread(str(tmp_path / "a.png")) is not None

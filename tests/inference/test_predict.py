@@ -21,7 +21,7 @@ from videorwkv.inference.predict import Prediction, _targets, expand, predict, p
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import Inputs, LCRState, build_model, create_model
 from videorwkv.video import open_video
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 from videorwkv.video.writer import write_video
 
 

@@ -12,9 +12,10 @@ from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import Recogniser, load_run, require_finite
+from videorwkv.inference.stream import stream
 from videorwkv.models import Inputs, LCRConfig, build_model
 from videorwkv.models.masking import NO_MASKS, Masks
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,43 @@ def test_what_is_given_goes_before_what_the_run_says(run: Path) -> None:
         assert (other.sampling.num_frames, other.views, other.masks) == (5, (3, 3), masks)
         assert (other.precision, other.clip_timeout) == ("bfloat16", 0)
     assert opened.views == (2, 1)  # a value
+
+
+def test_the_verbs_keep_what_a_recogniser_was_opened_with(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    masks = Masks(motion_mask_ratio=0.5)
+    opened = Recogniser.open(run, what="test", masks=masks)
+    assert predict(clip, model=opened) == predict(clip, model=run, motion_mask_ratio=0.5)
+    assert predict(clip, model=opened) != predict(clip, model=run)
+    test = tiny.manifest().split("test")
+    half = Recogniser.open(run, what="test", masks=masks, precision="bfloat16")
+    one, other, plain = (
+        [one.scores_K.tolist() for one in evaluate(model, test, **options).clips]
+        for model, options in (
+            (half, {}),
+            (run, {"motion_mask_ratio": 0.5, "precision": "bfloat16"}),
+            (run, {"motion_mask_ratio": 0.5}),
+        )
+    )
+    assert one == other != plain
+    (first, *_) = stream(opened, clip, fps=8)
+    (same, *_) = stream(load_run(run).model(), clip, fps=8, labels=opened.labels,
+                        motion_mask_ratio=0.5)  # fmt: skip
+    assert first.scores == same.scores
+    for wrong in ({"device": "cuda:7"}, {"device": "nosuch"}):
+        with pytest.raises(UsageError, match="Device"):
+            predict(clip, model=opened, **wrong)
+    with pytest.raises(UsageError, match="half"):
+        stream(opened, clip, half=True)
+
+
+def test_a_stream_leaves_the_network_as_it_was(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    model = load_run(run).model().train()
+    with stream(model, clip, fps=8) as predictions:
+        assert next(iter(predictions)).scores
+        assert not model.training
+    assert model.training
 
 
 def test_a_model_alone_has_numbers_for_labels(run: Path) -> None:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
-import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -183,10 +181,10 @@ def test_closing_ends_the_thread(model: LCR) -> None:
     assert len(list(islice(moments, 3))) == 3
     moments.close()
     assert list(moments) == []
-    deadline = time.monotonic() + 5
-    while any(t.name == "videorwkv-live" for t in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    for thread in threading.enumerate():
+        if thread.name == "videorwkv-live":
+            thread.join(120)  # seconds; it takes none, unless the machine is busy
+            assert not thread.is_alive()
 
 
 def test_threshold_and_hysteresis() -> None:
@@ -244,7 +242,7 @@ def test_the_annotated_video_runs_as_fast_as_its_source(model: LCR, tmp_path: Pa
     # Slower than the model's frames; then a pause of an hour.
     times = [t / 5 for t in range(15)] + [3602.8, 3603.0]
     for shown, seconds in ((15, 2.8), (17, 2.8 + PAUSE + 0.2)):
-        with stream(model, video(times[:shown]), fps=30, save=path) as moments:
+        with stream(model, video(times[:shown]), fps=10, save=path) as moments:
             assert len(list(moments)) == shown
         with open_video(path) as written:
             assert written.times()[-1] == pytest.approx(seconds, abs=0.05)
@@ -302,22 +300,16 @@ def test_wrong_options(model: LCR, wrong: dict[str, object]) -> None:
         list(stream(model, video([0.0]), **wrong))  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is None or importlib.util.find_spec("onnx") is None,
-    reason="ONNX Runtime is an extra",
-)
-def test_an_exported_file_says_the_same(run: Path, tmp_path: Path) -> None:
-    from videorwkv.exporting import export
-
-    exported = export(run, tmp_path / "step.onnx", to="onnx")
+def test_an_exported_file_says_the_same(tiny_run: Path, onnx_file: Path, tmp_path: Path) -> None:
     clip = tiny.write_clip(tmp_path / "clip.mp4")
-    ours, theirs = list(stream(run, clip)), list(stream(exported.path, clip))
+    ours, theirs = (list(stream(model, clip, fps=8)) for model in (tiny_run, onnx_file))
+    assert len(ours) == 8
     for a, b in zip(ours, theirs, strict=True):
         assert (a.time, a.label) == (b.time, b.label)
         np.testing.assert_allclose(np.sort(a.scores), np.sort(b.scores), atol=1e-4)
     for wrong in ({"motion_mask_ratio": 0.5}, {"half": True}, {"tube_mask_ratio": 0.5}):
         with pytest.raises(UsageError):
-            stream(exported.path, clip, **wrong)  # type: ignore[arg-type]
+            stream(onnx_file, clip, **wrong)  # type: ignore[arg-type]
 
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

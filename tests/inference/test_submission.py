@@ -13,7 +13,7 @@ from videorwkv.data import Manifest, Row
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
-from videorwkv.inference.recogniser import load_run
+from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.submission import predict_split, write_submission
 
 LABELS = ("a", "b, c", "d", "e", "f", "g")
@@ -102,18 +102,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_other_classes_is_refused_before_the_work(run: Path, tmp_path: Path) -> None:
+    opened = Recogniser.open(run, what="test")
     with pytest.raises(DataError, match=r"knows classes that this data set lacks.*'approach'"):
-        predict_split(run, manifest("jester", "1"), tmp_path / "o")
+        predict_split(opened, manifest("jester", "1"), tmp_path / "o")
     with pytest.raises(UsageError, match=r"is a folder; --submission wants a file"):
-        predict_split(run, tiny.manifest().split("test"), tmp_path)
+        predict_split(opened, tiny.manifest().split("test"), tmp_path)
 
 
 def test_answers_are_those_of_the_scores(run: Path, tmp_path: Path) -> None:
     test = tiny.manifest().split("test")
-    done = predict_split(run, test, tmp_path / "new" / "o.csv", views=(2, 1), batch_size=3)
+    recogniser = Recogniser.open(run, what="test", views=(2, 1))
+    done = predict_split(recogniser, test, tmp_path / "new" / "o.csv", batch_size=3)
     with done.path.open(newline="") as file:
         answers = [row["label"] for row in csv.DictReader(file)]
-    expected = score(run, test, views=(2, 1))
+    expected = score(recogniser, test)
     labels = load_run(run).labels
     assert answers == [
         labels[int(clip.scores_K.argmax())] for clip in expected.clips if clip.scores_K is not None

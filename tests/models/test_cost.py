@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from studies.formula import frame_macs
+from studies.scaling import frame_macs
 from videorwkv.models import LCRConfig, list_models, model_config
 from videorwkv.models.cost import cost
 from videorwkv.models.masking import Masks

@@ -90,6 +90,7 @@ def test_compiled_stream_and_clip_in_one_program_each(half, monkeypatch):
     run = functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
     monkeypatch.setattr(torch, "compile", lambda f, mode, **options: run(f, **options))
     layer.compiled_method.cache_clear()
+    torch._dynamo.reset()  # whatever other tests have compiled of the same functions
     model = trained(SMALL)
     fast, plain = (model.for_inference(half=half, compiled=c) for c in (True, False))
     inputs = make_inputs(2, 4)

@@ -305,7 +305,7 @@ def test_edge_strength_zero_is_no_edges():
 
 
 def test_default_cell_stays_finite_for_ten_thousand_frames():
-    config = replace(SMALL, image_size=8, width=8, depth=2)
+    config = replace(SMALL, image_size=8, width=8, depth=1)
     model = make_model(config)
     # Ten times the usual weights: not a model that anyone trained, but one that could blow up.
     with torch.no_grad():

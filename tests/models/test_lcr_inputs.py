@@ -12,7 +12,7 @@ from tiny_models import SMALL, VARIANTS, make_inputs, make_model
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models import Inputs, LCRConfig, build_model, create_model
 from videorwkv.models.masking import take
-from videorwkv.video.clip import Clip, Frame
+from videorwkv.video.base import Clip, Frame
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_preprocess_takes_clips_frames_and_arrays():
     [
         ({"image_size": 100, "patch_size": 16}, r"image_size \(100\).*96 and 112"),
         ({"width": 20, "head_width": 8}, "width .20. must be a multiple of head_width"),
-        ({"cell": "gru"}, "cell='gru' is unknown"),
+        ({"cell": "gru"}, r"LCRConfig\.cell: got 'gru'"),
         ({"cell": "paper", "forget_source": "rate"}, "forget_source='rate'"),
         ({"cell": "convlstm", "readout": "cls"}, "readout='mean'"),
         ({"cell": "convlstm", "tube_mask_ratio": 0.5}, "tube_mask_ratio=0"),
@@ -175,6 +175,11 @@ def test_preprocess_takes_clips_frames_and_arrays():
 def test_configuration_errors(change, message):
     with pytest.raises(ConfigError, match=message):
         build_model(LCRConfig.from_dict({**SMALL.to_dict(), **change}))
+
+
+def test_an_unknown_choice_without_the_reader():
+    with pytest.raises(ConfigError, match="cell='gru' is unknown"):
+        LCRConfig(cell="gru")
 
 
 def test_unknown_model():

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from videorwkv.errors import UsageError
 from videorwkv.models import Inputs, lcr
-from videorwkv.models.masking import Watch, patches
+from videorwkv.models.masking import MotionMask, patches
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_step_scan_and_every_cut_agree(name, monkeypatch):
             first, state = model.scan(inputs.at(0, cut), state)
             second, state = model.scan(inputs.at(cut, 5), state)
             assert torch.allclose(torch.cat([first, second], 1), whole, atol=1e-5)
-            assert torch.allclose(state.watch.count_BL, end.watch.count_BL)
+            assert torch.allclose(state.motion.count_BL, end.motion.count_BL)
         unmasked, _ = model.scan(inputs)
         assert not torch.allclose(whole, unmasked, atol=1e-4)
         all_tokens, _ = model.scan(inputs, model.init_state(2, motion_mask_ratio=0.01))
@@ -48,7 +48,7 @@ def test_a_frame_leaves_the_memory_of_other_tokens_alone():
     inputs = make_inputs(2, 4)
     with torch.inference_mode():
         _, state = model.scan(inputs.at(0, 3), model.init_state(2, motion_mask_ratio=0.6))
-        keep_TBJ, _, _ = state.watch.choose(inputs.at(3, 4), SMALL.patch_size)
+        keep_TBJ, _, _ = state.motion.choose(inputs.at(3, 4), SMALL.patch_size)
         _, after = model.step(inputs.at(3, 4), state)
     chosen_BL = torch.zeros(2, 9, dtype=torch.bool).scatter(1, keep_TBJ[0], True)
     assert chosen_BL.sum(1).tolist() == [4, 4]
@@ -69,8 +69,8 @@ def test_the_budget_goes_where_most_has_changed_of_late():
     inputs = still(12)
     inputs.frames_BTHWC[:, 3::2, 24:, 24:] = 140  # patch 15 flickers from the fourth frame on
     inputs.frames_BTHWC[:, 3::2, 24:, :8] = 130  # patch 12 does so less
-    watch = Watch.start(1, 16, 8, 15 / 16)
-    keep_TBJ, weights_TBL, _ = watch.choose(inputs, 8)
+    motion = MotionMask.start(1, 16, 8, 15 / 16)
+    keep_TBJ, weights_TBL, _ = motion.choose(inputs, 8)
     assert keep_TBJ.shape == (12, 1, 1)
     chosen = keep_TBJ.flatten().tolist()
     assert chosen[:3] == [5, 5, 5]  # nothing moves yet, so it is the edges
@@ -80,16 +80,16 @@ def test_the_budget_goes_where_most_has_changed_of_late():
     assert weights_TBL[-1].nonzero()[:, 1].tolist() == [5, 15]
     assert weights_TBL[-1, 0, 15] > weights_TBL[-1, 0, 5] > 0
     assert torch.allclose(weights_TBL.sum(-1), torch.ones(12, 1))
-    keep_TBJ, _, _ = Watch.start(1, 16, 8, 14 / 16).choose(inputs, 8)
+    keep_TBJ, _, _ = MotionMask.start(1, 16, 8, 14 / 16).choose(inputs, 8)
     assert keep_TBJ[-1].flatten().tolist() == [12, 15]
 
 
 def test_a_quarter_of_the_budget_is_spread_and_stays():
-    watch = Watch.start(1, 16, 8, 0.5)
+    motion = MotionMask.start(1, 16, 8, 0.5)
     inputs = still(6)
     inputs.frames_BTHWC[:, 1::2, 16:] = 200  # the lower half flickers
-    keep_TBJ, _, _ = watch.choose(inputs, 8)
-    tube = watch.tube_L.nonzero().flatten().tolist()
+    keep_TBJ, _, _ = motion.choose(inputs, 8)
+    tube = motion.tube_L.nonzero().flatten().tolist()
     assert len(tube) == 2
     assert tube[0] < 8 <= tube[1]
     for keep_J in keep_TBJ[:, 0].tolist():
@@ -104,7 +104,7 @@ def test_what_was_computed_more_often_counts_more(readout):
     inputs = make_inputs(2, 4)
     with torch.inference_mode():
         start = model.init_state(2, motion_mask_ratio=0.6)
-        _, weights_TBL, _ = start.watch.choose(inputs, SMALL.patch_size)
+        _, weights_TBL, _ = start.motion.choose(inputs, SMALL.patch_size)
         logits_BTK, state = model.scan(inputs, start)
         tops = state.hidden_NBLC[-1], state.memory_NBLC[-1]
         if readout == "mean":
@@ -122,7 +122,7 @@ def test_cost_falls_in_proportion():
     def macs(ratio: float) -> int:
         state = model.init_state(2, motion_mask_ratio=ratio)
         with torch.inference_mode():
-            keep = state.watch.choose(inputs, 8)[0] if ratio else None
+            keep = state.motion.choose(inputs, 8)[0] if ratio else None
             with FlopCounterMode(display=False) as stems:
                 model._tokens(inputs, state, keep)
             with FlopCounterMode(display=False) as counter:

@@ -14,8 +14,7 @@ from test_wkv import make, relative
 from videorwkv.errors import UsageError
 from videorwkv.ops import build, native
 from videorwkv.ops.chunked import ChunkedPrepared
-from videorwkv.ops.tokens import Tokens
-from videorwkv.ops.wkv import choose_backend, prepare, read, scan_backend, wkv
+from videorwkv.ops.wkv import Tokens, choose_backend, prepare, read, scan_backend, wkv
 
 needs_compiler = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from videorwkv.errors import CheckpointError
 from videorwkv.models import LCR, Inputs, LCRConfig, build_model
-from videorwkv.run.weights import load_weights, save_weights
+from videorwkv.run.run import load_weights, save_weights
 
 CONFIG = LCRConfig(image_size=16, patch_size=8, width=16, head_width=8, depth=2, num_classes=3)
 

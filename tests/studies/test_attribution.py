@@ -11,8 +11,7 @@ import torch
 from tiny_models import SMALL, make_inputs
 from torch import Tensor
 
-from studies.attribution import look
-from studies.leaving_out import LEAST, MOST, ORDERS, RANDOM, LeavingOut, classify
+from studies.attribution import LEAST, MOST, ORDERS, RANDOM, LeavingOut, classify, look
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models import Inputs, LCRConfig, lcr
 from videorwkv.models.lcr import LCR

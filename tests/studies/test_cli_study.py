@@ -67,7 +67,7 @@ def test_study_of_the_documentation_runs(
     assert main([*arguments, *where]) == 0
     out = capsys.readouterr().out
     assert "Sobel edges" in out
-    page = (tmp_path / "pages" / "my_study.html").read_text()
+    page = (tmp_path / "pages" / "my_study.md").read_text()
     assert "accuracy, blur 2" in page
     assert "Not thinned." in page
 
@@ -86,3 +86,42 @@ def test_commands_of_the_documentation_parse() -> None:
 
 def load_is_possible(name: str) -> bool:
     return name in STUDIES or name.endswith(".py")
+
+
+OLD = """
+from videorwkv.study import Accuracy, Study, Variant
+from videorwkv.study.changes import Blur
+from videorwkv.study.page import Section
+from videorwkv.study.studies.maps import Maps
+
+assert Section("a", []).title == "a"
+STUDY = Study(
+    "old",
+    question="?",
+    variants=(Variant("default"),),
+    measures=(Accuracy(), Accuracy(change=Blur(2.0)), Maps(clips=1)),
+)
+"""
+NOTE = r"videorwkv\.study.* is now studies"
+
+
+def test_a_study_that_imports_the_names_of_before(tmp_path: Path) -> None:
+    path = small.study_file(tmp_path, OLD, "old.py")
+    with pytest.warns(DeprecationWarning, match=NOTE) as notes:
+        study = load_study(path)
+    said = {str(note.message) for note in notes}
+    assert "videorwkv.study is now studies; the old name goes with version 0.3." in said
+    assert any(text.startswith("videorwkv.study.changes is now studies.corrupt") for text in said)
+    names = [measure.name for measure in study.measures]
+    assert names == ["accuracy", "accuracy, blur 2", "clips drawn"]
+
+
+def test_the_command_takes_a_study_that_imports_the_names_of_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = small.study_file(tmp_path, OLD.replace(", Maps(clips=1)", ""), "old.py")
+    arguments = ["study", path, small.DATA, *OPTIONS, "--seeds=1", "--jobs=1", "--device=cpu"]
+    where = [f"--runs={tmp_path / 'runs'}", f"--out={tmp_path / 'pages'}"]
+    with pytest.warns(DeprecationWarning, match=NOTE):
+        assert main([*arguments, *where]) == 0
+    assert (tmp_path / "pages" / "old.md").is_file()

@@ -8,7 +8,7 @@ import pytest
 import small
 
 from studies import load_study
-from studies.chance import cautions
+from studies.compare import cautions
 from studies.corruptions import Noise
 from studies.index import study as write_study
 from studies.plan import Settings, make_plan
@@ -20,12 +20,12 @@ from studies.sentences import NO_DIFFERENCE
 @pytest.mark.parametrize(
     ("default", "scattered", "none", "words"),
     [
-        (0.9, 0.7, 0.7, "anywhere are worse, so what the map shows matters: edges less"),
-        (0.9, 0.7, 0.9, "though a gain over no map at all is not shown"),
-        (0.7, 0.9, 0.7, "No, as many pixels anywhere do better"),
-        (0.9, 0.9, 0.7, "Not shown: pixels anywhere help too"),
-        (0.8, 0.8, 0.8, "No difference shown between edges and as many pixels anywhere"),
-        (0.7, 0.7, 0.9, "No difference shown between edges and as many pixels anywhere"),
+        (0.9, 0.7, 0.7, "pixels are worse, so the content of the map matters: edges minus"),
+        (0.9, 0.7, 0.9, "but the gain over no map at all is not significant"),
+        (0.7, 0.9, 0.7, "No, as many scattered pixels do better"),
+        (0.9, 0.9, 0.7, "Undecided: scattered pixels help too"),
+        (0.8, 0.8, 0.8, "No significant difference between edges and as many scattered pixels"),
+        (0.7, 0.7, 0.9, "No significant difference between edges and as many scattered pixels"),
     ],
 )
 def test_is_it_the_edges(default: float, scattered: float, none: float, words: str) -> None:
@@ -33,8 +33,8 @@ def test_is_it_the_edges(default: float, scattered: float, none: float, words: s
     shares = {(variant, ACCURACY.name): share for variant, share in pairs}
     text = edges._needed(fake.results("edges", shares))
     assert words in text
-    assert f"edges less pixels anywhere {100 * (default - scattered):+.1f} [" in text
-    assert f"pixels anywhere less none {100 * (scattered - none):+.1f} [" in text
+    assert f"edges minus scattered pixels {100 * (default - scattered):+.1f} [" in text
+    assert f"scattered pixels minus none {100 * (scattered - none):+.1f} [" in text
 
 
 def test_who_stands_a_change() -> None:
@@ -43,8 +43,8 @@ def test_who_stands_a_change() -> None:
     results = fake.results("edges", shares, names=names)
     text = edges._robust(results, Noise(16))
     assert text.startswith(f"noise 16: the accuracy of {DEFAULT} changes by -30.0 [")
-    assert "to 50.0 %; better there: Sobel (+20.0 [" in text
-    assert "; worse there: no edges (-20.0 [" in text
+    assert "to 50.0 %; better: Sobel (+20.0 [" in text
+    assert "; worse: no edges (-20.0 [" in text
     assert NO_DIFFERENCE in edges._robust(results, Noise(8))
     (table, *_) = edges._robust_blocks(results)
     rows = {row[0]: row for row in table.rows}  # type: ignore[union-attr]
@@ -98,11 +98,12 @@ def test_a_variant_is_what_its_name_says_whatever_the_recipe(tmp_path: Path) -> 
 def test_maps_are_those_that_the_models_are_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake.hasty(monkeypatch)
     rows = []
     for blur in (5, 15):
         changes = (*small.CHANGES, f"model.edge_options.blur_size={blur}")
-        settings = small.settings(tmp_path, quick=True, seeds=1, only=(DEFAULT,), changes=changes)
+        settings = small.settings(
+            tmp_path, quick=True, seeds=1, only=(DEFAULT,), changes=changes, show_frames=False
+        )
         text = write_study("edges", settings, out=tmp_path / "pages").markdown.read_text()
         maps = text.partition("## The maps")[2]
         rows += re.findall(rf"^\| {DEFAULT} \| ([\d.]+) %", maps, re.M)
@@ -111,14 +112,13 @@ def test_maps_are_those_that_the_models_are_given(
 
 
 def test_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.hasty(monkeypatch)
     settings = small.settings(
         tmp_path, quick=True, seeds=1, only=("Canny, high threshold", SCATTERED, NONE)
     )
     written = write_study("edges", settings, out=tmp_path / "pages")
     text = written.markdown.read_text()
     assert "Is it the edges?" in text
-    assert "One seed: " in text
+    assert "Single seed: " in text
     assert len(re.findall(r"^- (?:noise|blur|light|JPEG) [\d.]+: the accuracy", text, re.M)) == 8
     for picture in ("difference", "noise", "blur", "darkness", "JPEG", "maps"):
         assert f"(edges-part/{picture}.png)" in text

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fake
 import numpy as np
 import pytest
 
@@ -60,7 +59,6 @@ def test_worse_frames_have_worse_maps() -> None:
 
 
 def test_cost_names_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.hasty(monkeypatch)
     wide = Extractor("wide", "canny", EdgeOptions(blur_size=31))
     cost = ExtractionCost(extractors=(SOBEL, wide), size=64, model="lcr_nano")
     values = cost.probe(quick=True, device="cpu")

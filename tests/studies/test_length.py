@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from studies import lengths, load_study
-from studies.conditions import cell, pack, unpack
 from studies.data import DataOptions
 from studies.design import Measured, Trained
 from studies.index import study
@@ -22,6 +21,7 @@ from studies.lengths import Held, Lengths, condition, half_way, pace_of
 from studies.measures import Accuracy
 from studies.plan import make_plan
 from studies.questions.length import STILL, _hold
+from studies.results import cell, pack, unpack
 from videorwkv.data.load import load_manifest
 from videorwkv.errors import UsageError
 from videorwkv.models import build_model
@@ -157,11 +157,13 @@ def test_sentences_on_memory_follow_from_the_numbers() -> None:
     text = _hold("a", lost, 0.125)
     assert "97.5 % right after" in text
     assert "is lost between 4 and 8 still frames" in text
-    assert "after 128 it is 12.5 % [1.8, 23.2], no difference to chance shown (12.5 %)" in text
+    assert (
+        "after 128 it is 12.5 % [1.8, 23.2], no significant difference from chance (12.5 %)" in text
+    )
     text = _hold("a", {**dict.fromkeys(STILL, high), 128: most}, 0.125)
     assert "is not lost within 128 still frames" in text
     assert "still above chance" in text
-    assert "there is nothing to hold" in _hold("a", dict.fromkeys(STILL, low), 0.125)
+    assert "there is nothing to remember" in _hold("a", dict.fromkeys(STILL, low), 0.125)
 
 
 def test_page(tmp_path: Path) -> None:
@@ -198,5 +200,5 @@ def test_own_clips_get_the_usual_page(tmp_path: Path) -> None:
     )
     text = study("length", settings, out=tmp_path / "pages").markdown.read_text()
     assert "mean over frames against default" in text
-    assert "accuracy over lengths is left out: it needs the generated data" in text
+    assert "accuracy over lengths is skipped: it needs the generated data" in text
     assert "accuracy, twice the frames" in text

@@ -9,8 +9,8 @@ import torch
 from tiny_models import SMALL, make_inputs, make_model
 from torch import Tensor
 
-from studies import occlusion
-from studies.occlusion import occlude, scan_some
+from studies import attribution
+from studies.attribution import occlude, scan_some
 
 VARIANTS = {
     "default": SMALL,
@@ -56,13 +56,13 @@ def test_frames_of_another_size_and_of_one_token() -> None:
 
 @pytest.mark.parametrize(("rows", "columns", "count"), [(14, 14, 49), (8, 8, 64), (3, 200, 50)])
 def test_large_grids_go_in_squares(rows: int, columns: int, count: int) -> None:
-    squares = occlusion._squares(rows, columns)
+    squares = attribution._squares(rows, columns)
     assert len(squares) == count
     assert sorted(t for square in squares for t in square) == list(range(rows * columns))
 
 
 def test_the_tokens_of_a_square_share_its_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(occlusion, "MOST_PASSES", 4)
+    monkeypatch.setattr(attribution, "MOST_PASSES", 4)
     model, inputs = make_model(SMALL), make_inputs()
     fallen_BTL = occlude(model, inputs, torch.tensor([3, 1]))
     whole_BT = margins(model.scan(inputs)[0], [3, 1])

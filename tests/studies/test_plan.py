@@ -13,6 +13,7 @@ from studies.data import DataOptions, merge_options
 from studies.plan import (
     Plan,
     Settings,
+    clips_key,
     content_key,
     count_parameters,
     make_plan,
@@ -79,7 +80,7 @@ def test_parameters_of_the_ablation_are_matched() -> None:
     plan = make_plan(load_study("ablation"), Settings(quick=True))
     counts = {t.variant: count_parameters(t.recipe.model) for t in plan.trainings}
     left, *notes = plan.notes
-    assert left.startswith("Left to the full size: order of two: default;")
+    assert left.startswith("Only in a full study: order of two: default;")
     for name, note in zip(("plain LSTM", "ConvLSTM"), notes, strict=True):
         larger = counts.pop(name)
         assert larger > 1.03 * counts["default"]
@@ -109,7 +110,7 @@ def test_key_is_what_decides_the_weights() -> None:
     assert len(keys) == 4
     manifest = base.manifest(base.trainings[0])
     keys = {
-        content_key(base.trainings[0].recipe, replace(manifest, flips=flips))
+        content_key(base.trainings[0].recipe, clips_key(replace(manifest, flips=flips)))
         for flips in (None, {label: label for label in manifest.labels})
     }
     assert len(keys) == 2
@@ -210,7 +211,7 @@ def test_generated_data_alone(tmp_path: Path) -> None:
     assert len(plan.notes) == 2
     needy = replace(study, variants=(*variants, Variant("z", against="y")))
     assert [v.name for v in make_plan(needy, own).variants] == ["x"]
-    assert "z is left out, as is y" in "".join(make_plan(needy, own).notes)
+    assert "z is skipped, as is y" in "".join(make_plan(needy, own).notes)
     quick = make_plan(study, replace(own, quick=True)).trainings[0]
     assert (quick.recipe.steps, plan.trainings[0].recipe.steps) == (2, 2)  # --set steps stands
     quick = make_plan(study, replace(own, quick=True, changes=())).trainings[0]
@@ -256,7 +257,7 @@ def test_what_is_left_to_the_full_size() -> None:
     variants = (Variant("a"), Variant("b", full_only=True))
     quick = plan_of(*variants, quick=True)
     assert [v.name for v in quick.variants] == ["a"]
-    assert quick.notes == ("Left to the full size: b.",)
+    assert quick.notes == ("Only in a full study: b.",)
     assert [v.name for v in plan_of(*variants).variants] == ["a", "b"]
     assert [v.name for v in plan_of(*variants, quick=True, only=("b",)).variants] == ["a", "b"]
 

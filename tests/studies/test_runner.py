@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Late
@@ -17,7 +18,7 @@ from studies import load_study
 from studies.index import study as write_study
 from studies.plan import make_plan
 from studies.runner import run_study
-from videorwkv.errors import NonFiniteError
+from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.training import loop
 
 
@@ -278,3 +279,12 @@ def test_processes_give_the_same(tmp_path: Path) -> None:
     assert len(said) == 3
     records = list((tmp_path / "two" / "runs").glob("*/study.json"))
     assert {json.loads(path.read_text())["failure"] for path in records} == {""}
+
+
+def test_without_scipy_nothing_is_trained(
+    tmp_path: Path, trained: list[tuple[str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    with pytest.raises(UsageError, match=r"scipy.*pip install 'videorwkv\[study\]'"):
+        run_study(small.study_file(tmp_path), small.settings(tmp_path))
+    assert not trained

@@ -5,10 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from studies.formula import joint_macs
-from studies.joint import JointAttention
 from studies.questions import complexity
-from studies.scaling import MacsAgreement, Scaling, _count
+from studies.scaling import JointAttention, MacsAgreement, Scaling, _count, joint_macs
 from videorwkv import LCRConfig, build_model
 from videorwkv.models import Inputs
 

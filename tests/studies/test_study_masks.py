@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fake
 import pytest
 import torch
 
@@ -9,8 +8,8 @@ from studies.masks import (
     NO_MASK,
     MaskCost,
     MaskedAccuracy,
+    RandomMask,
     RandomMasked,
-    RandomWatch,
 )
 from videorwkv import LCRConfig, build_model
 from videorwkv.errors import ConfigError
@@ -28,12 +27,12 @@ def inputs(batch: int = 2, frames: int = 6) -> Inputs:
     )
 
 
-def watch(ratio: float, batch: int = 2) -> RandomWatch:
-    return RandomWatch(torch.zeros(batch, 16), ratio, torch.Generator().manual_seed(0))
+def random_mask(ratio: float, batch: int = 2) -> RandomMask:
+    return RandomMask(torch.zeros(batch, 16), ratio, torch.Generator().manual_seed(0))
 
 
 def test_patches_are_drawn_anew_in_every_frame_and_clip() -> None:
-    keep_TBJ, weights_TBL, after = watch(0.5).choose(inputs(), 8)
+    keep_TBJ, weights_TBL, after = random_mask(0.5).choose(inputs(), 8)
     assert keep_TBJ.shape == (6, 2, 8)
     assert torch.equal(keep_TBJ, keep_TBJ.sort(-1).values)
     assert len({tuple(frame.flatten().tolist()) for frame in keep_TBJ}) > 1
@@ -84,7 +83,6 @@ def test_measures_are_told_apart() -> None:
 
 
 def test_cost_falls_with_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake.hasty(monkeypatch)
     cost = MaskCost(ratios=(0.0, 0.5), quick_size=64, frames=2, batch_size=1)
     values = cost.probe(quick=True, device="cpu")
     rows = {(row["case"], row["ratio"]): row for row in values["rows"]}

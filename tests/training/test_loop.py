@@ -18,7 +18,7 @@ from torch import Tensor
 from videorwkv.data import Row
 from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from videorwkv.models import LCR, layer
-from videorwkv.run import weights as model_weights
+from videorwkv.run import run as run_files
 from videorwkv.run.run import read_run
 from videorwkv.training import monitor
 from videorwkv.training.loop import train
@@ -244,7 +244,7 @@ def test_full_disk_in_the_middle_leaves_a_run_that_resumes(
     recipe = tiny.recipe(steps=6, eval_every=2)
     whole = tiny.trained(tmp_path / "whole", steps=6, eval_every=2)
     folder = tmp_path / "run"
-    write, count = model_weights.write_atomic, 0
+    write, count = run_files.write_atomic, 0
 
     def fails_late(path: Path, content: bytes) -> None:
         nonlocal count
@@ -253,7 +253,7 @@ def test_full_disk_in_the_middle_leaves_a_run_that_resumes(
             raise CheckpointError("no space left")
         write(path, content)
 
-    monkeypatch.setattr(model_weights, "write_atomic", fails_late)
+    monkeypatch.setattr(run_files, "write_atomic", fails_late)
     with pytest.raises(CheckpointError, match="no space"):
         train(recipe, tiny.manifest(), folder, quiet=True)
     monkeypatch.undo()

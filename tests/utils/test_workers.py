@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,15 +54,14 @@ def gone(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("ahead", [1, 4])
-def test_every_task_is_answered(ahead: int) -> None:
-    with WorkerPool(lambda task: (task, os.getpid()), workers=2, ahead=ahead) as pool:
+def test_every_task_is_answered() -> None:
+    with WorkerPool(lambda task: (task, os.getpid()), workers=2) as pool:
         done = results(pool, {k: k * k for k in range(40)})
         assert {key: square for key, (square, _) in done.items()} == {k: k * k for k in range(40)}
         assert {pid for _, pid in done.values()} <= set(pool.pids)
@@ -70,7 +70,7 @@ def test_every_task_is_answered(ahead: int) -> None:
 
 
 def test_tasks_are_begun_in_order() -> None:
-    with WorkerPool(do, workers=1, ahead=3) as pool:
+    with WorkerPool(do, workers=1) as pool:
         for key in range(9):
             pool.submit(key, key)
         assert [pool.next()[0] for _ in range(9)] == list(range(9))
@@ -82,9 +82,8 @@ def test_large_tasks_and_answers() -> None:
         assert results(pool, dict.fromkeys(range(4), content)) == dict.fromkeys(range(4), content)
 
 
-@pytest.mark.parametrize("ahead", [1, 4])
-def test_a_crash_costs_its_own_task_only(ahead: int) -> None:
-    with WorkerPool(do, workers=2, ahead=ahead) as pool:
+def test_a_crash_costs_its_own_task_only() -> None:
+    with WorkerPool(do, workers=2) as pool:
         before = set(pool.pids)
         done = results(pool, {k: "crash" if k in (3, 4, 9) else k for k in range(20)})
         lost = done.pop(3)
@@ -104,11 +103,10 @@ def test_one_after_the_other_crashes() -> None:
         assert results(pool, {0: "fine"}) == {0: "fine"}
 
 
-@pytest.mark.parametrize("ahead", [1, 4])
-def test_a_task_that_takes_too_long_is_ended(ahead: int) -> None:
-    with WorkerPool(do, workers=2, timeout=0.3, ahead=ahead) as pool:
+def test_a_task_that_takes_too_long_is_ended() -> None:
+    with WorkerPool(do, workers=2, timeout=1) as pool:
         done = results(pool, {k: "hang" if k == 2 else k for k in range(12)})
-        assert done.pop(2) == Lost("took longer than 0.3 s", timed_out=True)
+        assert done.pop(2) == Lost("took longer than 1 s", timed_out=True)
         assert done == {k: k for k in done}
         assert len(done) == 11
 
@@ -118,9 +116,9 @@ def test_the_time_limit_does_not_count_while_nobody_waits() -> None:
         time.sleep(0.05)
         return task
 
-    with WorkerPool(slow, workers=1, timeout=0.2) as pool:
+    with WorkerPool(slow, workers=1, timeout=1) as pool:
         pool.submit(0, "first")
-        time.sleep(0.4)
+        time.sleep(1.2)
         assert pool.next() == (0, "first")
 
 
@@ -254,8 +252,8 @@ def open_files() -> int:
 def test_nothing_is_left_behind() -> None:
     files, threads = open_files(), threading.active_count()
     seen: list[int] = []
-    for number in range(12):
-        pool = WorkerPool(do, workers=2, timeout=30, ahead=2)
+    for number in range(6):  # with a crash or without, closed or forgotten
+        pool = WorkerPool(do, workers=2, timeout=30)
         results(pool, {0: "crash", 1: 1} if number % 3 == 0 else {0: 0})
         seen += pool.pids
         if number % 2:
@@ -274,7 +272,7 @@ def test_closing_drops_what_is_not_begun(tmp_path: Path) -> None:
         time.sleep(0.2)
         (tmp_path / f"ended {task}").touch()
 
-    with WorkerPool(note, workers=1, ahead=8) as pool:
+    with WorkerPool(note, workers=1) as pool:
         for key in range(8):
             pool.submit(key, key)
         wait_until((tmp_path / "begun 0").exists)
@@ -354,8 +352,47 @@ def test_they_end_with_the_parent(end: str) -> None:
     wait_until(lambda: all(gone(pid) for pid in pids))
 
 
+HELPERS = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+from videorwkv.utils.workers import end_with_parent
+
+
+def work():
+    import os, time
+    print(os.getpid(), flush=True)
+    time.sleep(120)
+    print("its task has ended", flush=True)
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent) as pool:
+        pool.submit(work).result()
+"""
+
+
+def test_a_helper_ends_in_the_middle_of_its_task(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(HELPERS)
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        # Nothing is there to read if the parent has failed.
+        helper = int(parent.stdout.readline())
+        try:
+            parent.kill()
+            assert parent.wait() == -signal.SIGKILL
+            # The helper holds the pipe as well: this waits until it has ended.
+            assert parent.stdout.read() == ""
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(helper, signal.SIGKILL)
+
+
 def test_wrong_use() -> None:
-    for options in ({"workers": 0}, {"workers": 1, "ahead": 65}, {"workers": 1, "timeout": 0}):
+    for options in ({"workers": 0}, {"workers": 1, "timeout": 0}):
         with pytest.raises(ConfigError, match="WorkerPool"):
             WorkerPool(do, **options)  # type: ignore[arg-type]
     with WorkerPool(do, workers=1) as pool, pytest.raises(RuntimeError, match="submit"):

@@ -11,8 +11,8 @@ import pytest
 from numbered_video import number_of, numbers_of
 
 from videorwkv.video import Sampling, container, open_video
+from videorwkv.video.container import DecoderRun, plan_runs
 from videorwkv.video.decoding import Decoding
-from videorwkv.video.runs import Run, plan_runs
 
 MakeVideo = Callable[..., Path]
 
@@ -20,25 +20,28 @@ MakeVideo = Callable[..., Path]
 def test_a_run_begins_at_a_key_frame() -> None:
     places = {pts: pts for pts in range(0, 100, 10)}
     keys = {0: 0, 50: 50, 80: 80}
-    assert plan_runs([20, 40], places, keys) == [Run(None, [20, 40], 40)]
-    assert plan_runs([40, 60, 70], places, keys) == [Run(None, [40], 40), Run(50, [60, 70], 70)]
-    assert plan_runs([90], places, keys) == [Run(80, [90], 90)]
-    assert plan_runs([0], places, keys) == [Run(None, [0], 0)]
-    assert plan_runs([50, 80], places, keys) == [Run(50, [50], 50), Run(80, [80], 80)]
-    assert plan_runs([20], places, {}) == [Run(None, [20], 20)]
+    assert plan_runs([20, 40], places, keys) == [DecoderRun(None, [20, 40], 40)]
+    assert plan_runs([40, 60, 70], places, keys) == [
+        DecoderRun(None, [40], 40),
+        DecoderRun(50, [60, 70], 70),
+    ]
+    assert plan_runs([90], places, keys) == [DecoderRun(80, [90], 90)]
+    assert plan_runs([0], places, keys) == [DecoderRun(None, [0], 0)]
+    assert plan_runs([50, 80], places, keys) == [DecoderRun(50, [50], 50), DecoderRun(80, [80], 80)]
+    assert plan_runs([20], places, {}) == [DecoderRun(None, [20], 20)]
 
 
 def test_frames_out_of_order_in_the_file() -> None:
     # Shown 0 1 2 3 4 5, stored 0 3 1 2 | 5 4 with 5 as key frame: 4 needs the first key frame.
     places = {0: 0, 3: 1, 1: 2, 2: 3, 5: 4, 4: 5}
     keys = {0: 0, 5: 4}
-    assert plan_runs([1, 3], places, keys) == [Run(None, [1, 3], 2)]
-    assert plan_runs([2, 4], places, keys) == [Run(None, [2, 4], 5)]
-    assert plan_runs([1, 5], places, keys) == [Run(None, [1], 2), Run(5, [5], 4)]
+    assert plan_runs([1, 3], places, keys) == [DecoderRun(None, [1, 3], 2)]
+    assert plan_runs([2, 4], places, keys) == [DecoderRun(None, [2, 4], 5)]
+    assert plan_runs([1, 5], places, keys) == [DecoderRun(None, [1], 2), DecoderRun(5, [5], 4)]
     # Nothing lies between the two.
-    assert plan_runs([2, 5], places, keys) == [Run(None, [2, 5], 4)]
+    assert plan_runs([2, 5], places, keys) == [DecoderRun(None, [2, 5], 4)]
     # A frame after the key frame that is stored before it can't be decoded from there.
-    assert plan_runs([6], {6: 1}, {0: 0, 5: 4}) == [Run(None, [6], 1)]
+    assert plan_runs([6], {6: 1}, {0: 0, 5: 4}) == [DecoderRun(None, [6], 1)]
 
 
 @pytest.fixture

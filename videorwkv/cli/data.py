@@ -217,7 +217,7 @@ def _unpack(options: argparse.Namespace) -> tuple[int, str]:
 def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> int:
     from videorwkv.data.cache_fill import fill_cache, plan_fill
     from videorwkv.run.recipes import default
-    from videorwkv.utils.disk import usable_cores
+    from videorwkv.utils.files import usable_cores
 
     options.data = spec
     manifest = load_data(options)

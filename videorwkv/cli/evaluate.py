@@ -80,13 +80,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from videorwkv.inference.evaluate import evaluate
     from videorwkv.inference.recogniser import load_run
     from videorwkv.models.masking import Masks
-    from videorwkv.training.setup import is_split_anew
     from videorwkv.utils.files import make_folder
 
     run = load_run(options.model)
     everything = load_data(options)
     manifest = split_of(everything, options.split)
-    if is_split_anew(everything, run.data):
+    if run.is_split_anew(everything):
         print(
             "note: the run was trained on these clips split in another way: some that it was "
             f"trained on may be among the {len(manifest)}. Give the folds, fraction or list of "

@@ -134,7 +134,9 @@ def run_predict(options: argparse.Namespace) -> int:
 
 
 def _submit(options: argparse.Namespace) -> int:
+    from videorwkv.inference.recogniser import Recogniser
     from videorwkv.inference.submission import predict_split
+    from videorwkv.models.masking import Masks
 
     refuse(options, _VIDEO_OPTIONS, "does not go with --submission")
     if len(options.sources) > 1:
@@ -144,19 +146,22 @@ def _submit(options: argparse.Namespace) -> int:
         )
     options.data, options.split = options.sources[0], options.split or "test"
     manifest = split_of(load_data(options), options.split)
+    recogniser = Recogniser.open(
+        options.model,
+        what="predict",
+        views=parse_views(options.views, crops="1") if options.views else None,
+        masks=Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask),
+        device=options.device,
+        clip_timeout=options.clip_timeout,
+    )
     with show_progress("predict", len(manifest)) as on_batch:
         submission = predict_split(
-            options.model,
+            recogniser,
             manifest,
             options.submission,
-            views=parse_views(options.views, crops="1") if options.views else None,
             batch_size=8 if options.batch_size is None else options.batch_size,
             workers=2 if options.workers is None else options.workers,
-            clip_timeout=options.clip_timeout,
-            device=options.device,
             cache=options.cache,
-            tube_mask_ratio=options.tube_mask,
-            motion_mask_ratio=options.motion_mask,
             on_batch=on_batch,
         )
     print(submission.summary())

@@ -117,11 +117,11 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from videorwkv.inference.recogniser import load_run
     from videorwkv.run import recipes
+    from videorwkv.run.run import read_run
 
     if options.resume and options.recipe is None and options.model is None:
-        recipe = load_run(options.out).recipe
+        recipe = read_run(options.out).recipe
     elif options.recipe is not None:
         recipe = recipes.recipe(options.recipe)
         if options.model is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from videorwkv.data.batch import Batch as Batch
 from videorwkv.data.cache import FrameCache as FrameCache
 from videorwkv.data.dataset import BadClip as BadClip
 from videorwkv.data.dataset import ClipDataset as ClipDataset
@@ -11,6 +10,7 @@ from videorwkv.data.flips import read_flip_table as read_flip_table
 from videorwkv.data.folds import folds as folds
 from videorwkv.data.load import load_manifest as load_manifest
 from videorwkv.data.loader import CLIP_TIMEOUT as CLIP_TIMEOUT
+from videorwkv.data.loader import Batch as Batch
 from videorwkv.data.loader import Loader as Loader
 from videorwkv.data.loader import make_loader as make_loader
 from videorwkv.data.manifest import Manifest as Manifest

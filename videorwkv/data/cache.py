@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
 from videorwkv.utils.files import atomic, unfinished
 from videorwkv.video.array import ArrayVideo
-from videorwkv.video.base import Images, Transform, Video, resize_short_side
-from videorwkv.video.clip import Frame
+from videorwkv.video.base import Frame, Images, Transform, Video, resize_short_side
 from videorwkv.video.frames_folder import decode_image
 
 # Name of a store -> suffix of its files.

@@ -14,8 +14,7 @@ from videorwkv.data.cache import QUALITY, FrameCache, encode_jpeg, limit_size
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
-from videorwkv.utils.disk import free_space, memory_size, require_room
-from videorwkv.utils.files import decimal
+from videorwkv.utils.files import decimal, free_space, memory_size, require_room
 from videorwkv.utils.progress import Meter
 from videorwkv.utils.workers import Lost, WorkerPool
 

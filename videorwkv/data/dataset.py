@@ -18,9 +18,7 @@ from videorwkv.errors import ConfigError, DataError, VideoRWKVError
 from videorwkv.models.config import LCRConfig
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
 from videorwkv.preprocess.inputs import Inputs
-from videorwkv.video.base import Transform, Video
-from videorwkv.video.clip import Clip
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Clip, Sampling, Transform, Video
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,22 +1,72 @@
-"""Samples -> batches, in worker processes if asked for."""
+"""Samples -> batches, in worker processes if asked for.
+
+B clips in a batch, V views, T frames, H height, W width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from videorwkv.data.batch import Batch, collate
-from videorwkv.data.dataset import ClipDataset
-from videorwkv.data.reader import BatchReader
+from videorwkv.data.dataset import BadClip, ClipDataset, Sample
+from videorwkv.data.guard import Guard
 from videorwkv.errors import ConfigError, DataError
+from videorwkv.preprocess.inputs import Inputs
 
 # Seconds. Far more than reading a clip takes; only hours of HD video, stored in a cache, need more.
 CLIP_TIMEOUT = 300.0
 
 # Keeps the order's generator apart from those of the clips.
 _ORDER = 0x0DE5
+
+
+class Batch(NamedTuple):
+    """What a training step or an evaluation step takes. Clips that can't be read are left out.
+
+    Args:
+        inputs: frames [B, (V,) T, H, W, 3] and edges [B, (V,) T, H, W]; None if no clip is left.
+        labels: int64 [B], -1 if unknown.
+        indices: int64 [B], rows of the manifest.
+        bad: the clips that can't be read.
+        warnings: (row, message) of clips that were read all the same.
+    """
+
+    inputs: Inputs | None
+    labels: Tensor
+    indices: Tensor
+    bad: tuple[BadClip, ...] = ()
+    warnings: tuple[tuple[int, str], ...] = ()
+
+    def pinned(self) -> Batch:
+        """A copy in page-locked memory, from where a GPU fetches it faster."""
+        inputs = self.inputs and Inputs(*(tensor.pin_memory() for tensor in self.inputs))
+        return self._replace(
+            inputs=inputs, labels=self.labels.pin_memory(), indices=self.indices.pin_memory()
+        )
+
+
+def collate(samples: Sequence[Sample | BadClip]) -> Batch:
+    """Samples of one shape -> a batch."""
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    inputs = None
+    if good:
+        inputs = Inputs(
+            torch.stack([sample.inputs.frames_BTHWC for sample in good]),
+            torch.stack([sample.inputs.edges_BTHW for sample in good]),
+        )
+    return Batch(
+        inputs,
+        torch.tensor([sample.label for sample in good], dtype=torch.int64),
+        torch.tensor([sample.index for sample in good], dtype=torch.int64),
+        tuple(sample for sample in samples if isinstance(sample, BadClip)),
+        tuple((sample.index, text) for sample in good for text in sample.warnings),
+    )
 
 
 class Loader:
@@ -60,9 +110,9 @@ class Loader:
         self._keys = _Keys(len(dataset), batch_size, seed, shuffle, drop_last, endless)
         self.at(epoch, start_batch)
         self._pin = pin_memory
-        self._reader = None
+        self._guard = None
         if workers:
-            self._reader = BatchReader(
+            self._guard = Guard(
                 dataset,
                 batch_size=batch_size,
                 workers=workers,
@@ -89,16 +139,25 @@ class Loader:
         return len(self._keys)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._reader is not None:
-            batches = self._reader.batches(self._keys)
+        guard = self._guard
+        if guard is not None and multiprocessing.current_process().daemon:
+            warnings.warn(
+                "A daemonic process (of a multiprocessing.Pool, or a task of Celery) may start no "
+                "processes, so clips are read without workers.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            guard = None
+        if guard is not None:
+            batches = (collate(samples) for samples in guard.read(self._keys))
         else:
             batches = (collate([self.dataset[key] for key in keys]) for keys in self._keys)
         return (batch.pinned() for batch in batches) if self._pin else batches
 
     def close(self) -> None:
         """End the worker processes; the next iteration would start new ones."""
-        if self._reader is not None:
-            self._reader.close()
+        if self._guard is not None:
+            self._guard.close()
 
 
 def make_loader(
@@ -125,7 +184,8 @@ def make_loader(
         shuffle: a new random order in every epoch; else the manifest's order.
         seed: of the order; None takes the data set's.
         workers: processes that decode and augment; 0 does it here, where a decoder that crashes
-            ends the program.
+            ends the program; so does a daemonic process, which may start none. They are forked on
+            Linux, unless `multiprocessing.set_start_method` says otherwise.
         drop_last: leave out a last batch that is not full.
         start_batch: batch of the epoch to begin with: exact resume.
         endless: go on into the epochs that follow, so that workers never wait between two epochs.

@@ -13,8 +13,8 @@ What a file needs to be run stands in it, as JSON under the key `videorwkv` (ONN
 OpenVINO: rt_info): labels, the run's recipe with sizes, sampling and edge options, the names,
 shapes and types of the state, the digest of the weights, versions, and how it was verified.
 `videorwkv.open_exported` reads all that; this is how to do without this package, for a model with
-Canny edges (`videorwkv/edges/` has the others) and without a tube mask. The model was trained on
-frames as far apart as about["recipe"]["sampling"] says; give it such.
+Canny edges (`videorwkv/preprocess/edges.py` has the others) and without a tube mask. The model was
+trained on frames as far apart as about["recipe"]["sampling"] says; give it such.
 
     import json
 

@@ -11,21 +11,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from videorwkv.data import Manifest
 from videorwkv.errors import CheckpointError, UsageError, did_you_mean
-from videorwkv.exporting import frames, graph, int8
+from videorwkv.exporting import frames, graph
 from videorwkv.exporting.step import RecurrentStep
 from videorwkv.exporting.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import FORMAT, ExportedModel, ExportedRun, open_exported
 from videorwkv.inference.recogniser import load_run
-from videorwkv.models import LCR, Inputs, LCRConfig, folding
+from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.masking import tube_mask
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
 from videorwkv.utils.optional import load
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 if TYPE_CHECKING:
     import onnx
@@ -248,7 +250,7 @@ def _quantised(
     graph.save_onnx(proto, draft, {**about, "precision": "float32", "batch_size": None})
     float32 = open_exported(draft)
 
-    def feeds() -> Iterator[int8.Feeds]:
+    def feeds() -> Iterator[graph.Feeds]:
         for inputs in clips:
             state = float32.init_state(1)
             for t in range(inputs.frames_BTHWC.shape[1]):
@@ -256,7 +258,7 @@ def _quantised(
                 yield float32.feeds(frame, state)
                 _, state = float32.step(frame, state)
 
-    return int8.quantise(draft, feeds())
+    return graph.quantise(draft, feeds())
 
 
 def _verify(
@@ -290,7 +292,9 @@ def _describe(
         recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
         names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
         flips, data = None, {}
-        weights = save(folding.weights_of(network))
+        dense = torch.contiguous_format
+        state = network.state_dict().items()
+        weights = save({name: x.float().clone(memory_format=dense) for name, x in state})
     about = {
         "format": FORMAT,
         "labels": list(names),

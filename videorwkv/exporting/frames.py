@@ -19,7 +19,7 @@ from videorwkv.errors import DataError
 from videorwkv.models import LCRConfig
 from videorwkv.preprocess.inputs import Inputs, fit, make_inputs
 from videorwkv.video import open_video
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 def generated(config: LCRConfig, *, streams: int, num_frames: int, seed: int = 0) -> Inputs:

@@ -8,25 +8,26 @@ The numbers are those of `videorwkv.models.LCR.step`; the form is another:
 - heads come to the front by moving one axis, which is a fast path everywhere;
 - the state is one tensor a layer and kind, so that a runtime writes it where it is read next.
 
-B batch, H height, W width, L tokens of a frame, C channels, D head width, K kept patches,
-I image channels.
+B batch, H height, W width (H heads in a layer), L tokens of a frame, C channels, D head width,
+K kept patches, I image channels, M hidden width of the channel mixing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videorwkv.exporting.step_layer import StepLayer, tokens
+from videorwkv.exporting.scan import FoldedScan
 from videorwkv.inference.engines import Port
-from videorwkv.models import folding
 from videorwkv.models.config import LCRConfig
+from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolutions
 from videorwkv.models.lcr import LCR
 from videorwkv.models.state import require_grid
-from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD
+from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, RotaryEmbedding, rotary_angles
 
 
 def frame_ports(
@@ -99,7 +100,7 @@ class RecurrentStep(nn.Module):
     ) -> None:
         super().__init__()
         config = self.config = model.config
-        weights = folding.weights_of(model)
+        folded = fold(model).float().cpu()
         rows, columns = height // config.patch_size, width // config.patch_size
         require_grid(config, rows, columns, masked=kept is not None)
         self.kept = kept
@@ -107,37 +108,34 @@ class RecurrentStep(nn.Module):
         self.state_ports = tuple(state_ports(config, height, width, kept, half_state=half_state))
         self._constant("pixel_mean_I11", torch.tensor(PIXEL_MEAN)[:, None, None] * 255)
         scale_I = torch.tensor(PIXEL_STD * config.stem_frames) * 255
-        self.stem = folding.stem(config, folding.part(weights, "stem."), scale_I)
+        self.stem = stem_as_convolutions(folded.stem, scale_I)
         if config.edges != "none":
-            strength = 1.0 if config.learn_edge_strength else config.edge_strength
-            zero_conv = folding.linear(
-                weights["zero_conv.weight"] * strength, weights["zero_conv.bias"] * strength
-            )
-            self.edge_stem = folding.stem(
-                config, folding.part(weights, "edge_stem."), torch.tensor([255.0]), zero_conv
-            )
+            self.edge_stem = stem_as_convolutions(folded.edge_stem, torch.tensor([255.0]))
+        has_cls = config.readout == "cls"
         if config.position == "learned":
-            table = weights["position"]
+            table: Tensor = folded.position
             if table.shape[-2:] != (rows, columns):
                 table = F.interpolate(table, (rows, columns), mode="bicubic")
             self._constant("position_LC", table[0].flatten(1).T)
         if config.position == "rope":
-            angle_LD = folding.angles(config, rows, columns)
-            self._constant("cos_LD", angle_LD.cos())
-            self._constant("sin_LD", angle_LD.sin())
-        if config.readout == "cls":
-            self._constant("cls_token_C", weights["cls_token"])
+            tables = rotary_angles(config.head_width, rows, columns)
+            cos, sin, _ = RotaryEmbedding.of(*tables, has_cls=has_cls)
+            self._constant("cos_LD", cos[0, :, 0].repeat(1, 2))
+            self._constant("sin_LD", sin[0, :, 0].repeat(1, 2))
+        if has_cls:
+            self._constant("cls_token_C", folded.cls_token)
             if config.edges != "none":
-                self._constant("cls_edge_C", weights["cls_edge"] * strength)
-        tokens = (rows * columns if kept is None else kept) + (config.readout == "cls")
+                self._constant("cls_edge_C", folded.cls_edge)
+        tokens = (rows * columns if kept is None else kept) + has_cls
         self.layers = nn.ModuleList(
-            StepLayer(config, folding.part(weights, f"layers.{i}."), tokens, max_chunk)
-            for i in range(config.depth)
+            StepLayer(layer, tokens, max_chunk)
+            for layer in folded.layers
+            if isinstance(layer, FoldedLayer)
         )
-        self.norm_head, self.head = folding.head(config, weights)
+        self.norm_head, self.head = folded.norm_head, folded.head
 
     def _constant(self, name: str, value: Tensor) -> None:
-        self.register_buffer(name, value.float().contiguous(), persistent=False)
+        self.register_buffer(name, value.detach().float().contiguous(), persistent=False)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """`frame_ports`, then `state_ports` -> logits [B, num_classes], then the next state."""
@@ -151,7 +149,7 @@ class RecurrentStep(nn.Module):
         x_BLC = self._patches(given)
         edge_BLC = None
         if config.edges != "none":
-            edge_BLC = tokens(self.edge_stem(given["edges"][:, None].float()))
+            edge_BLC = _tokens(self.edge_stem(given["edges"][:, None].float()))
         if self.kept is not None:
             index_BLC = given["keep"][..., None].expand(-1, -1, config.width)
             x_BLC = x_BLC.gather(1, index_BLC)
@@ -159,10 +157,10 @@ class RecurrentStep(nn.Module):
         if config.readout == "cls":
             x_BLC = _prepend(self.cls_token_C, x_BLC)
             edge_BLC = None if edge_BLC is None else _prepend(self.cls_edge_C, edge_BLC)
-        turn = self._turn(given)
+        rotary = self._rotary(given)
         for i, layer in enumerate(self.layers):
             names = [name for name in ("hidden", "memory", "input") if f"{name}.{i}" in given]
-            x_BLC, after = layer(x_BLC, edge_BLC, turn, {n: given[f"{n}.{i}"] for n in names})
+            x_BLC, after = layer(x_BLC, edge_BLC, rotary, {n: given[f"{n}.{i}"] for n in names})
             following |= {f"{name}.{i}": value for name, value in after.items()}
 
         def pool(x_BLC: Tensor) -> Tensor:
@@ -196,12 +194,12 @@ class RecurrentStep(nn.Module):
             later_B111 = (given["seen"] > 0).float()[:, None, None, None]
             change_BIHW = (frame_BIHW - before_BIHW) * later_B111
             pixels_BIHW = torch.cat([pixels_BIHW, change_BIHW], dim=1)
-        x_BLC = tokens(self.stem(pixels_BIHW))
+        x_BLC = _tokens(self.stem(pixels_BIHW))
         if self.config.position == "learned":
             x_BLC = x_BLC + self.position_LC
         return x_BLC
 
-    def _turn(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    def _rotary(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine of each token's rotation, [1 or B, 1, L, D]."""
         if self.config.position != "rope":
             return None
@@ -220,3 +218,166 @@ def _prepend(token_C: Tensor, x_BLC: Tensor) -> Tensor:
     # Made of x, so that no runtime has to ask for the size of the batch.
     first_B1C = x_BLC[:, :1] * 0 + token_C
     return torch.cat([first_B1C, x_BLC], dim=1)
+
+
+class StepLayer(nn.Module):
+    """CrossRWKV gate and cell of one layer, as `videorwkv.models.layer.CrossRWKVLayer`.
+
+    Args:
+        layer: of a folded model; its modules become this one's.
+        tokens: L.
+        max_chunk: the longest chunk of the scan.
+    """
+
+    shift_C: Tensor
+    forget_C: Tensor
+    edge_strength: Tensor
+    near: Tensor
+
+    def __init__(self, layer: FoldedLayer, tokens: int, max_chunk: int) -> None:
+        super().__init__()
+        config = self.config = layer.config
+        width = config.width
+        self.norm_gate, self.norm_mix = layer.norm_gate, layer.norm_mix
+        if config.cell != "none":
+            self.norm_past = layer.norm_past
+        self.receptance, self.gate = split_rows(layer.receptance_gate, [width, width])
+        self.key, self.value = split_rows(layer.key_value, [width, width])
+        if config.time_shift:
+            # Detached: torch.export takes a parameter that is also a buffer for two.
+            self.register_buffer("shift_C", layer.shift.detach(), persistent=False)
+        self.output = layer.output
+        self.mix_receptance, self.mix_key = split_rows(layer.mix_in, [width, config.mix_width])
+        self.mix_out = layer.mix_out
+        if config.mixer == "wkv":
+            self.scan = FoldedScan(
+                layer.log_decay_HD,
+                layer.bonus,
+                length=tokens,
+                scan=config.scan,
+                max_chunk=max_chunk,
+            )
+        if config.cell == "gated":
+            if hasattr(layer, "forget"):
+                self.forget = layer.forget
+            else:
+                forget_C = torch.sigmoid(layer.forget_rate)
+                self.register_buffer("forget_C", forget_C, persistent=False)
+        if config.is_lstm:
+            self.cell_new, self.cell_past = layer.cell_new, layer.cell_past
+        if config.cell == "convlstm":
+            self.register_buffer("near", layer.cell_near.weight.detach(), persistent=False)
+        if hasattr(layer, "edge_strength"):
+            self.register_buffer("edge_strength", layer.edge_strength.detach(), persistent=False)
+
+    def forward(
+        self,
+        x_BLC: Tensor,
+        edge_BLC: Tensor | None,
+        rotary: tuple[Tensor, Tensor] | None,
+        state: Mapping[str, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Tokens for the next layer and this layer's state after the frame."""
+        config = self.config
+        if config.learn_edge_strength and edge_BLC is not None:
+            edge_BLC = edge_BLC * self.edge_strength
+        normed_BLC = self.norm_gate(x_BLC)
+        query_BLC = normed_BLC
+        if config.cell != "none":
+            query_BLC = query_BLC + self.norm_past(state["hidden"])
+        source_BLC = self._source(normed_BLC, edge_BLC, state)
+        read_BLC = self._read(query_BLC, source_BLC, rotary)
+        a_BLC = self.output(F.silu(self.gate(query_BLC)) * read_BLC)
+        z_BLC = x_BLC + a_BLC if config.residual else a_BLC
+        mixed_BLC = self.norm_mix(z_BLC)
+        key_BLM = F.relu(self.mix_key(mixed_BLC))
+        value_BLC = self.mix_out(key_BLM * key_BLM)
+        branch_BLC = torch.sigmoid(self.mix_receptance(mixed_BLC)) * value_BLC
+        after = {"input": normed_BLC} if "input" in state else {}
+        if config.cell == "none":
+            return (z_BLC + branch_BLC if config.residual else branch_BLC), after
+        if config.is_lstm:
+            hidden_BLC, memory_BLC = self._lstm(branch_BLC, state)
+        else:
+            hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC)
+        after |= {"hidden": hidden_BLC, "memory": memory_BLC}
+        return (z_BLC + branch_BLC + hidden_BLC if config.residual else hidden_BLC), after
+
+    def _cell(
+        self, branch_BLC: Tensor, memory_BLC: Tensor, edge_BLC: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        new_BLC = torch.tanh(branch_BLC)
+        # Operands in this order: OpenVINO runs what stands first as early as it can, and the forget
+        # gates of all layers, kept from the first on, would push the rest out of the cache.
+        if self.config.cell == "paper":
+            assert edge_BLC is not None  # LCRConfig refuses the paper's cell without edges
+            memory_BLC = (new_BLC + memory_BLC) * edge_BLC + memory_BLC
+        else:
+            memory_BLC = new_BLC + (memory_BLC - new_BLC) * self._forget(edge_BLC)
+        return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
+
+    def _lstm(self, branch_BLC: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        past_BLC = state["hidden"]
+        if self.config.cell == "convlstm":
+            side = math.isqrt(past_BLC.shape[1])
+            grid_BCHW = past_BLC.transpose(1, 2).unflatten(2, (side, side))
+            past_BLC = _tokens(F.conv2d(grid_BCHW, self.near, padding=1, groups=len(self.near)))
+        gates_BLX = self.cell_new(branch_BLC) + self.cell_past(past_BLC)
+        in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
+        kept_BLC = torch.sigmoid(keep_BLC) * state["memory"]
+        memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
+        return torch.sigmoid(show_BLC) * torch.tanh(memory_BLC), memory_BLC
+
+    def _source(
+        self, normed_BLC: Tensor, edge_BLC: Tensor | None, state: Mapping[str, Tensor]
+    ) -> Tensor:
+        """What K and V are made of."""
+        source_BLC = normed_BLC
+        if "input" in state:
+            source_BLC = source_BLC + self.shift_C * (normed_BLC - state["input"])
+        if edge_BLC is None or self.config.key_value_source == "frame":
+            return source_BLC
+        return edge_BLC if self.config.key_value_source == "edges" else source_BLC + edge_BLC
+
+    def _read(
+        self, query_BLC: Tensor, source_BLC: Tensor, rotary: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """LN(R . BiWKV) of each head, [B, L, C]."""
+        config = self.config
+        heads = (config.num_heads, config.head_width)
+        r, k, v = (
+            product(x_BLC).unflatten(-1, heads).transpose(1, 2)
+            for product, x_BLC in (
+                (self.receptance, query_BLC),
+                (self.key, source_BLC),
+                (self.value, source_BLC),
+            )
+        )
+        if rotary is not None:
+            r, k = _rotated(r, rotary), _rotated(k, rotary)
+        if config.mixer == "wkv":
+            out_BHLD = self.scan(r, k, v)
+        elif config.mixer == "softmax":
+            causal = config.scan == "forward"
+            out_BHLD = F.scaled_dot_product_attention(r, k, v, is_causal=causal)
+        else:
+            out_BHLD = r * v
+        return F.layer_norm(out_BHLD, (config.head_width,)).transpose(1, 2).flatten(-2)
+
+    def _forget(self, edge_BLC: Tensor | None) -> Tensor:
+        if edge_BLC is None or self.config.forget_source == "rate":
+            return self.forget_C
+        return torch.sigmoid(self.forget(edge_BLC))
+
+
+def _rotated(x_BHLD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    # Slices, in this order: the pattern that OpenVINO runs as one operation.
+    half = x_BHLD.shape[-1] // 2
+    first, second = x_BHLD[..., :half], x_BHLD[..., half:]
+    cos, sin = rotary
+    return x_BHLD * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def _tokens(x_BCHW: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, L, C]."""
+    return x_BCHW.flatten(2).transpose(1, 2)

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.utils.files import make_folder
-from videorwkv.video.base import Video
-from videorwkv.video.clip import Frame
+from videorwkv.video.base import Frame, Video
 from videorwkv.video.writer import write_video
 
 if TYPE_CHECKING:

@@ -42,11 +42,6 @@ class Port:
     dtype: str = "float32"
 
 
-def is_exported(path: str | Path) -> bool:
-    """Whether a path names an exported file, by its ending."""
-    return Path(path).suffix.lower() in SUFFIXES.values()
-
-
 class Engine(Protocol):
     """A runtime with a file open."""
 

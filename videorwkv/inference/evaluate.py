@@ -14,16 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from videorwkv.data.batch import Batch
 from videorwkv.data.dataset import make_dataset
-from videorwkv.data.loader import make_loader
+from videorwkv.data.loader import Batch, make_loader
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError
 from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.preprocess.inputs import Inputs
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 def evaluate(
@@ -36,7 +35,7 @@ def evaluate(
     batch_size: int = 8,
     workers: int = 0,
     device: str | torch.device = "auto",
-    precision: str = "float32",
+    precision: str | None = None,
     cache: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
@@ -57,10 +56,11 @@ def evaluate(
         batch_size: views that go through the model at once.
         workers: processes that decode; 0 does it here.
         device: `auto`, or a device by name.
-        precision: `float32`, or `bfloat16` autocast.
+        precision: `float32`, or `bfloat16` autocast; a `Recogniser`'s own if None, else float32.
         cache: folder that keeps decoded, resized frames.
         tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
-            view: faster, and less accurate. An exported file always uses its own ratio.
+            view: faster, and less accurate. An exported file always uses its own ratio, and 0 keeps
+            a `Recogniser`'s.
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             counts as unreadable; 0 waits forever. The run's own if None, else 300.
@@ -82,20 +82,24 @@ def evaluate(
             "nothing to compare with. `videorwkv predict RUN DATA --split NAME --submission FILE` "
             "writes what a run says about them."
         )
-    scores = score(
+    recogniser = Recogniser.open(
         model,
-        replace(manifest, rows=rows),
-        sampling,
+        what="evaluate",
         labels=labels,
+        default_labels=manifest.labels,
+        sampling=sampling,
         views=views,
-        batch_size=batch_size,
-        workers=workers,
+        masks=Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio),
         device=device,
         precision=precision,
-        cache=cache,
-        tube_mask_ratio=tube_mask_ratio,
-        motion_mask_ratio=motion_mask_ratio,
         clip_timeout=clip_timeout,
+    )
+    scores = score(
+        recogniser,
+        replace(manifest, rows=rows),
+        batch_size=batch_size,
+        workers=workers,
+        cache=cache,
         lost=lost,
         on_batch=on_batch,
     )
@@ -131,43 +135,16 @@ class Scores:
 
 
 def score(
-    model: ModelLike,
+    recogniser: Recogniser,
     manifest: Manifest,
-    sampling: Sampling | None = None,
     *,
-    labels: Sequence[str] | None = None,
-    views: tuple[int, int] | None = None,
     batch_size: int = 8,
     workers: int = 0,
-    device: str | torch.device = "auto",
-    precision: str = "float32",
     cache: str | Path | None = None,
-    tube_mask_ratio: float = 0.0,
-    motion_mask_ratio: float = 0.0,
-    clip_timeout: float | None = None,
     lost: dict[str, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Score every clip of a manifest, labelled or not; see `evaluate` for arguments.
-
-    Raises:
-        ManifestError: a label that the model does not know.
-        UsageError, CheckpointError: no such run, or a broken one; another number of labels than
-            the model has classes.
-        NonFiniteError: the model gives NaN or infinity; the message names the module.
-    """
-    recogniser = Recogniser.open(
-        model,
-        what="evaluate",
-        labels=labels,
-        default_labels=manifest.labels,
-        sampling=sampling,
-        views=views,
-        masks=Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio),
-        device=device,
-        precision=precision,
-        clip_timeout=clip_timeout,
-    )
+    """Score every clip of a manifest, labelled or not; see `evaluate` for arguments and errors."""
     known = manifest.with_labels(recogniser.labels)
     dataset = make_dataset(
         recogniser.network.config,

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, Arrays, Port, open_engine
 from videorwkv.models.masking import Masks, tube_mask
-from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, make_inputs
+from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
-from videorwkv.video.clip import Clip, Frame, frames_of
+from videorwkv.video.base import Clip, Frame
 
 FORMAT = 1
 

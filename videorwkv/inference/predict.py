@@ -70,7 +70,7 @@ class Prediction:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
 
 
-class _Answer(NamedTuple):
+class _Scores(NamedTuple):
     """Scores of one video.
 
     Args:
@@ -106,7 +106,7 @@ def predict(
         model: a run's folder, a file that `videorwkv.export` wrote, a `Run`, a model, also
             one of `videorwkv.open_exported`, or a `Recogniser`.
         labels: class names; the run's or the file's if None, else class numbers.
-        sampling: which frames; the run's or the file's if None, else 16 spread over the video.
+        sampling: which frames; the run's or the file's if None, else 16, sampled uniformly.
         views: temporal views of each video whose scores are averaged; those that the run was
             validated with if None, else 1.
         top: how many classes to name.
@@ -114,7 +114,8 @@ def predict(
         save: where to write the video with edge map, labels and scores drawn in: a .mp4 or .gif
             file, or a folder for many. `save_error` says what kept it from being written.
         tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
-            view: faster, and less accurate. An exported file always uses its own ratio.
+            view: faster, and less accurate. An exported file always uses its own ratio, and 0 keeps
+            a `Recogniser`'s.
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
 
     Returns:
@@ -175,39 +176,40 @@ def iter_predictions(
             name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
             try:
                 with open_video(file) as video:
-                    answer = _answer(recogniser, video)
+                    found = _recognise(recogniser, video)
                     save_error = ""
                     if target is not None:
-                        save_error = _annotate(target, video, recogniser, answer)
+                        save_error = _annotate(target, video, recogniser, found)
             except NonFiniteError:
                 raise  # the model is broken, not the video
             except (VideoRWKVError, OSError) as error:
                 yield Prediction(path=name, error=str(error))
                 continue
-            best = np.argsort(-answer.scores_K, kind="stable")[:top]
+            best = np.argsort(-found.scores_K, kind="stable")[:top]
             yield Prediction(
                 path=name,
                 labels=tuple(recogniser.labels[k] for k in best),
-                scores=tuple(float(answer.scores_K[k]) for k in best),
-                times=answer.times,
-                warnings=answer.clip.warnings,
+                scores=tuple(float(found.scores_K[k]) for k in best),
+                times=found.times,
+                warnings=found.clip.warnings,
                 save_error=save_error,
             )
 
 
-def _annotate(target: Path, video: Video, recogniser: Recogniser, answer: _Answer) -> str:
+def _annotate(target: Path, video: Video, recogniser: Recogniser, found: _Scores) -> str:
     """Write the annotated video; what kept it from being written, which costs no prediction."""
     from videorwkv.inference.annotate import write_annotated
 
     network, labels = recogniser.network, recogniser.labels
     try:
-        write_annotated(target, video, network, answer.clip.times, answer.running_TK, labels)
+        write_annotated(target, video, network, found.clip.times, found.running_TK, labels)
     except (VideoRWKVError, OSError) as error:
         return f"The annotated video {target} was not written: {error}"
     return ""
 
 
-def _answer(recogniser: Recogniser, video: Video) -> _Answer:
+def _recognise(recogniser: Recogniser, video: Video) -> _Scores:
+    """One video: sample its frames, preprocess, run the model, average over the views."""
     times, views = video.times(), recogniser.views[0]
     chosen = [recogniser.sampling.indices(times, view=v, num_views=views) for v in range(views)]
     # All views from one pass over the file.
@@ -218,14 +220,14 @@ def _answer(recogniser: Recogniser, video: Video) -> _Answer:
         at = np.searchsorted(wanted, indices)
         clips.append(Clip(read.frames_THWC[at], read.times[at], read.source, read.warnings))
     running = []
-    # A video's answer does not depend on those before it.
+    # The tube mask, and so the prediction, does not depend on the videos before.
     generator = torch.Generator().manual_seed(0)
     for clip in clips:
         inputs = recogniser.network.preprocess(clip)
         logits_BTK = recogniser.scan(inputs, video.name, generator)
         running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
-    return _Answer(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
+    return _Scores(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
 
 
 def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:

@@ -26,7 +26,7 @@ from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
 from videorwkv.utils.device import autocast, pick_device
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -63,7 +63,7 @@ class Recogniser:
         default_labels: Sequence[str] | None = None,
         sampling: Sampling | None = None,
         views: tuple[int, int] | None = None,
-        masks: Masks | None = None,
+        masks: Masks = NO_MASKS,
         device: str | torch.device = "auto",
         precision: str | None = None,
         clip_timeout: float | None = None,
@@ -79,8 +79,10 @@ class Recogniser:
             default_labels: those of a model that brings none along; None: class numbers.
             sampling: which frames; else 16, uniformly sampled.
             views: temporal and spatial views; else (1, 1).
-            masks: patches to mask; else none, or those built into an exported file.
-            device: `auto`, or a device by name; an exported file runs on the CPU.
+            masks: patches to mask; where none are asked for, a `Recogniser` and an exported file
+                keep their own.
+            device: `auto`, or a device by name; an exported file runs on the CPU, a `Recogniser`
+                stays where it is.
             precision: `float32` or `bfloat16`; else float32.
             clip_timeout: seconds for a clip; else 300.
             fastest: run a run's weights as `LCR.for_inference` does.
@@ -91,7 +93,14 @@ class Recogniser:
                 has classes, masks that it can't be used with.
             CheckpointError: the run or the file can't be read.
         """
+        if half and not fastest:
+            raise UsageError(f"{what}: half needs fastest=True, which makes a copy for inference.")
         if isinstance(model, Recogniser):
+            if half or (device != "auto" and pick_device(device) != model.device):
+                raise UsageError(
+                    f"{what}: device and half are chosen when a Recogniser is opened "
+                    f"(it runs on {model.device}); open another one."
+                )
             return model._changed(what, labels, sampling, views, masks, precision, clip_timeout)
         if isinstance(model, str | Path):
             model = load_run(model)
@@ -107,7 +116,7 @@ class Recogniser:
                 f"{what}: half is for a run's folder; an exported file has its precision "
                 "(videorwkv export --precision), a model is run as it is."
             )
-        resolved = network.resolve_masks(masks or NO_MASKS)
+        resolved = network.resolve_masks(masks)
         names = labels or own_labels or default_labels
         num_classes = network.config.num_classes
         names = tuple(map(str, range(num_classes)) if names is None else names)
@@ -133,7 +142,7 @@ class Recogniser:
         labels: Sequence[str] | None,
         sampling: Sampling | None,
         views: tuple[int, int] | None,
-        masks: Masks | None,
+        masks: Masks,
         precision: str | None,
         clip_timeout: float | None,
     ) -> Recogniser:
@@ -145,7 +154,7 @@ class Recogniser:
             labels=names,
             sampling=sampling or self.sampling,
             views=views or self.views,
-            masks=self.masks if masks is None else self.network.resolve_masks(masks),
+            masks=self.masks if masks == NO_MASKS else self.network.resolve_masks(masks),
             precision=precision or self.precision,
             clip_timeout=self.clip_timeout if clip_timeout is None else clip_timeout,
         )
@@ -207,6 +216,11 @@ class Recogniser:
 ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
 
 
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported file, by its ending."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
 def load_run(path: str | Path) -> Run:
     """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
 
@@ -216,14 +230,13 @@ def load_run(path: str | Path) -> Run:
         UsageError: nothing is there.
         CheckpointError: it is there, and is no run or a broken one.
     """
-    exported = Path(path).suffix.lower() in SUFFIXES.values()
-    return load_exported_run(path) if exported else read_run(path)
+    return load_exported_run(path) if is_exported(path) else read_run(path)
 
 
 def require_finite(
     logits: Tensor, network: nn.Module, again: Callable[[], Tensor], what: str
 ) -> None:
-    """Stop instead of showing scores that are none.
+    """Raise instead of showing scores that are NaN or infinite.
 
     Args:
         logits: what the network gave.

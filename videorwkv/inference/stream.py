@@ -290,7 +290,7 @@ def stream(
 
     Args:
         model: a run's folder, a file that `videorwkv.export` wrote, or a `Run`: run in their
-            fastest way (`LCR.for_inference`); or a model, run as it is.
+            fastest way (`LCR.for_inference`); or a model or a `Recogniser`, run as it is.
         source: what `open_video` takes, such as 0 for the first camera; or an open `Video`.
         labels: class names; the run's or the file's if None, else class numbers.
         fps, threshold, smooth, gap, reset_every, top: see `StreamOptions`.
@@ -335,8 +335,8 @@ def stream(
         fastest=True,
         half=half,
     )
-    recogniser.network.eval()
     with ExitStack() as resources:
+        resources.enter_context(recogniser.evaluating())
         video = source
         if not isinstance(video, Video):
             # The first step takes long; once a camera is open, its frames do not wait.

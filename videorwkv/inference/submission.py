@@ -29,8 +29,7 @@ from videorwkv.data.formats.kinetics import youtube_id
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
-from videorwkv.inference.recogniser import load_run
-from videorwkv.run.run import Run
+from videorwkv.inference.recogniser import Recogniser
 from videorwkv.utils.files import make_folder, write_atomic
 
 TOP = 5
@@ -81,34 +80,48 @@ class Submission:
 
 
 def predict_split(
-    model: Run | str | Path, manifest: Manifest, path: str | Path, **options: Any
+    recogniser: Recogniser,
+    manifest: Manifest,
+    path: str | Path,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    cache: str | Path | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> Submission:
     """Score the clips of one split, labelled or not, and write the submission file.
 
     Args:
-        model: a `Run` or a run's folder.
+        recogniser: the model.
         manifest: one split; its name chooses the format.
         path: the file to write, whole or not at all; its folder is made.
-        options: those of `videorwkv.inference.scoring.score`.
+        batch_size, workers, cache, on_batch: as in `evaluate`.
 
     Raises:
-        DataError: no clip could be read, or the run knows classes that the data set lacks.
-        UsageError, CheckpointError: no such run, or the file can't be written.
+        DataError: no clip could be read, or the model knows classes that the data set lacks.
+        UsageError, CheckpointError: the file can't be written.
     """
     path = Path(path)
-    run = load_run(model) if isinstance(model, str | Path) else model
     # Before the work, which may take hours.
     if path.is_dir():
         raise UsageError(f"{path} is a folder; --submission wants a file.")
     make_folder(path.parent)
-    strange = sorted(set(run.labels) - set(manifest.labels))
+    strange = sorted(set(recogniser.labels) - set(manifest.labels))
     if manifest.name in _FORMATS and strange:
         raise DataError(
-            f"{manifest.name}: {run.folder} knows classes that this data set lacks, so its owners "
-            f"can't read the answers: {', '.join(map(repr, strange[:3]))}"
+            f"{manifest.name}: the model knows classes that this data set lacks, so the benchmark "
+            f"server would reject the predictions: {', '.join(map(repr, strange[:3]))}"
             f"{', ...' * (len(strange) > 3)}."
         )
-    return write_submission(path, manifest, score(run, manifest, **options))
+    scores = score(
+        recogniser,
+        manifest,
+        batch_size=batch_size,
+        workers=workers,
+        cache=cache,
+        on_batch=on_batch,
+    )
+    return write_submission(path, manifest, scores)
 
 
 def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submission:

@@ -1,12 +1,14 @@
-"""`LCRConfig`: every choice that the paper makes, or that its ablations turn, has a name here."""
+"""`LCRConfig`: every choice that the paper makes, or that its ablations change, by name."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
 from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.preprocess.edges import EDGE_METHODS, EdgeOptions
+from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict
 
 Stem = Literal["patch", "conv"]
 Mixer = Literal["wkv", "softmax", "joint", "none"]
@@ -37,29 +39,29 @@ class LCRConfig:
         head_width: D, channels of a head of the scan.
         channel_mix_ratio: hidden width of the channel mixing over C.
         mixer: what mixes the tokens of a frame: the WKV scan, softmax attention, or nothing;
-            `joint`: attention over all frames so far, for comparison (baselines/joint.py).
+            `joint`: attention over all frames so far, for comparison (joint.py).
         scan: direction of the mixer over the raster order of tokens.
         key_value_source: what K and V are made of; published: edges alone.
         time_shift: the frame's part of K and V is x_t + m (x_t - x_(t-1)), m learned per channel:
             RWKV's token shift along time. Not published; it lets one layer see motion.
         cell: `paper`: C = e (tanh A + C) + C; `gated`: C = f C + (1 - f) tanh A with
             f = sigmoid(W e + b), which stays bounded; `lstm`: a plain LSTM over each token's A,
-            which asks no edges; `convlstm`: the same, whose past is that of a token's 3 x 3
+            which uses no edges; `convlstm`: the same, whose past is that of a token's 3 x 3
             neighbourhood; `none`: no memory, each frame alone and the logits averaged.
         forget_source: what drives f of the gated cell: the edges, or nothing (`rate`: f is then
             b alone, learned per channel).
         residual: the next layer gets x + a + A + O instead of O alone (published).
-        readout: the `[CLS]` token (published) or the mean of the tokens.
+        readout: pooling: the `[CLS]` token (published) or the mean of the tokens.
         head_norm: norm of the features before the classifier: over the channels of a clip (`layer`,
             published), or over the clips of a batch (`batch`; a constant once trained).
         position: rotary encoding of R and K (published), a learned table, or none.
         edges: how edge maps are made, a name of `videorwkv.preprocess.edges.EDGE_METHODS`.
         edge_options: parameters of the edge extraction.
         edge_strength: weight of the edges against the temporal features, in the gate and in the
-            forget signal: 0 none, 1 as published.
+            forget gate: 0 none, 1 as published.
         learn_edge_strength: whether each layer learns its own, from `edge_strength` on.
-        tube_mask_ratio: share of the patches left out in training, the same in all frames.
-        drop_path: chance of leaving a layer's branches out of a clip in training, at the last
+        tube_mask_ratio: fraction of the patches dropped in training, the same in all frames.
+        drop_path: probability of dropping a layer's branches for a clip in training, at the last
             layer; it grows linearly from 0 at the first. Needs `residual`.
     """
 
@@ -174,30 +176,19 @@ class LCRConfig:
 
     @property
     def mix_width(self) -> int:
-        """Hidden width of the channel mixing, rounded to a multiple of 8 for aligned products."""
+        """Hidden width of the channel mixing, rounded to a multiple of 8 for alignment."""
         return max(8, round(self.channel_mix_ratio * self.width / 8) * 8)
 
     @property
     def is_lstm(self) -> bool:
-        """Whether the cell has the four gates of an LSTM, which ask no edges."""
+        """Whether the cell has the four gates of an LSTM, which use no edges."""
         return self.cell in ("lstm", "convlstm")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-ready values."""
+        return dataclass_to_dict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> LCRConfig:
-        """Inverse of `to_dict`; an unknown name raises ConfigError."""
-        values = dict(values)
-        names = [option.name for option in fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ConfigError(
-                    f"LCRConfig: unknown option {name!r}. {did_you_mean(name, names)}"
-                )
-        if isinstance(values.get("edge_options"), dict):
-            try:
-                values["edge_options"] = EdgeOptions(**values["edge_options"])
-            except TypeError as error:
-                raise ConfigError(f"LCRConfig: edge_options: {error}.") from error
-        return cls(**values)
+    def from_dict(cls, values: Mapping[str, Any]) -> LCRConfig:
+        """Inverse of `to_dict`; an unknown name or a value of another type raises ConfigError."""
+        return dataclass_from_dict(cls, values)

@@ -1,61 +1,156 @@
-"""A model for inference: what no longer changes is computed once. See `LCR.for_inference`."""
+"""Copies of a model with what is constant folded into its weights: for inference and for export.
+
+L tokens, D head width, F features of the head, I image channels.
+"""
 
 from __future__ import annotations
 
 import copy
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from videorwkv.models.layer import CrossRWKVLayer
-from videorwkv.models.lcr import LCR
+from videorwkv.errors import UsageError
+from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
 from videorwkv.models.stems import ConvStem, PatchStem
-from videorwkv.ops.wkv import MIN_LOG_DECAY
+
+# An LCR; named loosely, because lcr.py imports this file.
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @torch.no_grad()
-def deploy(model: LCR, *, half: bool, compiled: bool) -> LCR:
-    """A copy of `model` with the same numbers; arguments as in `LCR.for_inference`.
+def fold(model: Model) -> Model:
+    """A copy of an LCR that gives the same numbers, with fewer operations, in evaluation mode.
 
-    Norms, factors and linear maps that follow a convolution go into it, so does the norm before the
-    classifier. Weights are stored as products read them. The channels that a rotary encoding turns
-    as pairs come to lie side by side, so that a turn is one product of complex numbers; compilers
-    know none, so for them they stay apart.
+    Batch norms go into the convolutions before them, zero convolution and edge strength into the
+    edge stem, the batch norm before the classifier into the classifier; the layers become
+    `FoldedLayer`s.
+
+    Raises:
+        UsageError: the model is such a copy.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    model.deployed = True
-    config = model.config
-    _fuse(model.stem)
+    folded: Any = copy.deepcopy(model).eval().requires_grad_(False)
+    if folded.is_folded:
+        raise UsageError(
+            "This model is a copy from LCR.for_inference, whose weights have been rearranged; give "
+            "the model itself, for another copy or an export of the original."
+        )
+    folded.is_folded = True
+    config = folded.config
+    _fuse_batch_norms(folded.stem)
     if config.edges != "none":
-        _absorb(_fuse(model.edge_stem), model.zero_conv, model.edge_strength)
+        _fuse_batch_norms(folded.edge_stem)
+        _append_linear(folded.edge_stem, folded.zero_conv, folded.edge_strength)
         if config.readout == "cls":
-            model.cls_edge.mul_(model.edge_strength)
-        model.zero_conv, model.edge_strength = nn.Identity(), 1.0
-    if isinstance(model.norm_head, nn.BatchNorm1d):
-        _absorb_norm(model.head, model.norm_head)
-        model.norm_head = nn.Identity()
-    model.pairs = config.position == "rope" and not compiled
-    for layer in model.layers:
-        assert isinstance(layer, CrossRWKVLayer)
-        if model.pairs:
-            _pair(layer)
+            folded.cls_edge.mul_(folded.edge_strength)
+        folded.zero_conv, folded.edge_strength = nn.Identity(), 1.0
+    if isinstance(folded.norm_head, nn.BatchNorm1d):
+        _fuse_head_norm(folded.norm_head, folded.head)
+        folded.norm_head = nn.Identity()
+    for layer in folded.layers:
+        # Made of the layer, for a new one would draw from the random generator.
+        layer.__class__ = FoldedLayer
+        layer.fold()
+    return folded
+
+
+@torch.no_grad()
+def for_inference(model: Model, *, half: bool, compiled: bool) -> Model:
+    """A folded copy in the layout that PyTorch runs fastest; arguments as in `LCR.for_inference`.
+
+    Weights are stored as matrix multiplications read them. The channels that a rotary embedding
+    rotates as pairs come to lie side by side, so that a rotation is one product of complex numbers;
+    compilers know none, so for them they stay apart.
+    """
+    fast: Any = fold(model)
+    fast.adjacent_pairs = fast.config.position == "rope" and not compiled
+    for layer in fast.layers:
+        if fast.adjacent_pairs:
+            _make_pairs_adjacent(layer)
         for linear in layer.children():
             if isinstance(linear, nn.Linear):
                 linear.weight.data = linear.weight.T.contiguous().T
-        _set_constants(layer, half)
+    for name in ("stem", "edge_stem"):
+        if hasattr(fast, name):
+            getattr(fast, name).to(memory_format=torch.channels_last)
     if half:
-        _halve(model)
+        _halve(fast)
     if compiled:
-        model.enable_compile()
-    return model
+        fast.enable_compile()
+    return fast
 
 
-def _fuse(stem: PatchStem | ConvStem) -> nn.Linear | nn.Conv2d:
-    """Put the norms of a stem into its convolutions; returns its last linear map."""
+class FoldedLayer(CrossRWKVLayer):
+    """A layer whose weights no longer change: what depends on them alone is computed once."""
+
+    frame_weight_C: Tensor
+    log_decay_HD: Tensor
+
+    def fold(self) -> None:
+        if self.config.time_shift:
+            self.register_buffer("frame_weight_C", super()._frame_weight(), persistent=False)
+        if self.config.mixer == "wkv":
+            self.register_buffer("log_decay_HD", super()._log_decay(), persistent=False)
+            del self.decay
+        if hasattr(self, "forget"):
+            self.forget.bias = self.forget_rate
+
+    def _frame_weight(self) -> Tensor:
+        return self.frame_weight_C
+
+    def _log_decay(self) -> Tensor:
+        return self.log_decay_HD
+
+    def _forget_gate(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
+        if not hasattr(self, "forget") or self.forget.bias is None:
+            return super()._forget_gate(edge_TBLC, num_frames)
+        return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)))
+
+
+def stem_as_convolutions(stem: PatchStem | ConvStem, scale_I: Tensor) -> nn.Sequential:
+    """A folded stem as convolutions of images [B, I, H, W] -> [B, C, H / P, W / P].
+
+    Args:
+        stem: of a folded model; its weights are changed.
+        scale_I: what each input channel is divided by first; goes into the first convolution.
+    """
+    layers = stem.layers if isinstance(stem, ConvStem) else nn.Sequential(_as_convolution(stem))
+    first = layers[0]
+    assert isinstance(first, nn.Conv2d)
+    with torch.no_grad():
+        first.weight /= scale_I[:, None, None]
+    return layers
+
+
+def _as_convolution(stem: PatchStem) -> nn.Conv2d:
+    p = stem.patch_size
+    weight_CIPP = stem.embed.weight.unflatten(1, (p, p, -1)).permute(0, 3, 1, 2).contiguous()
+    conv = nn.Conv2d(weight_CIPP.shape[1], len(weight_CIPP), p, stride=p, device="meta")
+    conv.weight, conv.bias = nn.Parameter(weight_CIPP, requires_grad=False), stem.embed.bias
+    return conv
+
+
+def split_rows(linear: nn.Linear, sizes: list[int]) -> list[nn.Linear]:
+    """A linear map as several, each of which gives a part of its outputs."""
+    parts = []
+    has_bias = linear.bias is not None
+    biases = linear.bias.split(sizes) if has_bias else [None] * len(sizes)
+    for weight, bias in zip(linear.weight.split(sizes), biases, strict=True):
+        part = nn.Linear(linear.in_features, len(weight), bias=has_bias, device="meta")
+        part.weight = nn.Parameter(weight.clone(), requires_grad=False)
+        if bias is not None:
+            part.bias = nn.Parameter(bias.clone(), requires_grad=False)
+        parts.append(part)
+    return parts
+
+
+def _fuse_batch_norms(stem: PatchStem | ConvStem) -> None:
+    """Each batch norm of a stem goes into the convolution before it."""
     if isinstance(stem, PatchStem):
-        return stem.embed
+        return
     layers: list[nn.Module] = []
     for layer in stem.layers:
         if isinstance(layer, nn.BatchNorm2d):
@@ -64,24 +159,17 @@ def _fuse(stem: PatchStem | ConvStem) -> nn.Linear | nn.Conv2d:
             layer = fuse_conv_bn_eval(before, layer)
         layers.append(layer)
     stem.layers = nn.Sequential(*layers)
-    for parameter in stem.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    last = layers[-1]
-    assert isinstance(last, nn.Conv2d)
-    return last
 
 
-def _absorb(first: nn.Linear | nn.Conv2d, second: nn.Module, strength: float) -> None:
-    """`first` becomes strength * second(first(x))."""
-    assert isinstance(second, nn.Linear)
-    assert first.bias is not None
-    weight_CC = second.weight * strength
-    first.weight.copy_((weight_CC @ first.weight.flatten(1)).view_as(first.weight))
-    first.bias.copy_(weight_CC @ first.bias + second.bias * strength)
+def _append_linear(stem: PatchStem | ConvStem, linear: nn.Linear, strength: float) -> None:
+    """`stem` becomes strength * linear(stem(x))."""
+    last: Any = stem.embed if isinstance(stem, PatchStem) else stem.layers[-1]
+    weight_CC = linear.weight * strength
+    last.weight.copy_((weight_CC @ last.weight.flatten(1)).view_as(last.weight))
+    last.bias.copy_(weight_CC @ last.bias + linear.bias * strength)
 
 
-def _absorb_norm(head: nn.Linear, norm: nn.BatchNorm1d) -> None:
+def _fuse_head_norm(norm: nn.BatchNorm1d, head: nn.Linear) -> None:
     """`head` becomes head(norm(x))."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -90,7 +178,7 @@ def _absorb_norm(head: nn.Linear, norm: nn.BatchNorm1d) -> None:
     head.weight.mul_(scale_F)
 
 
-def _pair(layer: CrossRWKVLayer) -> None:
+def _make_pairs_adjacent(layer: FoldedLayer) -> None:
     """Reorder the channels of each head: 0, D/2, 1, D/2 + 1, ..."""
     heads, width = layer.config.num_heads, layer.config.head_width
     order_D = torch.arange(width).unflatten(0, (2, -1)).T.flatten()
@@ -100,32 +188,25 @@ def _pair(layer: CrossRWKVLayer) -> None:
         rows.copy_(rows[both])
     layer.output.weight.copy_(layer.output.weight[:, order_C])
     if layer.config.mixer == "wkv":
-        layer.decay.copy_(layer.decay[:, order_D])
+        layer.log_decay_HD.copy_(layer.log_decay_HD[:, order_D])
         layer.bonus.copy_(layer.bonus[:, order_D])
 
 
-def _set_constants(layer: CrossRWKVLayer, half: bool) -> None:
-    config = layer.config
-    if config.time_shift:
-        layer.share_C = 1 + layer.shift
-    if config.mixer == "wkv":
-        layer.log_decay_HD = MIN_LOG_DECAY * torch.sigmoid(layer.decay)
-    if hasattr(layer, "forget") and not half:
-        layer.forget.bias = layer.forget_rate  # in half precision the rate stays apart, in full
-
-
 class _HalfLinear(nn.Linear):
-    """Takes any float type; its product is one of bfloat16."""
+    """Takes any float type; its matrix multiplication is in bfloat16."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
-def _halve(model: LCR) -> None:
+def _halve(model: Any) -> None:
+    """Matrix multiplications and convolutions in bfloat16, all but the classifier's."""
+    for layer in model.layers:
+        if hasattr(layer, "forget"):
+            layer.forget.bias = None  # the forget rate is added in float32
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and name != "head":
-            module.__class__ = _HalfLinear
-        elif not isinstance(module, nn.Conv2d):
+        if name == "head" or not isinstance(module, nn.Linear | nn.Conv2d):
             continue
-        if name != "head":
-            module.to(torch.bfloat16)
+        if isinstance(module, nn.Linear):
+            module.__class__ = _HalfLinear
+        module.to(torch.bfloat16)

@@ -12,7 +12,6 @@ B batch, T frames, L tokens of a frame, C channels, H heads, D head width, N lay
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.lcr import LCR
-from videorwkv.models.masking import Watch
-from videorwkv.models.rotary import Turn
+from videorwkv.models.masking import MotionMask
 from videorwkv.models.state import LCRState
+from videorwkv.models.stems import RotaryEmbedding
 
 
 class JointLCR(LCR):
@@ -67,9 +66,9 @@ class JointLCR(LCR):
         height: int,
         width: int,
         keep_BK: Tensor | None,
-        watch: Watch | None = None,
+        motion: MotionMask | None = None,
     ) -> LCRState:
-        if watch is not None:
+        if motion is not None:
             raise UsageError(
                 "mixer='joint' has no memory that a frame could leave as it is, so "
                 "motion_mask_ratio must be 0; tube_mask_ratio works."
@@ -93,29 +92,22 @@ class JointState(LCRState):
 
 
 class JointLayer(CrossRWKVLayer):
-    """A layer whose receptance asks the keys of all frames so far."""
+    """A layer whose queries attend to the keys of all frames so far."""
 
     def __init__(self, config: LCRConfig, drop: float = 0.0) -> None:
         # To the layer it is softmax attention: only the keys and values are more.
         super().__init__(replace(config, mixer="softmax"), drop)
 
-    def forward(
-        self, x_TBLC: Tensor, *args: Any
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-        """`run`."""
-        return self.run(x_TBLC, *args)
-
     def run(
         self,
         x_TBLC: Tensor,
         edge_TBLC: Tensor | None,
-        turn: Turn | None,
+        rotary: RotaryEmbedding | None,
         hidden_BLC: Tensor,
         memory_BLC: Tensor,
         input_BLC: Tensor,
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
-        into: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """As `CrossRWKVLayer.run`, with keys for h and values for c: [B, L, S * C] each."""
         num_frames = len(x_TBLC)
@@ -123,7 +115,7 @@ class JointLayer(CrossRWKVLayer):
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         normed_TBLC = self.norm_gate(x_TBLC)
         before_TBLC = torch.cat([input_BLC[None].to(normed_TBLC.dtype), normed_TBLC[:-1]])
-        pairs = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, turn)
+        pairs = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
         keys_BSLHD, values_BSLHD = (
             torch.cat([_by_frame(past_BLX, *new[0].shape[2:]), torch.stack(new, 1)], 1)
             for past_BLX, new in zip(
@@ -131,17 +123,17 @@ class JointLayer(CrossRWKVLayer):
             )
         )
         before = keys_BSLHD.shape[1] - num_frames
-        turns = [None] * num_frames if turn is None else turn.frames(num_frames)
+        rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
         outputs = []
         for t in range(num_frames):
             seen = slice(0, before + t + 1)
-            asked = keys_BSLHD[:, seen].flatten(1, 2), values_BSLHD[:, seen].flatten(1, 2)
+            key_value = keys_BSLHD[:, seen].flatten(1, 2), values_BSLHD[:, seen].flatten(1, 2)
             y_BLC, _, _ = self.frame(
                 x_TBLC[t],
                 normed_TBLC[t],
-                asked,
-                hidden_BLC,  # no cell: neither forget signal nor past is looked at
-                turns[t],
+                key_value,
+                hidden_BLC,  # no cell: neither forget gate nor past is read
+                rotaries[t],
                 kept_B11,
                 hidden_BLC,
                 memory_BLC,

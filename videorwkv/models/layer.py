@@ -26,8 +26,10 @@ from torch.compiler import is_compiling
 
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import put, take
-from videorwkv.models.rotary import Turn
+from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
+
+KeyValue = Prepared | tuple[Tensor, Tensor]
 
 
 class CrossRWKVLayer(nn.Module):
@@ -35,22 +37,20 @@ class CrossRWKVLayer(nn.Module):
 
     Args:
         config: the model's configuration.
-        drop: chance of leaving the layer's branches out of a clip in training.
+        drop: probability of dropping the layer's branches for a clip in training (drop-path).
     """
 
     one_D: Tensor
-    share_C: Tensor | None
-    log_decay_HD: Tensor | None
 
     def __init__(self, config: LCRConfig, drop: float = 0.0) -> None:
         super().__init__()
         width, heads, head_width = config.width, config.num_heads, config.head_width
         self.config = config
         self.drop = drop
-        self.compiled = ""
+        self.compiled = ""  # torch.compile's mode; empty: not compiled
         self.norm_gate = nn.LayerNorm(width)
         if config.cell != "none":
-            # h starts near zero: without a norm the past would ask in a whisper.
+            # h starts near zero: without a norm the past would hardly change the queries.
             self.norm_past = nn.LayerNorm(width)
         self.receptance_gate = nn.Linear(width, 2 * width, bias=False)
         # With a bias: K and V of zero-initialised edges would both be zero, and stay so.
@@ -65,14 +65,10 @@ class CrossRWKVLayer(nn.Module):
         if config.mixer == "wkv":
             # Half-lives from a token to about the frame, spread over the channels of each head.
             rate = torch.logspace(math.log10(1.5), math.log10(0.01), head_width)
-            share = rate.repeat(heads, 1) / -MIN_LOG_DECAY
-            self.decay = nn.Parameter(torch.logit(share))
+            self.decay = nn.Parameter(torch.logit(rate.repeat(heads, 1) / -MIN_LOG_DECAY))
             self.bonus = nn.Parameter(torch.ones(heads, head_width))
         # A norm without weights runs slower than one with ones.
         self.register_buffer("one_D", torch.ones(head_width), persistent=False)
-        # Set in a copy for inference (deploy.py), where they are constants.
-        self.register_buffer("share_C", None, persistent=False)
-        self.register_buffer("log_decay_HD", None, persistent=False)
         # Memories of 1 to T frames, spread over the channels (Tallec & Ollivier 2018).
         rate_C = torch.linspace(1.0, max(2.0, config.num_frames - 1.0), width).log()
         if config.cell == "gated":
@@ -94,38 +90,34 @@ class CrossRWKVLayer(nn.Module):
     def forward(
         self, x_TBLC: Tensor, *args: Any
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
-        """`run`, compiled as a whole in a stream, once that is enabled."""
-        run = CrossRWKVLayer.run
+        """`run`; a single frame of a stream as one program where compiling is enabled."""
         if self.compiled and len(x_TBLC) == 1 and not torch.is_grad_enabled():
-            run = compiled_method("run", self.compiled)
-        return run(self, x_TBLC, *args)
+            return compiled_method("run", self.compiled)(self, x_TBLC, *args)
+        return self.run(x_TBLC, *args)
 
     def run(
         self,
         x_TBLC: Tensor,
         edge_TBLC: Tensor | None,
-        turn: Turn | None,
+        rotary: RotaryEmbedding | None,
         hidden_BLC: Tensor,
         memory_BLC: Tensor,
         input_BLC: Tensor,
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
-        into: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """All frames through this layer.
 
         Args:
             x_TBLC: tokens of the layer below.
             edge_TBLC: edge tokens times the edge strength; None without edges.
-            turn: rotary encoding for R and K; None without.
+            rotary: rotary position embedding of R and K; None without.
             hidden_BLC: h of the frame before the first.
             memory_BLC: c of the frame before the first.
             input_BLC: normed tokens of the frame before the first.
             kept_B11: factor on the branches (drop-path); None: one.
-            rows_TBJ: where the tokens of each frame stand in h, c and the normed tokens, which
-                stay as they are in all other places; None: everywhere, in order.
-            into: where to write the last h, c and normed tokens, without gradients; with `rows_TBJ`
-                for one frame only, and they hold the past. None makes new tensors.
+            rows_TBJ: under motion masking, the rows of h, c and the normed tokens that each frame
+                updates; all other rows keep their values. None: all rows.
 
         Returns:
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
@@ -135,34 +127,30 @@ class CrossRWKVLayer(nn.Module):
         if self.config.learn_edge_strength and edge_TBLC is not None:
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         normed_TBLC = self.norm_gate(x_TBLC)
-        # What asks no hidden state runs for all frames at once: K, V and the forget signal.
-        before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ, into and into[2])
-        frames = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, turn)
-        forgets = self._forget(edge_TBLC, num_frames).unbind(0)
+        # K, V and the forget gate need no hidden state: computed for all frames at once.
+        before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
+        keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
+        forgets = self._forget_gate(edge_TBLC, num_frames).unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
         xs, normeds = x_TBLC.unbind(0), normed_TBLC.unbind(0)
-        frame = CrossRWKVLayer.frame
+        rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
+        frame: Callable[..., tuple[Tensor, Tensor, Tensor]] = CrossRWKVLayer.frame
         if self.compiled and not is_compiling():
             frame = compiled_method("frame", self.compiled)
-        turns = [None] * num_frames if turn is None else turn.frames(num_frames)
         outputs, hiddens, memories = [], [], []
         for t in range(num_frames):
-            now = xs[t], normeds[t], frames[t], forgets[t], turns[t], kept_B11
+            now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11
             if rows_TBJ is None:
-                slot = into[:2] if into is not None and t == num_frames - 1 else None
-                y_BLC, hidden_BLC, memory_BLC = frame(self, *now, hidden_BLC, memory_BLC, slot)
+                y_BLC, hidden_BLC, memory_BLC = frame(self, *now, hidden_BLC, memory_BLC)
             else:
                 rows_BJ = rows_TBJ[t]
                 past = take(hidden_BLC, rows_BJ), take(memory_BLC, rows_BJ)
                 y_BLC, new_hidden_BJC, new_memory_BJC = frame(self, *now, *past)
-                slots = (None, None) if into is None else into[:2]
-                hidden_BLC = put(hidden_BLC, rows_BJ, new_hidden_BJC, slots[0])
-                memory_BLC = put(memory_BLC, rows_BJ, new_memory_BJC, slots[1])
+                hidden_BLC = put(hidden_BLC, rows_BJ, new_hidden_BJC)
+                memory_BLC = put(memory_BLC, rows_BJ, new_memory_BJC)
             outputs.append(y_BLC)
             hiddens.append(hidden_BLC)
             memories.append(memory_BLC)
-        if into is not None and rows_TBJ is None:
-            into[2].copy_(input_BLC)
         y_TBLC = torch.stack(outputs) if num_frames > 1 else outputs[0][None]
         return y_TBLC, hiddens, memories, input_BLC
 
@@ -170,71 +158,86 @@ class CrossRWKVLayer(nn.Module):
         self,
         x_BLC: Tensor,
         normed_BLC: Tensor,
-        key_value: Prepared | tuple[Tensor, Tensor],
+        key_value: KeyValue,
         forget_BLC: Tensor,
-        turn: Turn | None,
+        rotary: RotaryEmbedding | None,
         kept_B11: Tensor | None,
         hidden_BLC: Tensor,
         memory_BLC: Tensor,
-        into: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One frame: tokens for the next layer, h and c (paper, gate and cell equations)."""
         config = self.config
-        # R and G: the current frame and the past ask.
-        asked_BLC = normed_BLC
-        if config.cell != "none":
-            asked_BLC = self.norm_past(hidden_BLC)
-            asked_BLC = torch.add(asked_BLC, normed_BLC, out=reuse(asked_BLC, normed_BLC))
-        receptance_BLC, gate_BLC = self.receptance_gate(asked_BLC).chunk(2, dim=-1)
-        # a = concat_heads(SiLU(G) * LN(R . BiWKV)) W_a
-        read_BLC = self._read(receptance_BLC, key_value, turn)
-        gated_BLC = F.silu(gate_BLC, inplace=reuse(gate_BLC) is not None)
-        a_BLC = self.output(torch.mul(gated_BLC, read_BLC, out=reuse(gated_BLC, read_BLC)))
+        a_BLC = self._gate(normed_BLC, hidden_BLC, key_value, rotary)
         z_BLC = x_BLC + a_BLC if config.residual else a_BLC
-        # A = sigmoid(R') * V', with V' from a squared-ReLU key
-        mixed = self.mix_in(self.norm_mix(z_BLC))
-        mix_receptance_BLC, key_BLM = mixed.split_with_sizes([config.width, config.mix_width], -1)
-        key_BLM = torch.clamp_min(key_BLM, 0, out=reuse(key_BLM))
-        value_BLC = self.mix_out(torch.square(key_BLM, out=reuse(key_BLM)))
-        share_BLC = torch.sigmoid(mix_receptance_BLC, out=reuse(mix_receptance_BLC))
-        branch_BLC = wide(torch.mul(value_BLC, share_BLC, out=reuse(value_BLC, share_BLC)))
-        # The cell, in float32.
+        # The cell computes in float32.
+        branch_BLC = at_least_float32(self._channel_mixing(z_BLC))
         if config.cell == "none":
             out_BLC = branch_BLC
-        elif config.is_lstm:
-            gates_BLX = wide(self.cell_new(branch_BLC) + self.cell_past(self._near(hidden_BLC)))
-            in_BLC, keep_BLC, show_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
-            kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
-            memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
-            hidden_BLC = out_BLC = torch.sigmoid(show_BLC) * torch.tanh(memory_BLC)
         else:
-            new_BLC = torch.tanh(branch_BLC)
-            if config.cell == "paper":
-                memory_BLC = forget_BLC * (new_BLC + memory_BLC) + memory_BLC
-            else:
-                out = reuse(new_BLC) if into is None else into[1]
-                memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC, out=out)
-            out_BLC = torch.tanh(memory_BLC, out=None if into is None else into[0])
-            out_BLC = torch.mul(out_BLC, torch.sigmoid(branch_BLC), out=reuse(out_BLC))
+            memory_BLC, out_BLC = self._cell(branch_BLC, forget_BLC, hidden_BLC, memory_BLC)
             hidden_BLC = out_BLC
         if not config.residual:
             return out_BLC, hidden_BLC, memory_BLC
         if kept_B11 is None:
-            y_BLC = torch.add(z_BLC, branch_BLC, out=reuse(z_BLC, branch_BLC))
+            y_BLC = z_BLC + branch_BLC
         else:
             y_BLC = x_BLC + (a_BLC + branch_BLC) * kept_B11
             out_BLC = out_BLC * kept_B11
         if config.cell != "none":
-            y_BLC = torch.add(y_BLC, out_BLC, out=reuse(y_BLC, out_BLC))
+            y_BLC = y_BLC + out_BLC
         return y_BLC, hidden_BLC, memory_BLC
+
+    def _gate(
+        self,
+        normed_BLC: Tensor,
+        hidden_BLC: Tensor,
+        key_value: KeyValue,
+        rotary: RotaryEmbedding | None,
+    ) -> Tensor:
+        """a = concat_heads(SiLU(G) * LN(R . BiWKV(K, V))) W_a."""
+        # Queries (receptance R, gate G) come from the current frame and the last hidden state.
+        query_BLC = normed_BLC
+        if self.config.cell != "none":
+            query_BLC = self.norm_past(hidden_BLC) + normed_BLC
+        receptance_BLC, gate_BLC = self.receptance_gate(query_BLC).chunk(2, dim=-1)
+        read_BLC = self._read(receptance_BLC, key_value, rotary)
+        a_BLC: Tensor = self.output(F.silu(gate_BLC) * read_BLC)
+        return a_BLC
+
+    def _channel_mixing(self, z_BLC: Tensor) -> Tensor:
+        """A = sigmoid(R') * V', with V' from a squared-ReLU key."""
+        mixed = self.mix_in(self.norm_mix(z_BLC))
+        receptance_BLC, key_BLM = mixed.split_with_sizes(
+            [self.config.width, self.config.mix_width], -1
+        )
+        value_BLC: Tensor = self.mix_out(torch.square(F.relu(key_BLM)))
+        return value_BLC * torch.sigmoid(receptance_BLC)
+
+    def _cell(
+        self, branch_BLC: Tensor, forget_BLC: Tensor, hidden_BLC: Tensor, memory_BLC: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The memory c and the output h after a frame."""
+        if self.config.is_lstm:
+            past_BLC = self.cell_past(self._neighbours(hidden_BLC))
+            gates_BLX = at_least_float32(self.cell_new(branch_BLC) + past_BLC)
+            in_BLC, keep_BLC, out_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
+            kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
+            memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
+            return memory_BLC, torch.sigmoid(out_BLC) * torch.tanh(memory_BLC)
+        new_BLC = torch.tanh(branch_BLC)
+        if self.config.cell == "paper":
+            memory_BLC = forget_BLC * (new_BLC + memory_BLC) + memory_BLC
+        else:
+            memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC)
+        return memory_BLC, torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
 
     def _keys_and_values(
         self,
         normed_TBLC: Tensor,
         before_TBLC: Tensor,
         edge_TBLC: Tensor | None,
-        turn: Turn | None,
-    ) -> Sequence[Prepared | tuple[Tensor, Tensor]]:
+        rotary: RotaryEmbedding | None,
+    ) -> Sequence[KeyValue]:
         """K and V of each frame, in the form that the mixer reads."""
         config = self.config
         if config.key_value_source == "edges":
@@ -242,40 +245,46 @@ class CrossRWKVLayer(nn.Module):
         else:
             source_TBLC = normed_TBLC
             if config.time_shift:
-                share_C = 1 + self.shift if self.share_C is None else self.share_C
-                source_TBLC = torch.lerp(before_TBLC, normed_TBLC, share_C.to(normed_TBLC.dtype))
+                weight_C = self._frame_weight().to(normed_TBLC.dtype)
+                source_TBLC = torch.lerp(before_TBLC, normed_TBLC, weight_C)
             if config.key_value_source == "edges+frame":
                 source_TBLC = source_TBLC + _not_none(edge_TBLC)
         key, value = (
             x.view(*source_TBLC.shape[:-1], config.num_heads, config.head_width)
             for x in self.key_value(source_TBLC).chunk(2, dim=-1)
         )
-        if turn is not None:
-            key = turn(key)
+        if rotary is not None:
+            key = rotary(key)
         if config.mixer != "wkv":
             return list(zip(key.unbind(0), value.unbind(0), strict=True))
-        log_decay_HD = self.log_decay_HD
-        if log_decay_HD is None:
-            log_decay_HD = MIN_LOG_DECAY * torch.sigmoid(self.decay)
         with no_autocast(key.device.type):
             prepared = prepare(
-                key.flatten(0, 1), value.flatten(0, 1), log_decay_HD, self.bonus, scan=config.scan
+                key.flatten(0, 1),
+                value.flatten(0, 1),
+                self._log_decay(),
+                self.bonus,
+                scan=config.scan,
             )
         return prepared.frames(len(normed_TBLC)) if len(normed_TBLC) > 1 else [prepared]
 
+    def _frame_weight(self) -> Tensor:
+        """Weight of a frame against the one before in the time shift, [C]."""
+        return 1 + self.shift
+
+    def _log_decay(self) -> Tensor:
+        """Log of the scan's decay, [H, D]."""
+        return MIN_LOG_DECAY * torch.sigmoid(self.decay)
+
     def _read(
-        self,
-        receptance_BLC: Tensor,
-        key_value: Prepared | tuple[Tensor, Tensor],
-        turn: Turn | None,
+        self, receptance_BLC: Tensor, key_value: KeyValue, rotary: RotaryEmbedding | None
     ) -> Tensor:
         """LN(R . BiWKV) of each head, [B, L, C]."""
         config = self.config
         r_BLHD = receptance_BLC.view(
             *receptance_BLC.shape[:-1], config.num_heads, config.head_width
         )
-        if turn is not None:
-            r_BLHD = turn(r_BLHD)
+        if rotary is not None:
+            r_BLHD = rotary(r_BLHD)
         if isinstance(key_value, Prepared):
             with no_autocast(r_BLHD.device.type):
                 out_BLHD = read(r_BLHD, key_value)
@@ -292,8 +301,9 @@ class CrossRWKVLayer(nn.Module):
                 out_BLHD = r_BLHD * v_BLHD
         return F.layer_norm(out_BLHD, (config.head_width,), self.one_D).flatten(-2)
 
-    def _near(self, hidden_BLC: Tensor) -> Tensor:
-        """What a ConvLSTM's gates see of the past: h of the neighbours (arXiv 1506.04214)."""
+    def _neighbours(self, hidden_BLC: Tensor) -> Tensor:
+        """What the gates see of the past: h, in a ConvLSTM that of a token's 3 x 3 neighbourhood
+        (arXiv 1506.04214)."""
         if self.config.cell != "convlstm":
             return hidden_BLC
         side = math.isqrt(hidden_BLC.shape[1])
@@ -301,18 +311,14 @@ class CrossRWKVLayer(nn.Module):
         near_BCHW: Tensor = self.cell_near(grid_BCHW.to(self.cell_near.weight.dtype))
         return near_BCHW.flatten(2).transpose(1, 2)
 
-    def _forget(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
-        """The forget signal of all frames, float32, broadcastable to [T, B, L, C]."""
+    def _forget_gate(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
+        """The forget gate f of all frames, float32, broadcastable to [T, B, L, C]."""
         if self.config.cell == "gated":
-            rate_C = self.forget_rate
             if edge_TBLC is None or self.config.forget_source == "rate":
-                return torch.sigmoid(rate_C).expand(num_frames, 1, 1, -1)
-            signal_TBLC = wide(self.forget(edge_TBLC))
-            if self.forget.bias is None:
-                signal_TBLC = torch.add(signal_TBLC, rate_C, out=reuse(signal_TBLC))
-            return torch.sigmoid(signal_TBLC, out=reuse(signal_TBLC))
+                return torch.sigmoid(self.forget_rate).expand(num_frames, 1, 1, -1)
+            return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)) + self.forget_rate)
         if self.config.cell == "paper":
-            return wide(_not_none(edge_TBLC))
+            return at_least_float32(_not_none(edge_TBLC))
         return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
 
     def draw_kept(self, batch: int) -> Tensor | None:
@@ -330,7 +336,7 @@ def compiled_method(name: str, mode: str) -> Callable[..., Any]:
 
 
 def _before(
-    normed_TBLC: Tensor, input_BLC: Tensor, rows_TBJ: Tensor | None, into_BLC: Tensor | None
+    normed_TBLC: Tensor, input_BLC: Tensor, rows_TBJ: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Each token's normed input when it was last computed [T, B, L, C], and the last of all."""
     dtype = normed_TBLC.dtype
@@ -338,26 +344,19 @@ def _before(
         before_TBLC = input_BLC[None].to(dtype)
         if len(normed_TBLC) > 1:
             before_TBLC = torch.cat([before_TBLC, normed_TBLC[:-1]])
-        return before_TBLC, wide(normed_TBLC[-1])
+        return before_TBLC, at_least_float32(normed_TBLC[-1])
     befores = []
     for normed_BJC, rows_BJ in zip(normed_TBLC, rows_TBJ, strict=True):
         befores.append(take(input_BLC, rows_BJ).to(dtype))
-        input_BLC = put(input_BLC, rows_BJ, wide(normed_BJC), into_BLC)
+        input_BLC = put(input_BLC, rows_BJ, at_least_float32(normed_BJC))
     return torch.stack(befores) if len(befores) > 1 else befores[0][None], input_BLC
 
 
-def reuse(x: Tensor, other: Tensor | None = None) -> Tensor | None:
-    """Where a result may go: over an operand that is not read again, unless a gradient needs it or
-    the result is wider. A layer's buffers then stay few enough for a CPU's cache."""
-    wider = other is not None and other.dtype != x.dtype
-    return None if wider or torch.is_grad_enabled() or is_compiling() else x
-
-
-def wide(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
     """Float32 from bfloat16; float64 stays: memory and logits never live in half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _not_none(edge_TBLC: Tensor | None) -> Tensor:
-    assert edge_TBLC is not None  # LCRConfig refuses edges="none" where edges are asked for
+    assert edge_TBLC is not None  # LCRConfig refuses edges="none" where edges are needed
     return edge_TBLC

@@ -14,7 +14,7 @@ Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,14 +24,22 @@ from torch.utils.checkpoint import checkpoint
 
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.layer import CrossRWKVLayer, reuse, wide
-from videorwkv.models.masking import Masks, Watch, check_kept, tube_mask
-from videorwkv.models.rotary import Turn, angles
+from videorwkv.models.fold import for_inference
+from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
+from videorwkv.models.masking import Masks, MotionMask, check_kept, tube_mask
 from videorwkv.models.state import LCRState, check_state, state_tokens
-from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem, pixels_and_change
-from videorwkv.ops.backends import with_this_backend
-from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, make_inputs
-from videorwkv.video.clip import Clip, Frame, frames_of
+from videorwkv.models.stems import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    ConvStem,
+    PatchStem,
+    RotaryEmbedding,
+    pixels_and_change,
+    rotary_angles,
+)
+from videorwkv.ops.wkv import with_this_backend
+from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
+from videorwkv.video.base import Clip, Frame
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
 # of a piece at once then stays in a CPU's cache, and memory does not grow with the clip.
@@ -47,8 +55,8 @@ class LCR(nn.Module):
 
     pixel_scale: Tensor
     pixel_shift: Tensor
-    turn_cos: Tensor
-    turn_sin: Tensor
+    rotary_cos: Tensor
+    rotary_sin: Tensor
 
     def __init__(self, config: LCRConfig) -> None:
         super().__init__()
@@ -60,7 +68,7 @@ class LCR(nn.Module):
         self.stem: PatchStem | ConvStem = stem(3 * config.stem_frames, config.patch_size, width)
         if config.edges != "none":
             self.edge_stem = stem(1, config.patch_size, width)
-            # Zero at the start, so the edges come in as a prompt that training turns up.
+            # Zero-initialised (ControlNet): edges have no influence until training gives them some.
             zero_conv = nn.Linear(width, width)
             nn.init.zeros_(zero_conv.weight)
             nn.init.zeros_(zero_conv.bias)
@@ -68,16 +76,15 @@ class LCR(nn.Module):
         if config.readout == "cls":
             self.cls_token = nn.Parameter(torch.zeros(width))
             nn.init.trunc_normal_(self.cls_token, std=0.02)
-            # `[CLS]` covers no pixels; without a forget signal of its own its memory stays zero.
+            # `[CLS]` covers no pixels; without an edge token of its own its memory stays zero.
             self.cls_edge = nn.Parameter(torch.zeros(width))
         if config.position == "learned":
             self.position = nn.Parameter(torch.zeros(1, width, grid, grid))
             nn.init.trunc_normal_(self.position, std=0.02)
         if config.position == "rope":
-            for name, table in zip(
-                ("turn_cos", "turn_sin"), angles(config.head_width, grid, grid), strict=True
-            ):
-                self.register_buffer(name, table, persistent=False)
+            cos_LQ, sin_LQ = rotary_angles(config.head_width, grid, grid)
+            self.register_buffer("rotary_cos", cos_LQ, persistent=False)
+            self.register_buffer("rotary_sin", sin_LQ, persistent=False)
         last = max(1, config.depth - 1)
         self.layers = nn.ModuleList(
             CrossRWKVLayer(config, config.drop_path * i / last) for i in range(config.depth)
@@ -90,11 +97,12 @@ class LCR(nn.Module):
         mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
         self.register_buffer("pixel_scale", 1 / (std * 255), persistent=False)
         self.register_buffer("pixel_shift", -mean / std, persistent=False)
-        # The layers' own, where they learn it.
+        # One here where each layer learns its own.
         self.edge_strength = 1.0 if config.learn_edge_strength else config.edge_strength
-        # Set in a copy for inference (deploy.py): channels that rotate as pairs lie side by side.
-        self.deployed = self.pairs = False
-        # Frames whose activations are kept in training at a time; 0: all.
+        # Set in a copy by fold.py: its constants are folded into its weights; channels that rotate
+        # as pairs lie side by side.
+        self.is_folded = self.adjacent_pairs = False
+        # Activation checkpointing: frames whose activations are kept at a time; 0: all.
         self.checkpoint_frames = 0
 
     def enable_compile(self, mode: str = "default") -> None:
@@ -116,19 +124,13 @@ class LCR(nn.Module):
         Its states are those of this model: a stream may change from one to the other.
 
         Args:
-            half: products and convolutions in bfloat16 (other numbers, then).
+            half: run matrix multiplications and convolutions in bfloat16 (other numbers, then).
             compiled: for torch.compile, which is enabled.
 
         Raises:
             UsageError: the model is such a copy.
         """
-        from videorwkv.models.fold import deploy
-
-        if self.deployed:
-            raise UsageError(
-                "LCR.for_inference: this model is such a copy; make another one of the original."
-            )
-        return deploy(self, half=half, compiled=compiled)
+        return for_inference(self, half=half, compiled=compiled)
 
     def preprocess(self, clip: Clip | Frame | NDArray) -> Inputs:
         """Frames as decoded -> a batch of one at the model's size, with edge maps.
@@ -160,10 +162,11 @@ class LCR(nn.Module):
             batch_size: streams side by side.
             image_size: side, or height and width, of the frames to come; the configuration's side
                 if None.
-            tube_mask_ratio: share of the patches to leave out of every frame (saves their cost).
-            motion_mask_ratio: share of the patches whose memory a frame leaves as it is: those that
-                have changed least of late (saves their cost).
-            keep_BK: a tube mask of your own: numbers of the patches that stay, rising, row by row.
+            tube_mask_ratio: fraction of the patches to drop, the same in every frame (saves their
+                cost).
+            motion_mask_ratio: fraction of the patches to skip in each frame, those that have
+                changed least recently; they keep their memory (saves their cost).
+            keep_BK: a tube mask of your own: indices of the patches to keep, increasing.
             generator: source of the mask's randomness.
 
         Raises:
@@ -179,15 +182,15 @@ class LCR(nn.Module):
                 f"LCR.init_state: tube_mask_ratio ({tube_mask_ratio}), motion_mask_ratio "
                 f"({motion_mask_ratio}) and keep_BK exclude each other; give one of them."
             )
-        keep = watch = None
+        keep = motion = None
         if tube_mask_ratio:
             keep = tube_mask(count, tube_mask_ratio, batch_size, generator=generator, device=device)
         elif keep_BK is not None:
             check_kept(keep_BK, count, batch_size)
             keep = keep_BK.to(device)
         elif motion_mask_ratio:
-            watch = Watch.start(batch_size, count, p, motion_mask_ratio, device=device)
-        return self._start(batch_size, height, width, keep, watch)
+            motion = MotionMask.start(batch_size, count, p, motion_mask_ratio, device=device)
+        return self._start(batch_size, height, width, keep, motion)
 
     def resolve_masks(self, masks: Masks) -> Masks:
         """The masks that this model applies where `masks` are asked for: the same ones.
@@ -208,10 +211,10 @@ class LCR(nn.Module):
         height: int,
         width: int,
         keep_BK: Tensor | None,
-        watch: Watch | None = None,
+        motion: MotionMask | None = None,
     ) -> LCRState:
         return LCRState.start(
-            self.config, batch, height, width, keep_BK, watch, like=self.head.weight
+            self.config, batch, height, width, keep_BK, motion, like=self.head.weight
         )
 
     def forward(self, inputs: Inputs) -> Tensor:
@@ -231,14 +234,14 @@ class LCR(nn.Module):
         """Many frames: logits at every frame, float32 [B, T, K], and the state after the last.
 
         A layer's recurrence needs its own past and the layer below only, so the clip goes layer by
-        layer, and all that asks no hidden state is computed for all frames at once.
+        layer, and all that needs no hidden state is computed for all frames at once.
 
         Args:
             inputs: frames [B, T, H, W, 3] and edges [B, T, H, W], any H, W that patches divide.
-            state: what came before; None starts anew (in training with a fresh tube mask).
+            state: what came before; None resets it (in training with a fresh tube mask).
 
         Raises:
-            UsageError: other inputs, or a state for others.
+            UsageError: inputs of another type or shape, or a state for others.
         """
         p = self.config.patch_size
         check_inputs(inputs, p)
@@ -262,41 +265,41 @@ class LCR(nn.Module):
         return (torch.cat(logits, 1) if len(logits) > 1 else logits[0]), state
 
     def _advance(self, inputs: Inputs, state: LCRState) -> tuple[Tensor, LCRState]:
-        """A piece of a clip: see `scan`."""
+        """A piece of a clip through the whole model: see `scan`."""
         frames_BTHWC = inputs.frames_BTHWC
         batch, num_frames = frames_BTHWC.shape[:2]
         keep_TBJ = rows_TBJ = weights_TBL = None
-        watch = state.watch
+        motion = state.motion
         if state.keep_BK is not None:
             keep_TBJ = state.keep_BK[None]
-        if watch is not None:
-            keep_TBJ, weights_TBL, watch = watch.choose(inputs, self.config.patch_size)
+        if motion is not None:
+            keep_TBJ, weights_TBL, motion = motion.choose(inputs, self.config.patch_size)
             rows_TBJ = keep_TBJ
             if self.config.readout == "cls":
                 rows_TBJ = F.pad(keep_TBJ + 1, (1, 0))  # `[CLS]`, the first, is always computed
         x_TBLC, edge_TBLC = self._tokens(inputs, state, keep_TBJ)
         height, width = frames_BTHWC.shape[2:4]
-        turn = self._turn(height, width, keep_TBJ)
+        rotary = self._rotary(height, width, keep_TBJ)
         kept = [cast(CrossRWKVLayer, layer).draw_kept(batch) for layer in self.layers]
         past, features = [state.hidden_NBLC, state.memory_NBLC, state.input_NBLC], []
-        part = self.checkpoint_frames if torch.is_grad_enabled() and watch is None else 0
+        part = self.checkpoint_frames if torch.is_grad_enabled() and motion is None else 0
         layers = with_this_backend(self._layers)
         for start in range(0, num_frames, part or num_frames):
             frames = slice(start, start + (part or num_frames))
             tokens = x_TBLC[frames], None if edge_TBLC is None else edge_TBLC[frames]
             if part:
                 features_TBF, *past = checkpoint(
-                    layers, *tokens, turn, kept, None, None, *past, use_reentrant=False
+                    layers, *tokens, rotary, kept, None, None, *past, use_reentrant=False
                 )
             else:
                 features_TBF, *past = self._layers(
-                    *tokens, turn, kept, rows_TBJ, weights_TBL, *past
+                    *tokens, rotary, kept, rows_TBJ, weights_TBL, *past
                 )
             features.append(features_TBF)
         features_TBF = torch.cat(features)
         logits_BTK = self._classify(features_TBF).transpose(0, 1)
         votes_BK, seen_B = state.votes_BK, state.seen_B
-        if self.config.cell == "none":
+        if self.config.cell == "none":  # no memory: the mean of the logits so far
             total_BTK = votes_BK[:, None] + logits_BTK.cumsum(1)
             count_BT = seen_B[:, None] + torch.arange(1, num_frames + 1, device=seen_B.device)
             votes_BK, logits_BTK = total_BTK[:, -1], total_BTK / count_BT[..., None]
@@ -308,7 +311,7 @@ class LCR(nn.Module):
             # A copy: whoever gave the frames may put others into their place.
             frames_BTHWC[:, -1].clone() if self.config.stem_frames == 2 else state.pixels_BHWC,
             state.keep_BK,
-            watch,
+            motion,
             votes_BK,
             seen_B + num_frames,
         )
@@ -317,7 +320,7 @@ class LCR(nn.Module):
         self,
         x_TBLC: Tensor,
         edge_TBLC: Tensor | None,
-        turn: Turn | None,
+        rotary: RotaryEmbedding | None,
         kept: Sequence[Tensor | None],
         rows_TBJ: Tensor | None,
         weights_TBL: Tensor | None,
@@ -325,31 +328,18 @@ class LCR(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Some frames through all layers: pooled features [T, B, F], and h, c, input of each."""
         states = []
-        slots: Sequence[Any] = [None] * len(kept)
-        written: tuple[Tensor, ...] = ()
-        compiled = self.layers[0].compiled
-        if (
-            self.config.cell == "gated"
-            and (rows_TBJ is None or len(x_TBLC) == 1)
-            and reuse(x_TBLC) is not None
-            and not compiled
-        ):
-            # Written where it will stand: putting the layers together would be one more copy.
-            make = torch.empty_like if rows_TBJ is None else torch.clone
-            written = tuple(make(x, memory_format=torch.contiguous_format) for x in past)
-            slots = list(zip(*written, strict=True))
-        for layer, kept_B11, slot, *past_BLC in zip(self.layers, kept, slots, *past, strict=True):
+        for layer, kept_B11, *past_BLC in zip(self.layers, kept, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
-                x_TBLC, edge_TBLC, turn, *past_BLC, kept_B11, rows_TBJ, slot
+                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ
             )
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
         if self.config.cell == "none":
-            sources, weights_TBL = [list(wide(x_TBLC).unbind(0))], None
+            sources, weights_TBL = [list(at_least_float32(x_TBLC).unbind(0))], None
         features_TBF = torch.cat(
             [_pool(x, self.config.readout, weights_TBL) for x in sources], dim=-1
         )
-        return features_TBF, *(written or (torch.stack(x) for x in zip(*states, strict=True)))
+        return features_TBF, *(torch.stack(x) for x in zip(*states, strict=True))
 
     def _tokens(
         self, inputs: Inputs, state: LCRState, keep_TBJ: Tensor | None
@@ -361,8 +351,8 @@ class LCR(nn.Module):
         shape = frames_TBHWC.shape[:2]
         before = (state.pixels_BHWC, state.seen_B) if config.stem_frames == 2 else None
         seen_FHWI = pixels_and_change(frames_TBHWC, before, self.pixel_scale, self.pixel_shift)
-        # What the layers add to is float32 from the first on, whatever the products' type.
-        x_TBLC = wide(self.stem(seen_FHWI, keep_FJ)).unflatten(0, shape)
+        # The residual path is float32 from the start, even if matrix multiplications are not.
+        x_TBLC = at_least_float32(self.stem(seen_FHWI, keep_FJ)).unflatten(0, shape)
         if config.position == "learned":
             table_1CHW: Tensor = self.position
             grid = [x // config.patch_size for x in frames_TBHWC.shape[2:4]]
@@ -383,24 +373,27 @@ class LCR(nn.Module):
                 edge_TBLC = _prepend(self.cls_edge * self.edge_strength, edge_TBLC)
         return x_TBLC, edge_TBLC
 
-    def _turn(self, height: int, width: int, keep_TBJ: Tensor | None) -> Turn | None:
+    def _rotary(self, height: int, width: int, keep_TBJ: Tensor | None) -> RotaryEmbedding | None:
         if self.config.position != "rope":
             return None
         size, p = self.config.image_size, self.config.patch_size
-        tables = self.turn_cos, self.turn_sin
+        tables = self.rotary_cos, self.rotary_sin
         if (height, width) != (size, size):
-            tables = angles(self.config.head_width, height // p, width // p, self.turn_cos)
+            tables = rotary_angles(self.config.head_width, height // p, width // p, self.rotary_cos)
         has_cls = self.config.readout == "cls"
-        return Turn.of(*tables, keep_TBJ, has_cls=has_cls, pairs=self.pairs)
+        return RotaryEmbedding.of(
+            *tables, keep_TBJ, has_cls=has_cls, adjacent_pairs=self.adjacent_pairs
+        )
 
     def _classify(self, features_TBF: Tensor) -> Tensor:
         """logits = W_class LN(concat(O, C)) at every frame, float32 [T, B, K]."""
         features = self.norm_head(features_TBF.flatten(0, 1)).unflatten(0, features_TBF.shape[:2])
-        return wide(self.head(features))
+        return at_least_float32(self.head(features))
 
 
 def _pool(xs_BLC: Sequence[Tensor], readout: str, weights_TBL: Tensor | None) -> Tensor:
-    """One vector a frame and clip, [T, B, C]; a weighted mean where `weights_TBL` is given."""
+    """Pooling: one vector per frame and clip, [T, B, C]; the mean over tokens is weighted where
+    `weights_TBL` is given."""
     if weights_TBL is not None and readout == "mean":
         pairs = zip(weights_TBL[..., None, :], xs_BLC, strict=True)
         return torch.stack([(weight.to(x.dtype) @ x)[:, 0] for weight, x in pairs])

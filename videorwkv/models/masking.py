@@ -1,7 +1,7 @@
 """Which tokens of a frame are computed: tube masking and motion masking.
 
-Tube masking leaves the same patches out of every frame of a clip (VideoMAE's tube). Motion masking
-computes, in each frame, those that have changed most of late; the memory of the others stays.
+Tube masking drops the same patches in every frame of a clip (VideoMAE's tube). Motion masking
+computes, in each frame, those that have changed most recently; the others keep their memory.
 
 B batch, T frames, F = T * B, L patches, J those that are computed, P patch size, C channels.
 """
@@ -19,7 +19,7 @@ from videorwkv.errors import UsageError
 from videorwkv.preprocess.inputs import Inputs
 
 # Chosen on the validation clips of `motion` and on HandWash's training sessions (LOG.md).
-# Share of motion masking's budget that is spread over the frame and stays.
+# Fraction of motion masking's budget that is the same in all frames, evenly spread over them.
 TUBE_SHARE = 0.25
 # What is left after a frame of the smoothed change, and of the count of a patch's computations.
 MOTION_DECAY = 0.8
@@ -28,14 +28,14 @@ COUNT_DECAY = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Masks:
-    """Shares of the patches to leave out of every frame, each in [0, 1); one of the two at most.
+    """Fractions of the patches to drop in every frame, each in [0, 1); one of the two at most.
 
     Args:
-        tube_mask_ratio: chosen by chance, the same in all frames of a clip.
-        motion_mask_ratio: those that have changed least of late.
+        tube_mask_ratio: random patches, the same in all frames of a clip.
+        motion_mask_ratio: those that have changed least recently.
 
     Raises:
-        UsageError: a share outside its range, or both.
+        UsageError: a fraction outside its range, or both.
     """
 
     tube_mask_ratio: float = 0.0
@@ -56,14 +56,14 @@ class Masks:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Both shares by name."""
+        """Both fractions by name."""
         return {
             "tube_mask_ratio": self.tube_mask_ratio,
             "motion_mask_ratio": self.motion_mask_ratio,
         }
 
     def start(self, model: Any, inputs: Inputs, generator: torch.Generator) -> Any:
-        """The state before the first frame of `inputs`; None where nothing is left out.
+        """The state before the first frame of `inputs`; None where nothing is masked.
 
         Args:
             model: one whose `resolve_masks` has seen these masks.
@@ -101,7 +101,7 @@ def tube_mask(
 
     Args:
         num_patches: patches of a frame, without `[CLS]`.
-        ratio: share of the patches to leave out, in [0, 1); at least one patch stays.
+        ratio: fraction of the patches to drop, in [0, 1); at least one patch stays.
         batch_size: number of clips.
         generator: source of randomness; PyTorch's own if None.
     """
@@ -139,18 +139,12 @@ def take(x_FLC: Tensor, index_FJ: Tensor) -> Tensor:
     return x_FLC.flatten(0, 1).index_select(0, index_FJ.flatten()).unflatten(0, (num, -1))
 
 
-def put(x_BLC: Tensor, index_BJ: Tensor, new_BJC: Tensor, into_BLC: Tensor | None = None) -> Tensor:
-    """`x_BLC` with some tokens replaced: the counterpart of `take`.
-
-    `into_BLC`, a contiguous copy of `x_BLC`, takes them in place and is returned.
-    """
+def put(x_BLC: Tensor, index_BJ: Tensor, new_BJC: Tensor) -> Tensor:
+    """A copy of `x_BLC` with some tokens replaced: the counterpart of `take`."""
     batch, length = x_BLC.shape[:2]
     if batch > 1:
         index_BJ = index_BJ + torch.arange(batch, device=index_BJ.device)[:, None] * length
     rows, new = index_BJ.flatten(), new_BJC.flatten(0, 1)
-    if into_BLC is not None:
-        into_BLC.view(-1, *into_BLC.shape[2:]).index_copy_(0, rows, new)
-        return into_BLC
     return x_BLC.flatten(0, 1).index_copy(0, rows, new).view_as(x_BLC)
 
 
@@ -162,13 +156,13 @@ def patches(x_FHWI: Tensor, patch_size: int) -> Tensor:
     return x.flatten(3).flatten(1, 2)
 
 
-class Watch(NamedTuple):
-    """What motion masking compares a frame with. A value, like the state that it is part of.
+class MotionMask(NamedTuple):
+    """What motion masking remembers of the frames so far. A value, part of the state.
 
     Args:
         pixels_BLX: the patches of the last frame, uint8, [B, L, P * P * 3].
         edges_BLX: their edges, uint8, [B, L, P * P].
-        motion_BL: how much each patch has changed of late, float32.
+        motion_BL: how much each patch has changed recently, float32.
         count_BL: in how many frames each patch was computed, old frames counting less, float32.
         tube_L: patches that are computed in every frame, bool.
         budget: J, how many patches a frame computes.
@@ -190,14 +184,14 @@ class Watch(NamedTuple):
         ratio: float,
         *,
         device: torch.device | str = "cpu",
-    ) -> Watch:
+    ) -> MotionMask:
         """Before the first frame, when nothing was computed yet.
 
         Args:
             batch_size: number of streams.
             num_patches: patches of a frame.
             patch_size: P.
-            ratio: share of the patches that a frame leaves out, in [0, 1); one at least is left.
+            ratio: fraction of the patches that a frame skips, in [0, 1); at least one is computed.
             device: where the frames will be.
         """
         if not 0 <= ratio < 1:
@@ -217,9 +211,9 @@ class Watch(NamedTuple):
             budget,
         )
 
-    def reset(self, index: Tensor) -> Watch:
+    def reset(self, index: Tensor) -> MotionMask:
         """The same with some streams of the batch at their start again."""
-        return Watch(
+        return MotionMask(
             self.pixels_BLX.index_fill(0, index, 0),
             self.edges_BLX.index_fill(0, index, 0),
             self.motion_BL.index_fill(0, index, 0.0),
@@ -228,15 +222,15 @@ class Watch(NamedTuple):
             self.budget,
         )
 
-    def choose(self, inputs: Inputs, patch_size: int) -> tuple[Tensor, Tensor, Watch]:
+    def choose(self, inputs: Inputs, patch_size: int) -> tuple[Tensor, Tensor, MotionMask]:
         """The patches to compute in each frame, sorted, int64 [T, B, J]; how much every patch
         counts in the mean over a frame, adding up to 1, float32 [T, B, L]; and what follows.
 
-        A quarter of the budget is a tube spread over the frame, so that the whole picture is always
-        in sight. The rest goes where most has changed of late: the mean change of the pixels plus
-        that of the edges from frame to frame, smoothed over some frames, because a token that
-        comes and goes has gaps in its memory, and over the neighbours, because what moves is
-        known by what is around it. In a stream's first frame it goes to the edges.
+        A quarter of the budget is a fixed grid of patches, so that the whole picture is always
+        covered. The rest goes where most has changed recently: the mean change of the pixels plus
+        that of the edges from frame to frame, smoothed over some frames, because a token that is
+        skipped at times has gaps in its memory, and over the neighbours, because a moving object
+        is recognised by its surroundings. In a stream's first frame it goes to the edges.
 
         A patch counts as often as it was computed: the memory of one that was computed but once
         has hardly begun to fill.
@@ -266,8 +260,8 @@ class Watch(NamedTuple):
             )
             weights.append(count_BL / count_BL.sum(1, keepdim=True))
             last_pixels, last_edges = pixels_BLX, edges_BLX
-        watch = Watch(last_pixels, last_edges, motion_BL, count_BL, tube_L, budget)
-        return torch.stack(keeps), torch.stack(weights), watch
+        motion = MotionMask(last_pixels, last_edges, motion_BL, count_BL, tube_L, budget)
+        return torch.stack(keeps), torch.stack(weights), motion
 
 
 def _one_of_each_run(num_patches: int, place_XK: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.masking import Watch
+from videorwkv.models.masking import MotionMask
 from videorwkv.preprocess.inputs import check_size
 
 
@@ -25,8 +25,8 @@ class LCRState(NamedTuple):
         input_NBLC: normed input of each layer at the last frame, float32, for the time shift.
         pixels_BHWC: the last frame, uint8, for a stem of two frames; for one of one, an image
             without colours, C = 0.
-        keep_BK: patches that stay under tube masking, the same in every frame; None: all.
-        watch: under motion masking, what a frame is compared with; else None.
+        keep_BK: patches that tube masking keeps, the same in every frame; None: all.
+        motion: under motion masking, what a frame is compared with; None without.
         votes_BK: sum of the logits so far, float32; only `cell="none"` averages over frames.
         seen_B: frames seen, int64.
     """
@@ -36,7 +36,7 @@ class LCRState(NamedTuple):
     input_NBLC: Tensor
     pixels_BHWC: Tensor
     keep_BK: Tensor | None
-    watch: Watch | None
+    motion: MotionMask | None
     votes_BK: Tensor
     seen_B: Tensor
 
@@ -48,7 +48,7 @@ class LCRState(NamedTuple):
         height: int,
         width: int,
         keep_BK: Tensor | None,
-        watch: Watch | None,
+        motion: MotionMask | None,
         *,
         like: Tensor,
     ) -> LCRState:
@@ -60,7 +60,7 @@ class LCRState(NamedTuple):
             height: of the frames to come, in pixels.
             width: of the frames to come, in pixels.
             keep_BK: see the class.
-            watch: see the class.
+            motion: see the class.
             like: a weight of the model, for device and type.
 
         Raises:
@@ -74,7 +74,7 @@ class LCRState(NamedTuple):
                 "comes from model.float().for_inference(half=True), or from torch.autocast."
             )
         rows, columns = height // config.patch_size, width // config.patch_size
-        masked = keep_BK is not None or watch is not None
+        masked = keep_BK is not None or motion is not None
         require_grid(config, rows, columns, masked=masked)
         num_patches = rows * columns
         tokens = state_tokens(config, num_patches, keep_BK)
@@ -88,7 +88,7 @@ class LCRState(NamedTuple):
             torch.zeros(shape, device=like.device, dtype=dtype),
             torch.zeros(batch_size, height, width, colours, device=like.device, dtype=torch.uint8),
             keep_BK,
-            watch,
+            motion,
             torch.zeros(batch_size, config.num_classes, device=like.device, dtype=dtype),
             torch.zeros(batch_size, dtype=torch.int64, device=like.device),
         )
@@ -103,7 +103,7 @@ class LCRState(NamedTuple):
             self.input_NBLC.index_fill(1, index, 0.0),
             self.pixels_BHWC,  # not read before a stream's second frame
             self.keep_BK,
-            None if self.watch is None else self.watch.reset(index),
+            None if self.motion is None else self.motion.reset(index),
             self.votes_BK.index_fill(0, index, 0.0),
             self.seen_B.index_fill(0, index, 0),
         )

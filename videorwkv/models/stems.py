@@ -1,12 +1,13 @@
-"""Pixels -> tokens: what a stem sees, and the two stems that an LCR may have.
+"""Pixels -> tokens: what a stem sees, the two stems that an LCR may have, and rotary positions.
 
 T frames of a clip, B batch, F = T * B, I image channels, P patch size, L patches, J those that are
-computed, C channels of a token.
+computed, C channels of a token, H heads, D head width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -143,3 +144,80 @@ def stem_strides(patch_size: int) -> list[int]:
             "16; choose one, or stem='patch'."
         )
     return strides
+
+
+class RotaryEmbedding(NamedTuple):
+    """Rotary position embedding (arXiv 2104.09864) of tokens, along the two axes of a frame.
+
+    Args:
+        cos: cosine of each pair's angle, [1 or B, L, 1, D / 2]; in front T where frames differ.
+        sin: its sine.
+        rotation: cos + i sin, where the channels of a pair lie side by side; else None.
+    """
+
+    cos: Tensor
+    sin: Tensor
+    rotation: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        cos_LQ: Tensor,
+        sin_LQ: Tensor,
+        keep_TBJ: Tensor | None = None,
+        *,
+        has_cls: bool,
+        adjacent_pairs: bool = False,
+    ) -> RotaryEmbedding:
+        """The embedding of a clip's tokens.
+
+        Args:
+            cos_LQ: of all patches, as `rotary_angles` gives it.
+            sin_LQ: likewise.
+            keep_TBJ: patches that are computed, T = 1 if the same in all frames; None: all.
+            has_cls: `[CLS]` comes first; it has no position and is not rotated.
+            adjacent_pairs: the channels of a pair lie side by side.
+        """
+        if keep_TBJ is None:
+            cos, sin = cos_LQ[None, :, None], sin_LQ[None, :, None]
+        else:
+            keep = keep_TBJ[0] if len(keep_TBJ) == 1 else keep_TBJ
+            cos, sin = cos_LQ[keep][..., None, :], sin_LQ[keep][..., None, :]
+        if has_cls:
+            cos, sin = F.pad(cos, (0, 0, 0, 0, 1, 0), value=1.0), F.pad(sin, (0, 0, 0, 0, 1, 0))
+        return cls(cos, sin, torch.complex(cos, sin) if adjacent_pairs else None)
+
+    def __call__(self, x_BLHD: Tensor) -> Tensor:
+        """Rotate the channels (d, d + D/2) of each head by their token's angle: [..., L, H, D]."""
+        if self.rotation is not None:
+            pairs = torch.view_as_complex(x_BLHD.to(self.cos.dtype).view(*x_BLHD.shape[:-1], -1, 2))
+            return torch.view_as_real(pairs * self.rotation).view(x_BLHD.shape)
+        first, second = x_BLHD.chunk(2, dim=-1)
+        return torch.cat(
+            [first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1
+        )
+
+    def frames(self, num_frames: int) -> Sequence[RotaryEmbedding]:
+        """That of each frame's tokens."""
+        if self.cos.ndim == 4:
+            return [self] * num_frames
+        rotations = [None] * num_frames if self.rotation is None else self.rotation
+        parts = zip(self.cos, self.sin, rotations, strict=True)
+        return [RotaryEmbedding(*part) for part in parts]
+
+
+def rotary_angles(
+    head_width: int, rows: int, columns: int, like: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotary embedding, [L, D / 2]: half of the pairs rotate with the row,
+    half with the column. In device and type of `like`, else on the CPU in float32."""
+    device = None if like is None else like.device
+    quarter = head_width // 4
+    # Slowest pair: about a radian across 100 patches; a frame's grid is far smaller than text.
+    rate = 100.0 ** (-torch.arange(quarter, device=device) / quarter)
+    row = torch.arange(rows, device=device)[:, None, None] * rate
+    column = torch.arange(columns, device=device)[None, :, None] * rate
+    shape = (rows, columns, quarter)
+    angle_LQ = torch.cat([row.expand(shape), column.expand(shape)], -1).flatten(0, 1)
+    cos_LQ, sin_LQ = angle_LQ.cos(), angle_LQ.sin()
+    return (cos_LQ, sin_LQ) if like is None else (cos_LQ.to(like.dtype), sin_LQ.to(like.dtype))

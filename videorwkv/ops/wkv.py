@@ -1,4 +1,4 @@
-"""`wkv`: one operation, several ways to compute it, one reference (equations: ../README.md).
+"""`wkv`: one operation, several backends, one reference (equations: ../README.md).
 
 B batch, L tokens, H heads, D head width.
 """
@@ -6,24 +6,61 @@ B batch, L tokens, H heads, D head width.
 from __future__ import annotations
 
 import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from videorwkv.errors import UsageError, did_you_mean
-from videorwkv.ops.backends import BACKENDS as BACKENDS
-from videorwkv.ops.backends import choose_backend as choose_backend
-from videorwkv.ops.backends import resolve
-from videorwkv.ops.backends import scan_backend as scan_backend
+from videorwkv.ops import native, triton_scan
 from videorwkv.ops.chunked import ChunkedPrepared, prepare_chunked, read_chunked
 from videorwkv.ops.native import wkv_native
 from videorwkv.ops.reference import wkv_reference as wkv_reference
-from videorwkv.ops.tokens import Tokens
 from videorwkv.ops.triton_scan import TritonPrepared, prepare_triton, read_triton
 
 Scan = Literal["bidirectional", "forward"]
+BACKENDS = ("auto", "native", "triton", "chunked", "reference")
+Function = TypeVar("Function", bound=Callable[..., object])
+Result = TypeVar("Result")
+
+_named: contextvars.ContextVar[str] = contextvars.ContextVar("scan_backend", default="auto")
+
+
+class Tokens(NamedTuple):
+    """Keys and values as they are, for the backends that prepare nothing (native, reference); B may
+    stand for frames times clips.
+
+    Args:
+        key_BLHD: keys.
+        value_BLHD: values.
+        log_decay_HD: as in `wkv`.
+        bonus_HD: as in `wkv`.
+        scan: `bidirectional` or `forward`.
+        backend: `native` or `reference`.
+    """
+
+    key_BLHD: Tensor
+    value_BLHD: Tensor
+    log_decay_HD: Tensor
+    bonus_HD: Tensor
+    scan: str
+    backend: str
+
+    def frames(self, num_frames: int) -> list[Tokens]:
+        """Split a batch of `num_frames` * B scans into one part a frame, frame-major."""
+        if num_frames == 1:
+            return [self]
+        keys = self.key_BLHD.unflatten(0, (num_frames, -1)).unbind(0)
+        values = self.value_BLHD.unflatten(0, (num_frames, -1)).unbind(0)
+        return [
+            self._replace(key_BLHD=key, value_BLHD=value)
+            for key, value in zip(keys, values, strict=True)
+        ]
+
+
 # All of a scan that does not depend on the receptance.
 Prepared = ChunkedPrepared | Tokens | TritonPrepared
 
@@ -133,3 +170,108 @@ def check(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor, sca
                 f"wkv: log_decay must lie in [{MIN_LOG_DECAY}, 0]; got {float(low):.3g} to "
                 f"{float(high):.3g}. A stronger decay would overflow a chunk's factors."
             )
+
+
+@contextlib.contextmanager
+def scan_backend(name: str) -> Iterator[None]:
+    """Inside, `backend="auto"` takes the backend `name`: for whole models, costs and exports.
+
+    Raises:
+        UsageError: unknown.
+    """
+    _check_name(name)
+    token = _named.set(name)
+    try:
+        yield
+    finally:
+        _named.reset(token)
+
+
+def with_this_backend(function: Callable[..., Result]) -> Callable[..., Result]:
+    """`function` under the backend that `scan_backend` names here, on whatever thread it runs.
+
+    Activations that are computed again on the way back are so on a thread of PyTorch's own.
+    """
+    name = _named.get()
+
+    def run(*args: Any) -> Result:
+        with scan_backend(name):
+            return function(*args)
+
+    return run
+
+
+def _constant_in_graphs(function: Function) -> Function:
+    """`torch.compiler.assume_constant_result`, which would import the compiler: half of the time
+    that a command takes to start."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+# While torch.compile traces, this runs as it is, and what it returns is part of the program.
+@_constant_in_graphs
+def resolve(backend: str, device_type: str, dtype: torch.dtype) -> str:
+    """`backend`, which must be able to run, or what `auto` takes.
+
+    Raises:
+        UsageError: unknown, or it can't run on these tensors here.
+    """
+    if backend == "auto":
+        return choose_backend(device_type, dtype)[0]
+    require_backend(backend, device_type, dtype)
+    return backend
+
+
+def choose_backend(device_type: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[str, str]:
+    """What `backend="auto"` takes for tensors on `device_type`, and why.
+
+    May compile (build.py) or import triton, once a process.
+
+    Raises:
+        UsageError: `scan_backend` names one that can't run here.
+    """
+    named = _named.get()
+    if named != "auto":
+        require_backend(named, device_type, dtype)
+        return named, "named by scan_backend"
+    if _is_exporting():
+        return "chunked", "plain PyTorch, which other runtimes understand"
+    if device_type == "cpu":
+        reason = native.missing(dtype)
+        if reason is None:
+            return "native", native.origin()
+    elif device_type == "cuda":
+        reason = triton_scan.missing(device_type, dtype) or triton_scan.failing(device_type)
+        if reason is None:
+            return "triton", "fused kernels, which agree with chunked on this GPU"
+    else:
+        reason = f"No kernel for {device_type!r}."
+    return "chunked", f"plain PyTorch. {reason}"
+
+
+def require_backend(name: str, device_type: str, dtype: torch.dtype) -> None:
+    """Raises UsageError if the backend `name` is unknown or can't run."""
+    _check_name(name)
+    reason = None
+    if name == "triton":
+        reason = triton_scan.missing(device_type, dtype)
+    elif name == "native" and device_type == "cpu":
+        reason = native.missing(dtype)
+    elif name == "native":
+        reason = (
+            f"The scan backend 'native' runs on a CPU; the tensors are on {device_type!r}. Choose "
+            "backend='auto'."
+        )
+    if reason is not None:
+        raise UsageError(reason)
+
+
+def _check_name(name: str) -> None:
+    if name not in BACKENDS:
+        raise UsageError(f"Unknown scan backend {name!r}. {did_you_mean(name, BACKENDS)}")
+
+
+def _is_exporting() -> bool:
+    # torch 2.6 does not tell exporting from compiling.
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ Both stay uint8 until they are on the model's device: a quarter of the memory an
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -68,6 +68,26 @@ def check_size(height: int, width: int, patch_size: int) -> None:
         )
 
 
+def frames_of(clip: Any) -> NDArray[np.uint8]:
+    """The frames of what `preprocess` takes, [T, H, W, 3]: a `Clip` has them as `frames_THWC`, a
+    `Frame` as `image_HWC`; an array is taken as it is.
+
+    Raises:
+        UsageError: not RGB, not uint8, or no pixel.
+    """
+    frames = getattr(clip, "frames_THWC", getattr(clip, "image_HWC", clip))
+    is_uint8 = isinstance(frames, np.ndarray) and frames.dtype == np.uint8
+    if not is_uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or not frames.size:
+        got = type(frames).__name__
+        if isinstance(frames, np.ndarray):
+            got = f"{frames.dtype} {list(frames.shape)}"
+        raise UsageError(
+            f"preprocess: got {got}; a Clip, a Frame, or an RGB array of uint8 [T, H, W, 3] or "
+            "[H, W, 3] with a frame at least is wanted."
+        )
+    return frames if frames.ndim == 4 else frames[None]
+
+
 def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """The largest centred square of each frame, resized: [T, H, W, 3] -> [T, size, size, 3]."""
     return np.stack([fit_image(image_HWC, size) for image_HWC in frames_THWC])
@@ -85,7 +105,7 @@ def resize(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """[H, W, 3] -> [size, size, 3], stretched where H and W differ."""
     if image_HWC.shape[:2] == (size, size):
         return image_HWC
-    # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
+    # INTER_AREA averages what falls into one pixel; other methods would alias when shrinking.
     how = cv2.INTER_AREA if min(image_HWC.shape[:2]) > size else cv2.INTER_LINEAR
     return cv2.resize(image_HWC, (size, size), interpolation=how)
 

@@ -11,7 +11,7 @@ from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 from videorwkv.models import LCRConfig, model_config
 from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict, override
-from videorwkv.video.sampling import Sampling
+from videorwkv.video.base import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values; `from_dict` is the way back."""
-        return {**dataclass_to_dict(self), "model": self.model.to_dict()}
+        return dataclass_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -129,8 +129,6 @@ class Recipe:
         Raises:
             ConfigError: an unknown key or a value that is not allowed; the message names it.
         """
-        if isinstance(values, Mapping) and isinstance(values.get("model"), Mapping):
-            values = {**values, "model": LCRConfig.from_dict(values["model"])}
         return dataclass_from_dict(cls, values, where="recipe")
 
 

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from videorwkv.data.manifest import Manifest
 from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.presets import build_model
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
-from videorwkv.run.weights import load_weights
 from videorwkv.utils.files import write_atomic
 
 FORMAT = 1
@@ -77,6 +78,15 @@ class Run:
         if masks.motion_mask_ratio:
             name += f"-motion-mask-{masks.motion_mask_ratio}"
         return self.folder / name
+
+    def is_split_anew(self, manifest: Manifest) -> bool:
+        """Whether these are the very clips that it was trained on, split in another way.
+
+        Args:
+            manifest: all splits. Runs that do not note their clips give False.
+        """
+        known = self.data.get("clips") == clips_digest(manifest)
+        return known and self.data["digest"] != manifest.digest
 
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
@@ -173,3 +183,58 @@ def save_config(
     }
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / "config.json", text)
+
+
+def clips_digest(manifest: Manifest) -> str:
+    """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
+    return manifest.split_by(lambda row: "").digest
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict to `path`; an old file stays until the new one is whole.
+
+    Raises:
+        CheckpointError: the disk is full or the folder can't be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    write_atomic(path, save(tensors, metadata={"format": "pt"}))
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from `path`; every name and shape must match.
+
+    Raises:
+        CheckpointError: no file, not a safetensors file, or weights of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CheckpointError(f"No weights at {path}. Train a model first: videorwkv train --help")
+    try:
+        weights = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
+    wanted = model.state_dict()
+    missing = sorted(wanted.keys() - weights.keys())
+    unknown = sorted(weights.keys() - wanted.keys())
+    if missing or unknown:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} missing, such as {missing[0]!r}")
+        if unknown:
+            parts.append(f"{len(unknown)} unknown, such as {unknown[0]!r}")
+        raise CheckpointError(
+            f"{path} holds another model's weights: {'; '.join(parts)}. Its own config.json says "
+            "how it was built."
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{path}: {name!r} has shape {list(tensor.shape)}, the model needs "
+                f"{list(wanted[name].shape)}. Build the model with the options of its own "
+                "config.json."
+            )
+    model.load_state_dict(weights)

@@ -22,7 +22,7 @@ from videorwkv.inference.metrics import Evaluation
 from videorwkv.models import Inputs, build_model
 from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.run.recipes import Recipe
-from videorwkv.run.weights import save_weights
+from videorwkv.run.run import save_weights
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.interrupt import Interrupts
 from videorwkv.training.monitor import Monitor

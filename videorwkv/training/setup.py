@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.data.dataset import make_dataset
 from videorwkv.errors import DataError, UsageError
 from videorwkv.run.recipes import Recipe
-from videorwkv.run.run import read_run, save_config
+from videorwkv.run.run import clips_digest, read_run, save_config
 from videorwkv.utils.files import make_folder
 
 # Options that may change on resuming: they touch the speed, not the weights.
@@ -107,21 +106,6 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
             "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
         },
     )
-
-
-def clips_digest(manifest: Manifest) -> str:
-    """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
-    return manifest.split_by(lambda row: "").digest
-
-
-def is_split_anew(manifest: Manifest, data: Mapping[str, Any]) -> bool:
-    """Are these the very clips of a run's `data`, split in another way?
-
-    Args:
-        manifest: all splits.
-        data: what the run's config.json says; False where it is of a version without `clips`.
-    """
-    return data.get("clips") == clips_digest(manifest) and data["digest"] != manifest.digest
 
 
 def notes(

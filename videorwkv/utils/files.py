@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what they are called."""
+"""Files that are written whole or not at all, their names; room on disks, memory, cores."""
 
 from __future__ import annotations
 
@@ -6,40 +6,50 @@ import csv
 import io
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.errors import CheckpointError, DataError, UsageError
+
+# Usual on every file system in use; a file takes whole blocks.
+BLOCK = 4096
 
 
 @contextmanager
-def unfinished(folder: Path) -> Iterator[IO[bytes]]:
+def unfinished(folder: Path, name: str = "") -> Iterator[IO[bytes]]:
     """A new file, open for writing: to be closed and renamed once it is complete, else removed.
+
+    Args:
+        folder: where it is made.
+        name: what it is called, for one writer at a time: what a killed process has left is
+            replaced. Empty: a name of its own.
 
     Raises:
         OSError: the folder is missing or can't be written to.
     """
     # In the same folder: a rename is atomic within one file system only. Not `tempfile`: its files
     # are their owner's alone, and a cache may serve several users.
-    path = folder / f".{uuid.uuid4().hex}.part"
+    path = folder / (name or f".{uuid.uuid4().hex}.part")
     try:
-        with path.open("xb") as file:
+        with path.open("wb" if name else "xb") as file:
             yield file
     finally:
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
+def atomic(path: Path, name: str = "") -> Iterator[IO[bytes]]:
     """An open file that becomes `path` at the end of the block, whole; on an error nothing does.
+    `name` as in `unfinished`.
 
     Raises:
         OSError: the folder is missing or can't be written to, or the disk is full.
     """
-    with unfinished(path.parent) as file:
+    with unfinished(path.parent, name) as file:
         yield file
         # Windows renames no open file.
         file.close()
@@ -132,3 +142,51 @@ def decimal(num_bytes: int) -> str:
     from rich.filesize import decimal as rich_decimal
 
     return rich_decimal(num_bytes)
+
+
+def room_taken(size: int) -> int:
+    """Bytes that a file of `size` bytes takes on disk."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free for `folder`, which may not exist yet."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def require_room(folder: Path, needed: float, what: str) -> None:
+    """`DataError` unless the disk of `folder`, which may not exist yet, can hold `needed` bytes.
+
+    Args:
+        folder: where it is to be written.
+        needed: bytes.
+        what: begins the message.
+    """
+    free = free_space(folder)
+    if needed > free:
+        raise DataError(
+            f"{what} needs {decimal(round(needed))}, but the disk of {folder} has {decimal(free)} "
+            "free. Make room, or choose a folder on another disk; nothing was written."
+        )
+
+
+def _existing(folder: Path) -> Path:
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def memory_size() -> int:
+    """Bytes of this machine's memory; 8 GB where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8_000_000_000
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The libraries that export needs and training does not: loaded on first use, or named."""
+"""The libraries of an extra, which training does not need: loaded on first use, or named."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ EXTRAS = {
     "onnxscript": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "scipy": "study",
 }
 
 

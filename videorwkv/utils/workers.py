@@ -16,17 +16,14 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, NoReturn
 
 from videorwkv.errors import ConfigError, DataError
-from videorwkv.utils.processes import end_with_parent
 
-# Tasks and answers that wait in a pipe must fit into its buffer, or both ends would block.
-MOST_AHEAD = 64
 # Seconds that a process gets to finish its task when the pool is closed.
 _GRACE = 5.0
 # So many processes in a row may die before they are ready.
@@ -80,8 +77,6 @@ class WorkerPool:
         timeout: seconds that `next` waits for one task before its process is ended; None waits
             forever.
         initializer: called in each process before its first task.
-        ahead: tasks that a process is given at a time, at most 64. 1 spreads them most evenly; more
-            keep it busy while nobody calls `next`, if tasks and answers are small.
 
     Raises:
         ConfigError: a number out of range.
@@ -94,17 +89,15 @@ class WorkerPool:
         workers: int,
         timeout: float | None = None,
         initializer: Callable[[], None] | None = None,
-        ahead: int = 1,
     ) -> None:
-        if workers < 1 or not 1 <= ahead <= MOST_AHEAD or (timeout is not None and timeout <= 0):
+        if workers < 1 or (timeout is not None and timeout <= 0):
             raise ConfigError(
-                f"WorkerPool: workers ({workers}) must be at least 1, ahead ({ahead}) 1 to "
-                f"{MOST_AHEAD}, timeout ({timeout}) above 0 or None."
+                f"WorkerPool: workers ({workers}) must be at least 1, timeout ({timeout}) above 0 "
+                "or None."
             )
         self._work = work
         self._initializer = initializer
         self._timeout = timeout
-        self._ahead = ahead
         self._waiting: deque[tuple[Hashable, Any]] = deque()
         self._done: deque[tuple[Hashable, Any]] = deque()
         self._failed_starts = 0
@@ -136,8 +129,8 @@ class WorkerPool:
         while not self._done:
             self._serve()
         key, answer = self._done.popleft()
-        if isinstance(answer, _Raised):
-            raise answer.error from RuntimeError(f"in a worker:\n{answer.trace}")
+        if isinstance(answer, Raised):
+            answer.again()
         return key, answer
 
     def close(self) -> None:
@@ -172,21 +165,20 @@ class WorkerPool:
 
     def _feed(self) -> None:
         while self._waiting:
-            free = [w for w in self._workers if len(w.pending) < self._ahead and not w.dead]
-            if not free:
+            worker = next((w for w in self._workers if w.task is None and not w.dead), None)
+            if worker is None:
                 return
-            worker = min(free, key=lambda w: len(w.pending))
             try:
                 worker.connection.send(self._waiting[0][1])
             except (BrokenPipeError, ConnectionResetError):
                 worker.dead = True  # `_serve` will find out why
                 continue
-            worker.pending.append(self._waiting.popleft())
+            worker.task = self._waiting.popleft()
 
     def _serve(self) -> None:
         """Wait for news from the processes, for a second at most if there is a time limit."""
         self._feed()
-        if not self._waiting and not any(worker.pending for worker in self._workers):
+        if not self._waiting and not any(worker.task for worker in self._workers):
             raise RuntimeError("WorkerPool.next: there is no task to wait for; submit one.")
         by_handle: dict[Any, _Worker] = {}
         for worker in self._workers:
@@ -200,7 +192,7 @@ class WorkerPool:
     def _patience(self) -> float | None:
         if self._timeout is None:
             return None
-        left = [self._timeout - worker.waited for worker in self._workers if worker.pending]
+        left = [self._timeout - worker.waited for worker in self._workers if worker.task]
         return max(0.0, min(1.0, *left)) if left else None
 
     def _receive(self, worker: _Worker) -> bool:
@@ -214,9 +206,8 @@ class WorkerPool:
 
     def _take(self, worker: _Worker, answer: Any) -> None:
         if worker.ready:
-            worker.waited = 0.0
-            self._done.append((worker.pending.popleft()[0], answer))
-        elif isinstance(answer, _Raised):
+            self._done_with(worker, answer)
+        elif isinstance(answer, Raised):
             self._done.append((None, answer))
         else:
             worker.ready, self._failed_starts = True, 0
@@ -229,17 +220,16 @@ class WorkerPool:
         # or all of them stopped (Ctrl-Z), while answers lay ready.
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2.0), now
-        for worker in [w for w in self._workers if w.pending and w.ready]:
+        for worker in [w for w in self._workers if w.task and w.ready]:
             worker.waited += passed
             if worker.waited < self._timeout:
                 continue
             worker.process.kill()
             worker.process.join()
-            left = len(worker.pending)
             self._receive(worker)
-            if len(worker.pending) == left:  # else it was done at the last moment
+            if worker.task:  # else it was done at the last moment
                 reason = f"took longer than {self._timeout:g} s"
-                self._lose(worker, Lost(reason, timed_out=True))
+                self._done_with(worker, Lost(reason, timed_out=True))
             self._replace(worker)
 
     def _bury(self, worker: _Worker) -> None:
@@ -249,10 +239,10 @@ class WorkerPool:
             worker.process.kill()
             worker.process.join()
         self._receive(worker)  # what it sent last, before the task that killed it
-        lost = _cause(worker.process.exitcode or 0)
-        idle = worker.ready and not worker.pending
-        if worker.ready and worker.pending:
-            self._lose(worker, lost)
+        lost = cause_of_death(worker.process.exitcode or 0)
+        idle = worker.ready and not worker.task
+        if worker.ready and worker.task:
+            self._done_with(worker, lost)
         self._replace(worker)
         if idle:
             raise DataError(f"A worker that had nothing to do has ended: {lost.reason}.")
@@ -264,12 +254,15 @@ class WorkerPool:
                     f"the last: {lost.reason}. Go on without them (workers=0) to see why."
                 )
 
-    def _lose(self, worker: _Worker, lost: Lost) -> None:
-        self._done.append((worker.pending.popleft()[0], lost))
+    def _done_with(self, worker: _Worker, answer: Any) -> None:
+        assert worker.task
+        self._done.append((worker.task[0], answer))
+        worker.task, worker.waited = None, 0.0
 
     def _replace(self, worker: _Worker) -> None:
-        """A new process for a dead one; tasks that it had not begun go to the front again."""
-        self._waiting.extendleft(reversed(worker.pending))
+        """A new process for a dead one; a task that it had not begun goes to the front again."""
+        if worker.task:
+            self._waiting.appendleft(worker.task)
         self._workers.remove(worker)
         worker.release()
         self._start()
@@ -278,11 +271,11 @@ class WorkerPool:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, this end of its pipe, and the tasks that it was given: the first is running."""
+    """A process, this end of its pipe, and the task that it was given."""
 
     process: BaseProcess
     connection: Connection[Any, Any]
-    pending: deque[tuple[Hashable, Any]] = field(default_factory=deque)
+    task: tuple[Hashable, Any] | None = None
     ready: bool = False
     dead: bool = False
     waited: float = 0.0
@@ -293,9 +286,26 @@ class _Worker:
 
 
 @dataclass(frozen=True)
-class _Raised:
+class Raised:
+    """An error that a process sends home."""
+
     error: BaseException
     trace: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Raised:
+        """In the handler of `error`; sure to be picklable."""
+        trace = traceback.format_exc()
+        try:
+            # Also back: an `__init__` with other arguments breaks that.
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # noqa: BLE001 - an error of a foreign library
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return cls(error, trace)
+
+    def again(self) -> NoReturn:
+        """Raise it, with the traceback of the process as its cause."""
+        raise self.error from RuntimeError(f"in a worker:\n{self.trace}")
 
 
 def _context() -> Any:
@@ -319,7 +329,8 @@ def _end(workers: list[_Worker], owner: int) -> None:
     workers.clear()
 
 
-def _cause(exitcode: int) -> Lost:
+def cause_of_death(exitcode: int) -> Lost:
+    """What a process's exit code says."""
     if exitcode >= 0:
         return Lost(f"the process ended by itself with exit code {exitcode}")
     number = -exitcode
@@ -355,19 +366,21 @@ def _run(
 
 
 def _answer(work: Callable[[Any], Any], task: Any) -> bytes | memoryview:
-    """What comes of a task, pickled; an error as a `_Raised`."""
+    """What comes of a task, pickled; an error as a `Raised`."""
     try:
         return ForkingPickler.dumps(work(task))
     except Exception as error:  # noqa: BLE001 - `WorkerPool.next` raises it again
-        trace = traceback.format_exc()
-        try:
-            return _checked(_Raised(error, trace))
-        except Exception:  # noqa: BLE001 - an error of a foreign library that can't be pickled
-            return _checked(_Raised(RuntimeError(f"{type(error).__name__}: {error}"), trace))
+        return pickle.dumps(Raised.of(error))
 
 
-def _checked(raised: _Raised) -> bytes:
-    """Pickled, and sure to be read again: an `__init__` with other arguments breaks that."""
-    content = pickle.dumps(raised)
-    pickle.loads(content)
-    return content
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however it went: also in the
+    middle of a task, where a pipe that was closed is not seen. No effect in a main process."""
+    threading.Thread(target=_wait_for_end, daemon=True).start()
+
+
+def _wait_for_end() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

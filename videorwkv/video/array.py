@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.video.base import Images, Transform, Video
-from videorwkv.video.clip import Frame
+from videorwkv.video.base import Frame, Images, Transform, Video
 
 
 class ArrayVideo(Video):

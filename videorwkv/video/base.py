@@ -1,18 +1,21 @@
-"""What every video source offers. T frames, H height, W width, C = 3 (RGB)."""
+"""Frames and clips as values, which frames become a clip, and what every video source offers.
+
+T frames, H height, W width, C = 3 (RGB).
+"""
 
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.errors import DecodeError, UsageError
-from videorwkv.video.clip import Clip, Frame
-from videorwkv.video.sampling import Sampling
+from videorwkv.errors import ConfigError, DecodeError, UsageError
 
 # Names of files that are taken for clips and for frames; anything else in a folder (texts,
 # thumbnails, archives) is passed over.
@@ -27,6 +30,134 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 # Frame indices are Python ints below; images are uint8 [H, W, 3].
 Images = dict[int, NDArray[np.uint8]]
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame.
+
+    Args:
+        image_HWC: RGB, uint8, [H, W, 3].
+        time: seconds since the first frame of its video.
+    """
+
+    image_HWC: NDArray[np.uint8]
+    time: float
+
+    def __post_init__(self) -> None:
+        _check_images("Frame.image_HWC", self.image_HWC, ndim=3)
+
+    def __repr__(self) -> str:
+        height, width = self.image_HWC.shape[:2]
+        return f"Frame(image=[{height}, {width}, 3] uint8, {self.time:.2f} s)"
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of one video, in order, with their times.
+
+    Args:
+        frames_THWC: RGB, uint8, [T, H, W, 3], T >= 1.
+        times: seconds since the first frame of the video, float64, [T], not decreasing.
+        source: what it was read from, for messages.
+        warnings: what went wrong without being fatal (a truncated file, say).
+    """
+
+    frames_THWC: NDArray[np.uint8]
+    times: NDArray[np.float64]
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_images("Clip.frames_THWC", self.frames_THWC, ndim=4)
+        if self.times.shape != (len(self.frames_THWC),):
+            raise ValueError(
+                f"Clip.times has shape {self.times.shape}; {len(self.frames_THWC)} frames need "
+                f"({len(self.frames_THWC)},)."
+            )
+        if np.any(np.diff(self.times) < 0):
+            raise ValueError("Clip.times must not decrease: frames come in presentation order.")
+
+    def __len__(self) -> int:
+        return len(self.frames_THWC)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for image_HWC, time in zip(self.frames_THWC, self.times, strict=True):
+            yield Frame(image_HWC, float(time))
+
+    def __repr__(self) -> str:
+        shape = list(self.frames_THWC.shape)
+        return f"Clip(frames={shape} uint8, {self.times[0]:.2f}-{self.times[-1]:.2f} s)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How `num_frames` frames are chosen from a video.
+
+    Args:
+        num_frames: T, frames of a clip.
+        fps: None samples uniformly over the whole video (TSN; the default: a clip's first second
+            says little about the rest). A rate in frames a second samples a dense window instead.
+    """
+
+    num_frames: int = 16
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ConfigError(f"Sampling: num_frames ({self.num_frames}) must be at least 1.")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ConfigError(
+                f"Sampling: fps ({self.fps}) must be above 0 and finite; None spreads."
+            )
+
+    def indices(
+        self,
+        times: NDArray[np.float64],
+        *,
+        view: int = 0,
+        num_views: int = 1,
+        rng: np.random.Generator | None = None,
+    ) -> NDArray[np.int64]:
+        """Indices of the chosen frames, int64 [num_frames], not decreasing.
+
+        Uniform sampling takes one frame from each of `num_frames` equal segments, at the same place
+        in each: the centre, or a random one if `rng` is given, or for view v of V (v + 1/2) / V.
+        A dense window starts in the middle, at random, or for view v of V at v / (V - 1) of the
+        free room. Where a video is shorter than the window, or has fewer frames than asked for,
+        frames repeat.
+
+        Args:
+            times: presentation times in seconds, float64 [N], not decreasing, N >= 1.
+            view: which temporal view, in [0, num_views).
+            num_views: how many temporal views are taken.
+            rng: draws a random place (training) instead of the view's fixed one.
+        """
+        if len(times) == 0:
+            raise UsageError("Sampling: the video has no frame.")
+        if not 0 <= view < num_views:
+            raise UsageError(f"Sampling: view ({view}) must lie in [0, {num_views}).")
+        # The last frame is shown for about as long as the ones before it.
+        step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0
+        duration = times[-1] - times[0] + step
+        ticks = np.arange(self.num_frames, dtype=np.float64)
+        if self.fps is None:
+            # One place for all segments: even steps in time, or motion would change its speed.
+            place = rng.uniform() if rng is not None else (view + 0.5) / num_views
+            wanted = times[0] + (ticks + place) * duration / self.num_frames
+            # A wanted time lies inside the frame that is on screen then.
+            found = np.searchsorted(times, wanted, side="right") - 1
+        else:
+            free = max(0.0, times[-1] - times[0] - (self.num_frames - 1) / self.fps)
+            if rng is not None:
+                place = rng.uniform()
+            else:
+                place = view / (num_views - 1) if num_views > 1 else 0.5
+            wanted = times[0] + free * place + ticks / self.fps
+            # Half a frame of slack: 12.5 fps must hit every other frame of a 25 fps video, not
+            # slip by one where the two times differ in the last digit.
+            found = np.searchsorted(times, wanted + step / 2, side="right") - 1
+        return np.clip(found, 0, len(times) - 1).astype(np.int64)
 
 
 class Video(ABC):
@@ -152,7 +283,7 @@ class Video(ABC):
 
         Args:
             num_frames: T.
-            fps: None spreads the frames over the whole video; a rate takes a dense window.
+            fps: None: uniform sampling; a rate: dense sampling.
             view: which temporal view, in [0, num_views).
             num_views: how many temporal views are taken.
             rng: draws a random place instead (training).
@@ -252,3 +383,13 @@ def resize_short_side(image_HWC: NDArray[np.uint8], short_side: int | None) -> N
     # INTER_AREA averages what falls into one pixel; the others would alias when shrinking.
     how = cv2.INTER_AREA if short_side < short else cv2.INTER_LINEAR
     return cv2.resize(image_HWC, size, interpolation=how)
+
+
+def _check_images(name: str, images: NDArray[np.uint8], *, ndim: int) -> None:
+    if images.ndim != ndim or images.shape[-1] != 3 or images.dtype != np.uint8:
+        wanted = "[T, H, W, 3]" if ndim == 4 else "[H, W, 3]"
+        raise ValueError(
+            f"{name} must be {wanted} uint8 RGB; got {list(images.shape)} {images.dtype}."
+        )
+    if 0 in images.shape:
+        raise ValueError(f"{name} is empty: {list(images.shape)}.")

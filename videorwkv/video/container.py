@@ -1,25 +1,25 @@
 """Video files and their bytes.
 
-Frames are known by their presentation timestamp (pts), never by counting: after a seek nobody knows
-how many frames went by. No two operations share a decoder, so none starts in an unknown state or
-disturbs another; what has been opened and read without decoding serves the operation that follows.
+Frames are identified by their presentation timestamp (pts), never by counting: after a seek nobody
+knows how many frames were skipped. No two operations share a decoder, so none starts in an unknown
+state or disturbs another; what has been opened and read without decoding serves the operation that
+follows.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.video.base import Images, Transform, Video, incomplete
-from videorwkv.video.clip import Frame
-from videorwkv.video.decoding import Decoding
-from videorwkv.video.picture import ToImage
-from videorwkv.video.runs import plan_runs
+from videorwkv.video.base import Frame, Images, Transform, Video, incomplete
+from videorwkv.video.decoding import Decoding, ToImage
 
 # Where a header promises less reordering than there is, frames leave the decoder out of order.
 REORDER = 4
@@ -234,3 +234,50 @@ def _pick(
             yield pts, picture
             if not left:
                 return
+
+
+class DecoderRun(NamedTuple):
+    """Frames that are decoded in one pass from a key frame on.
+
+    Args:
+        key: pts of the key frame to begin with; None begins with the file.
+        pts: of the frames that are wanted, increasing.
+        last_place: how many packets of the file lie before the last one that has to be decoded.
+    """
+
+    key: int | None
+    pts: list[int]
+    last_place: int
+
+
+def plan_runs(
+    wanted: Sequence[int], places: Mapping[int, int], key_places: Mapping[int, int]
+) -> list[DecoderRun]:
+    """The runs that decode the fewest packets: a seek costs nothing beside decoding a picture.
+
+    A frame needs the last key frame that is shown no later than it, and everything between the two.
+    Frames between which no key frame lies share a run.
+
+    Args:
+        wanted: pts, increasing, each in `places`.
+        places: pts -> how many packets of the file lie before that of the frame.
+        key_places: the same of the key frames.
+    """
+    keys = sorted(key_places)
+    runs: list[DecoderRun] = []
+    for pts in wanted:
+        place = places[pts]
+        number = bisect_right(keys, pts) - 1
+        # Files with a disorder of their own hold frames that are shown after a key frame and
+        # stored before it.
+        while number >= 0 and key_places[keys[number]] > place:
+            number -= 1
+        reached = runs[-1].last_place + 1 if runs else 0
+        if number >= 0 and key_places[keys[number]] > reached:
+            runs.append(DecoderRun(keys[number], [pts], place))
+        elif runs:
+            last = runs[-1]
+            runs[-1] = DecoderRun(last.key, [*last.pts, pts], max(last.last_place, place))
+        else:
+            runs.append(DecoderRun(None, [pts], place))
+    return runs

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError
 from videorwkv.utils.files import natural_key
-from videorwkv.video.base import IMAGE_SUFFIXES, Images, Transform, Video, incomplete
-from videorwkv.video.clip import Frame
+from videorwkv.video.base import IMAGE_SUFFIXES, Frame, Images, Transform, Video, incomplete
 
 # Jester and Something-Something were cut at 12 frames a second; a folder carries no clock.
 FOLDER_FPS = 12.0

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError, UsageError
-from videorwkv.video.base import Images, Transform, Video
-from videorwkv.video.clip import Frame
-from videorwkv.video.decoding import JUMP, Decoding
-from videorwkv.video.picture import ToImage
+from videorwkv.video.base import Frame, Images, Transform, Video
+from videorwkv.video.decoding import JUMP, Decoding, ToImage
 
 # FFmpeg's input format and device name for camera number n.
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}

@@ -19,8 +19,7 @@ from videorwkv.data.check.inspect_clip import inspect_clip
 from videorwkv.data.check.report import CheckReport, Finding
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
-from videorwkv.utils.disk import usable_cores
-from videorwkv.utils.files import make_folder
+from videorwkv.utils.files import make_folder, usable_cores
 from videorwkv.utils.workers import Lost, WorkerPool
 
 # Seconds for one clip: ten minutes of 720p video on a slow core.

@@ -20,8 +20,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from videorwkv.video.decoding import Decoding
-from videorwkv.video.picture import ToImage, display_matrix
+from videorwkv.video.decoding import Decoding, ToImage, display_matrix
 
 # A ruined file can make a decoder complain a million times.
 MAX_COMPLAINTS = 100

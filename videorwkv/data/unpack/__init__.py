@@ -7,51 +7,45 @@ from __future__ import annotations
 
 import stat
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
-from videorwkv.data.unpack.estimate import estimate
-from videorwkv.data.unpack.find import (
-    AGAIN,
-    Archive,
-    Findings,
-    LooseList,
-    TarArchive,
-    ZipArchive,
-    find_archives,
-    is_junk,
+from videorwkv.data.unpack.find import AGAIN, Archive, Findings, is_junk
+from videorwkv.data.unpack.pieces import BROKEN, Chain, Opener, tar_members
+from videorwkv.data.unpack.write import (
+    State,
+    UnsafeMemberError,
+    only_one,
+    place,
+    size_there,
+    write_file,
 )
-from videorwkv.data.unpack.parts import BROKEN, Chain, Piece, digest, reason_of, tar_members
-from videorwkv.data.unpack.write import Conflict, State, Target, UnsafeMemberError, only_one
 from videorwkv.errors import UsageError
-from videorwkv.utils.disk import require_files, require_room, room_taken
-from videorwkv.utils.files import decimal
+from videorwkv.utils.files import decimal, free_space, require_room, room_taken
 from videorwkv.utils.progress import Meter
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # So many lines about files that are left alone.
 SHOWN = 10
+# Seconds between two notes of how far an archive is.
+SAVE_EVERY = 10.0
+# A tar tells what is in it only by being read; so many bytes of its beginning are.
+HEAD = 4 << 20
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What `unpack` did.
+    """What `unpack` did."""
 
-    Args:
-        n_written: files written now.
-        n_stood: files that stood already, in the archives that were read.
-        n_clips: clips in all archives, those of earlier runs included.
-        archives: names of the archives, with their folders.
-        problems: what is missing or broken; empty if everything is unpacked.
-    """
-
-    n_written: int
-    n_stood: int
-    n_clips: int
-    archives: tuple[str, ...]
-    problems: tuple[str, ...]
+    n_written: int  # files, now
+    n_stood: int  # files that stood already, in the archives that were read
+    n_clips: int  # in all archives, those of earlier runs included
+    archives: tuple[str, ...]  # names, with their folders
+    problems: tuple[str, ...]  # what is missing or broken; empty if everything is unpacked
 
     def summary(self) -> str:
         """One line."""
@@ -77,243 +71,163 @@ def unpack(
         DataError: the disk can't hold it or can't be written to, or another process unpacks here.
     """
     root = Path(root)
-    places = [Path(source) for source in sources]
-    found = find_archives(places, root)
+    found = Findings([Path(source) for source in sources], root)
+    left = [f"left alone: {line}" for line in found.left[:SHOWN]]
+    if len(found.left) > SHOWN:
+        left.append(f"left alone: {len(found.left) - SHOWN} more files")
     if not found.archives and not found.problems:
         raise UsageError(
-            f"{', '.join(map(str, places))}: nothing to unpack. Known are split tars "
+            f"{', '.join(map(str, sources))}: nothing to unpack. Known are split tars "
             "(20bn-jester-v1-00, ...), zips of their parts, .zip, .tar, .tar.gz, and lists (.csv, "
-            f".json, .txt). {' '.join(_left(found))}"
+            f".json, .txt). {' '.join(left)}"
         )
     state = State(root)
-    done = [archive for archive in found.archives if state.is_done(archive.identity)]
-    todo = [archive for archive in found.archives if archive not in done]
-    _announce(found, done, say)
+    n_clips = 0
+    todo: list[Archive] = []
+    for archive in found.archives:
+        done = state.done.get(archive.identity)
+        is_done = done is not None and all((root / name).exists() for name in done["ends"])
+        say(f"found {archive}{'; done before' if is_done else ''}")
+        if done is not None and is_done:
+            n_clips += done["clips"]
+        else:
+            todo.append(archive)
+    for line in left:
+        say(line)
     if todo:
-        needed = estimate(todo, root, state)
-        say(needed.describe(root))
-        require_room(root, needed.size, "Unpacking")
-        require_files(root, needed.files, "Unpacking")
-    with only_one(root):
-        job = _Job(root, state, todo)
-        problems = [*found.problems, *job.run()]
-    n_clips = job.n_clips + sum(state.clips(archive.identity) for archive in done)
-    archives = tuple(archive.place.lstrip("/") for archive in found.archives)
-    return Unpacked(job.n_written, job.n_stood, n_clips, archives, tuple(problems))
+        needed = sum(_needed(archive, root, state) for archive in todo)
+        free = decimal(free_space(root))
+        say(f"needed: {decimal(needed)}, an estimate; free on the disk of {root}: {free}")
+        require_room(root, needed, "Unpacking")
+    problems = list(found.problems)
+    with only_one(root), Meter("unpacking", sum(a.size for a in todo), "bytes") as meter:
+        job = _Job(root, state, meter)
+        for archive in todo:
+            if problem := job.unpack(archive):
+                problems.append(f"{archive.name}: {problem}")
+    names = tuple(archive.place for archive in found.archives)
+    return Unpacked(job.n_written, job.n_stood, n_clips + job.n_clips, names, tuple(problems))
+
+
+def _needed(archive: Archive, root: Path, state: State) -> int:
+    """Bytes on disk that an archive still takes; of a tar, an estimate."""
+    taken = size = 1
+    chain = Chain(archive.pieces, check=False)
+    with suppress(UnsafeMemberError, *BROKEN), closing(chain):  # unpacking will say what is wrong
+        if archive.kind != "tar":
+            members = _members(archive, root, chain)
+            return sum(room_taken(size) for path, size, _ in members if size_there(path) is None)
+        for member, _ in tar_members(chain):
+            taken, size = taken + room_taken(member.size), size + member.size
+            if size > HEAD:
+                break
+    # Clips hardly compress, but files take whole blocks: frames may take twice their size.
+    return max(0, archive.size * taken // size - state.begun.get(archive.place, 0))
+
+
+def _members(archive: Archive, root: Path, chain: Chain) -> Iterator[tuple[Path, int, Opener]]:
+    """The place of each file, its size and what opens it; those of a tar in their turn. Raises one
+    of `BROKEN`, or `UnsafeMemberError`: of a zip that holds such a member, none is given."""
+    folder, piece = root / archive.folder, archive.pieces[0]
+    if archive.kind == "list":
+        yield folder / archive.name, archive.size, piece.open
+    elif archive.kind == "zip":
+        with zipfile.ZipFile(piece.file) as opened:
+            infos = [m for m in opened.infolist() if not (m.is_dir() or is_junk(m.filename))]
+            are_files = [not stat.S_ISLNK(info.external_attr >> 16) for info in infos]
+            paths = [place(folder, m.filename, ok) for m, ok in zip(infos, are_files, strict=True)]
+            for path, info in zip(paths, infos, strict=True):
+                yield path, info.file_size, partial(opened.open, info)
+    else:
+        for member, opener in tar_members(chain):
+            if not (member.isdir() or is_junk(member.name)):
+                path = place(folder, member.name, opener is not None)
+                yield path, member.size, cast(Opener, opener)
 
 
 class _Job:
-    def __init__(self, root: Path, state: State, todo: Sequence[Archive]) -> None:
-        self.target = Target(root)
-        self.state = state
-        self.todo = todo
-        self.n_written = self.n_stood = self.n_clips = 0
-        self._read = 0
-        unchecked = [
-            piece.size
-            for archive in todo
-            if isinstance(archive, TarArchive)
-            for piece in archive.pieces
-            if piece.can_be_checked and not state.is_checked(_sum_key(piece))
-        ]
-        total = sum(archive.size for archive in todo) + sum(unchecked)
-        self._meter = Meter("unpacking", total, "bytes")
+    def __init__(self, root: Path, state: State, meter: Meter) -> None:
+        self._root, self._state, self._meter = root, state, meter
+        self.n_written = self.n_stood = self.n_clips = self._n_bytes = 0
 
-    def run(self) -> list[str]:
-        """Unpack all; the problems, in sentences. `DataError` where going on makes no sense."""
-        problems: list[str] = []
-        with self._meter:
-            for archive in self.todo:
-                task = _Task(archive)
-                try:
-                    problem = self._unpack(task) or task.conflict()
-                except UnsafeMemberError as error:
-                    problem = f"{error} Nothing that follows in this archive was unpacked."
-                finally:
-                    self.state.save()
-                if problem:
-                    problems.append(f"{archive.name}: {problem}")
-                else:
-                    self.state.done(
-                        task.identity, archive.place, clips=task.n_clips, ends=task.ends
-                    )
-        return problems
-
-    def _unpack(self, task: _Task) -> str:
+    def unpack(self, archive: Archive) -> str:
         """Unpack one archive; the problem, if there is one."""
-        if isinstance(task.archive, TarArchive):
-            return self._unpack_tar(task.archive, task)
-        if isinstance(task.archive, ZipArchive):
-            return self._unpack_zip(task.archive, task)
-        return self._copy(task.archive, task)
-
-    def _copy(self, archive: LooseList, task: _Task) -> str:
-        place = self.target.place(archive.folder, archive.name)
-        try:
-            with archive.file.open("rb") as content:
-                self._keep(place, archive.size, content, task)
-        except OSError as error:
-            return f"{archive.file} can't be read ({error.strerror})."
-        self._advance(archive.size)
-        return ""
-
-    def _unpack_zip(self, archive: ZipArchive, task: _Task) -> str:
+        n_clips, taken = self.n_clips, 0
+        begun = self._state.begun
+        ends: list[Path] = []
         damaged: list[str] = []
-        with zipfile.ZipFile(archive.file) as opened:
-            members = [m for m in opened.infolist() if not m.is_dir() and not is_junk(m.filename)]
-            for member in members:
-                self.target.place(archive.folder, member.filename)
-                if stat.S_ISLNK(member.external_attr >> 16):
-                    raise UnsafeMemberError(f"member {member.filename!r} is a link; refused.")
-            for member in members:
-                place = self.target.place(archive.folder, member.filename)
-                try:
-                    with opened.open(member) as content:
-                        self._keep(place, member.file_size, content, task)
-                except (*BROKEN, NotImplementedError) as error:
-                    damaged.append(f"{member.filename!r} ({reason_of(error)})")
-                self._advance(member.compress_size)
-        if damaged:
-            return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
-        return ""
-
-    def _unpack_tar(self, archive: TarArchive, task: _Task) -> str:
-        chain = Chain(archive.pieces, self._checker(archive), self._advance)
+        self._conflicts: list[str] = []
+        self._frame_folders: set[Path] = set()
+        chain = Chain(archive.pieces)
         try:
-            for member, content in tar_members(chain):
-                if member.isdir() or is_junk(member.name):
-                    continue
-                place = self.target.place(archive.folder, member.name)
-                if content is None:
-                    raise UnsafeMemberError(
-                        f"member {member.name!r} is a link or a device; refused."
-                    )
-                self._keep(place, member.size, content, task)
+            for path, size, opener in _members(archive, self._root, chain):
+                try:
+                    with opener() as content:
+                        self._keep(path, size, content)
+                except BROKEN as error:
+                    if archive.kind == "tar":
+                        raise
+                    damaged.append(f"{path.name!r} ({error!r})")
+                ends[1:] = [path]  # the first and the last
+                taken += room_taken(size)
+                begun[archive.place] = max(taken, begun.get(archive.place, 0))
+                self._state.save(every=SAVE_EVERY)
+            if damaged:
+                return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
+            if self._conflicts:
+                return (
+                    f"{len(self._conflicts)} files stand there with another size and were left as "
+                    f"they are, such as {self._conflicts[0]}. Delete them if the archive's are "
+                    "wanted, then run the same command again."
+                )
+            known = {"clips": self.n_clips - n_clips,
+                     "ends": [end.relative_to(self._root).as_posix() for end in ends]}  # fmt: skip
+            self._state.done[archive.identity] = known
+            begun.pop(archive.place, None)
+            return ""
+        except UnsafeMemberError as error:
+            return f"{error} Nothing that follows in this archive was unpacked."
         except BROKEN as error:
-            if chain.failed is not None:
-                return f"{chain.at.where} can't be read ({chain.failed.strerror})."
             return f"{_why(archive, chain, error)} {AGAIN}"
         finally:
             chain.close()
-        return ""
+            self._state.save()
 
-    def _checker(self, archive: TarArchive) -> Callable[[Piece], str]:
-        full = max(piece.size for piece in archive.pieces)
-
-        def check(piece: Piece) -> str:
-            key = _sum_key(piece)
-            if not piece.can_be_checked or self.state.is_checked(key):
-                return ""
-            wrong = piece.check(self._advance)
-            if not wrong:
-                self.state.checked(key)
-                return ""
-            what = f"part {piece.name} ({piece.where})" if piece.number >= 0 else piece.where
-            is_cut = piece.size < full and piece != archive.pieces[-1]
-            hint = f" Others have {full:,}: it is cut off, or still downloading." if is_cut else ""
-            return f"{what}: {wrong}.{hint} Nothing of it was used."
-
-        return check
-
-    def _keep(self, place: Path, size: int, content: IO[bytes], task: _Task) -> None:
+    def _keep(self, path: Path, size: int, content: IO[bytes]) -> None:
         """One member: written, unless it stands already."""
-        try:
-            if self.target.stands(place, size):
-                self.n_stood += 1
-            else:
-                self.target.write(place, size, content)
-                self.n_written += 1
-        except Conflict as conflict:
-            task.conflicts.append(str(conflict))
-        self.n_clips += task.count(place, size)
-        self.state.reached(task.archive.place, task.size, place)
-
-    def _advance(self, size: int) -> None:
-        self._read += size
-        self._meter.update(self._read, f"{self.n_clips:,} clips")
-
-
-class _Task:
-    """One archive while it is unpacked."""
-
-    def __init__(self, archive: Archive) -> None:
-        self.archive = archive
-        self.identity = archive.identity
-        self.conflicts: list[str] = []
-        self.ends: list[Path] = []
-        self.size = self.n_clips = 0
-        self._frame_folders: set[Path] = set()
-
-    def count(self, place: Path, size: int) -> int:
-        """Take note of a file; 1 if it is a new clip, else 0."""
-        self.ends = [*self.ends[:1], place]
-        self.size += room_taken(size)
-        suffix = place.suffix.lower()
-        is_new = suffix in VIDEO_SUFFIXES
-        if suffix in IMAGE_SUFFIXES and place.parent not in self._frame_folders:
+        there = size_there(path)
+        if there is None:
+            write_file(path, size, content)
+            self.n_written += 1
+        elif there == size:
+            self.n_stood += 1
+        else:
+            self._conflicts.append(f"{path} has {there:,} bytes, the archive's {size:,}")
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            self.n_clips += 1
+        elif path.suffix.lower() in IMAGE_SUFFIXES and path.parent not in self._frame_folders:
             # A folder of frames is a clip.
-            self._frame_folders.add(place.parent)
-            is_new = True
-        self.n_clips += is_new
-        return int(is_new)
-
-    def conflict(self) -> str:
-        """What is said of files that stood with another size."""
-        if not self.conflicts:
-            return ""
-        return (
-            f"{len(self.conflicts)} files stand there with another size and were left as they are, "
-            f"such as {self.conflicts[0]}. Delete them if the archive's are wanted, then run the "
-            "same command again."
-        )
+            self._frame_folders.add(path.parent)
+            self.n_clips += 1
+        self._n_bytes += size
+        self._meter.update(self._n_bytes, f"{self.n_clips:,} clips")
 
 
-def _why(archive: TarArchive, chain: Chain, error: BaseException) -> str:
+def _why(archive: Archive, chain: Chain, error: BaseException) -> str:
     """Why an archive could not be read to its end."""
+    *others, last = archive.pieces
     if chain.wrong:
-        return chain.wrong
+        return f"part {chain.at.name} ({chain.at.where}): {chain.wrong}. Nothing of it was used."
     if not isinstance(error, EOFError):
         where = f"byte {chain.offset:,} of {chain.at.where}"
-        return f"damaged, in or shortly before {where} ({reason_of(error)})."
+        return f"damaged, in or shortly before {where} ({error!r})."
     if archive.gap:
         return archive.gap
-    *others, last = archive.pieces
     cut = f"{last.where} is cut off, or still downloading: it ends after {last.size:,} bytes"
     if last.number < 0:
         return f"{cut}, before the end of its tar."
     missing = f"part {archive.name}-{last.number + 1:02d} is missing: the tar goes on."
     full = max((piece.size for piece in others), default=0)
-    if last.can_be_checked or (others and last.size >= full):
+    if last.md5 or last.member or last.size == full:
         return missing
-    if others:
-        return f"{cut}, others have {full:,}."
-    return f"{cut}; or {missing}"
-
-
-def _announce(found: Findings, done: Sequence[Archive], say: Callable[[str], None]) -> None:
-    for archive in found.archives:
-        say(f"{_describe(archive)}{'; done before' if archive in done else ''}")
-    for line in _left(found):
-        say(line)
-
-
-def _describe(archive: Archive) -> str:
-    if not isinstance(archive, TarArchive):
-        kind = "zip" if isinstance(archive, ZipArchive) else "list"
-        return f"found {archive.name}: {kind}, {decimal(archive.size)}"
-    kind = "tar"
-    if archive.pieces[0].number >= 0:
-        kind = f"split tar, parts {archive.pieces[0].number:02d} to {archive.pieces[-1].number:02d}"
-    with_sum = sum(bool(piece.md5) for piece in archive.pieces)
-    sums = f", md5 of {with_sum} known" if with_sum else ""
-    return f"found {archive.name}: {kind}, {decimal(archive.size)}{sums}"
-
-
-def _left(found: Findings) -> list[str]:
-    lines = [f"left alone: {line}" for line in found.left]
-    more = len(lines) - SHOWN
-    return [*lines[:SHOWN], f"left alone: {more} more files"] if more > 0 else lines
-
-
-def _sum_key(piece: Piece) -> str:
-    return digest(piece.identity, piece.md5)
+    return f"{cut}, others have {full:,}." if others else f"{cut}; or {missing}"

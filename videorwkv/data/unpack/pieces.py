@@ -1,0 +1,170 @@
+"""Parts of a split tar -> one stream -> its members; nothing is joined on disk."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+
+Opener: TypeAlias = Callable[[], IO[bytes]]
+CHUNK = 1 << 18
+# Of what is read whole: a list of sums, a long name, the attributes of a member.
+LONGEST_TEXT = 1 << 20
+
+
+class SourceError(Exception):
+    """An `OSError` of an archive, which is not to be taken for one of the disk written to."""
+
+
+# What the readers of the standard library raise when their input is damaged or ends too early.
+BROKEN = (SourceError, EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError,
+          tarfile.TarError, zipfile.BadZipFile)  # fmt: skip
+_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_TEXTS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+          tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """An archive or a part of one: a file, or the `member` of a zip."""
+
+    name: str  # the publisher's, such as 20bn-jester-v1-05
+    file: Path
+    folder: str  # below the source
+    member: str = ""
+    size: int
+    number: int = -1  # in a split tar
+    md5: str = ""  # the publisher's, hexadecimal
+
+    @property
+    def where(self) -> str:
+        return f"{self.member} in {self.file}" if self.member else str(self.file)
+
+    def open(self) -> IO[bytes]:
+        if not self.member:
+            return self.file.open("rb")
+        with zipfile.ZipFile(self.file) as archive:
+            return archive.open(self.member)  # it holds the zip open for itself
+
+    def check(self) -> str:
+        """What is wrong with it by its sum, of which a zip carries one for each member."""
+        md5 = hashlib.md5(usedforsecurity=False)
+        try:
+            with self.open() as file:
+                while (self.md5 or self.member) and (chunk := file.read(CHUNK)):
+                    md5.update(chunk)
+        except BROKEN as error:
+            return f"it can't be read to its end ({error!r})"
+        if self.md5 in ("", md5.hexdigest()):
+            return ""
+        return f"wrong md5: expected {self.md5}, got {md5.hexdigest()} ({self.size:,} bytes)"
+
+
+class Chain:
+    """Pieces as one stream of bytes; `at` is the one read last, `offset` how far.
+
+    Each is checked before any of it is given away; the stream ends before one that is `wrong`.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], *, check: bool = True) -> None:
+        self.at, self.offset, self.wrong = pieces[0], 0, ""
+        self._files = self._open(pieces, check)
+        self._file: IO[bytes] | None = io.BytesIO()
+
+    def _open(self, pieces: Sequence[Piece], check: bool) -> Generator[IO[bytes], None, None]:
+        for piece in pieces:
+            self.at, self.offset = piece, 0
+            self.wrong = piece.check() if check else ""
+            if self.wrong:
+                return
+            with piece.open() as file:
+                yield file
+
+    def read(self, size: int) -> bytes:
+        """`size` bytes or less; nothing at the end."""
+        while self._file is not None:
+            if content := self._file.read(size):
+                self.offset += len(content)
+                return content
+            self._file = next(self._files, None)
+        return b""
+
+    read1 = read
+
+    def close(self) -> None:
+        self._files.close()
+
+
+class _Whole:
+    """A stream that may not end before its reader has seen the end mark: `TarFile` takes a tar that
+    breaks off between two members for a whole one."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        # Not `read`, which would drop what came before a break of the compressed stream.
+        content: bytes = self._file.read1(size)
+        if not content:
+            raise EOFError("it breaks off")
+        return content
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses those at which `TarFile` would stop in silence, or fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            member = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if not any(buf):
+                raise  # the end mark
+            raise tarfile.ReadError(f"damaged header: {error}") from error
+        if member.size < 0 or (member.type in _TEXTS and member.size > LONGEST_TEXT):
+            raise tarfile.ReadError(f"damaged header: {member.size:,} bytes long")
+        return member
+
+
+def tar_members(chain: Chain) -> Iterator[tuple[tarfile.TarInfo, Opener | None]]:
+    """The members of a tar, compressed or not, and what opens them if they are files; in turn.
+
+    Nothing is sought or kept, so the tar may be of any size. Raises one of `BROKEN`.
+    """
+    with chain.at.open() as file:
+        start = file.read(6)
+    stream: Any = chain
+    for magic, opener in _OPENERS.items():
+        if start.startswith(magic):
+            stream = opener(chain)
+    whole = cast(IO[bytes], _Whole(stream))
+    with tarfile.open(fileobj=whole, mode="r|", tarinfo=_Header, encoding="utf-8") as tar:
+        while (member := tar.next()) is not None:
+            opener = cast(Opener, partial(tar.extractfile, member))
+            yield member, opener if member.isreg() else None
+            # It remembers all members: gigabytes for the frames of Jester.
+            tar.members.clear()  # type: ignore[attr-defined]
+    # To the end: only there is the sum of gzip checked.
+    while stream.read(CHUNK):
+        pass
+
+
+def starts_tar(piece: Piece) -> bool:
+    """Whether a tar, compressed or not, begins here."""
+    try:
+        with closing(Chain([piece], check=False)) as chain:
+            next(tar_members(chain))
+    except (*BROKEN, StopIteration):
+        return False
+    return True
