@@ -24,6 +24,10 @@ VARIANTS = {
     "frame K, V": replace(SMALL, key_value_source="frame"),
     "learned position": replace(SMALL, position="learned", stem="patch"),
     "cls": replace(SMALL, readout="cls"),
+    "cells": replace(SMALL, readout="cells", readout_cells=2, readout_width=4),
+    "cells of change": replace(
+        SMALL, stem_picture=False, readout="cells", readout_cells=3, head_norm="layer"
+    ),
     "lstm": replace(SMALL, cell="lstm"),
     "convlstm": replace(SMALL, cell="convlstm"),
     "edges as K, V only": replace(SMALL, forget_source="rate"),

@@ -27,7 +27,13 @@ from videorwkv.models.config import LCRConfig
 from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolutions
 from videorwkv.models.lcr import LCR
 from videorwkv.models.state import require_grid
-from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, RotaryEmbedding, rotary_angles
+from videorwkv.models.stems import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    RotaryEmbedding,
+    cell_weights,
+    rotary_angles,
+)
 
 
 def frame_ports(
@@ -85,6 +91,7 @@ class RecurrentStep(nn.Module):
     position_LC: Tensor
     cos_LD: Tensor
     sin_LD: Tensor
+    pool_GL: Tensor
     cls_token_C: Tensor
     cls_edge_C: Tensor
 
@@ -107,7 +114,7 @@ class RecurrentStep(nn.Module):
         self.frame_ports = tuple(frame_ports(config, height, width, kept))
         self.state_ports = tuple(state_ports(config, height, width, kept, half_state=half_state))
         self._constant("pixel_mean_I11", torch.tensor(PIXEL_MEAN)[:, None, None] * 255)
-        scale_I = torch.tensor(PIXEL_STD * config.stem_frames) * 255
+        scale_I = torch.tensor(PIXEL_STD * (config.stem_channels // 3)) * 255
         self.stem = stem_as_convolutions(folded.stem, scale_I)
         if config.edges != "none":
             self.edge_stem = stem_as_convolutions(folded.edge_stem, torch.tensor([255.0]))
@@ -132,6 +139,9 @@ class RecurrentStep(nn.Module):
             for layer in folded.layers
             if isinstance(layer, FoldedLayer)
         )
+        if config.readout == "cells":
+            self._constant("pool_GL", cell_weights(rows, columns, config.readout_cells))
+            self.cells = folded.cells
         self.norm_head, self.head = folded.norm_head, folded.head
 
     def _constant(self, name: str, value: Tensor) -> None:
@@ -163,13 +173,10 @@ class RecurrentStep(nn.Module):
             x_BLC, after = layer(x_BLC, edge_BLC, rotary, {n: given[f"{n}.{i}"] for n in names})
             following |= {f"{name}.{i}": value for name, value in after.items()}
 
-        def pool(x_BLC: Tensor) -> Tensor:
-            return x_BLC[:, 0] if config.readout == "cls" else x_BLC.mean(1)
-
         if config.cell == "none":
-            features_BF = pool(x_BLC)
+            features_BF = self._pool(x_BLC, given)
         else:
-            features_BF = torch.cat([pool(after["hidden"]), pool(after["memory"])], -1)
+            features_BF = self._pool(torch.cat([after["hidden"], after["memory"]], -1), given)
         logits_BK = self.head(self.norm_head(features_BF))
         if "pixels" in given:
             # A copy: an input can't be an output of the same graph.
@@ -183,6 +190,19 @@ class RecurrentStep(nn.Module):
             following[port.name].to(getattr(torch, port.dtype)) for port in self.state_ports
         )
 
+    def _pool(self, x_BLC: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """Features of the head: `[CLS]`, the mean of the tokens, or projected means of cells."""
+        if self.config.readout == "cls":
+            return x_BLC[:, 0]
+        if self.config.readout == "mean":
+            return x_BLC.mean(1)
+        pool_BGL = self.pool_GL[None]
+        if self.kept is not None:
+            pool_BGL = self.pool_GL.T[given["keep"]].transpose(1, 2)
+            pool_BGL = pool_BGL / pool_BGL.sum(-1, keepdim=True).clamp_min(1e-12)
+        features_BF: Tensor = self.cells(pool_BGL @ x_BLC).flatten(1)
+        return features_BF
+
     def _patches(self, given: Mapping[str, Tensor]) -> Tensor:
         """Patch tokens of the frame, [B, L, C]."""
         frame_BIHW = given["frame"].permute(0, 3, 1, 2).float()
@@ -193,7 +213,11 @@ class RecurrentStep(nn.Module):
             before_BIHW = given["pixels"].permute(0, 3, 1, 2).float()
             later_B111 = (given["seen"] > 0).float()[:, None, None, None]
             change_BIHW = (frame_BIHW - before_BIHW) * later_B111
-            pixels_BIHW = torch.cat([pixels_BIHW, change_BIHW], dim=1)
+            pixels_BIHW = (
+                torch.cat([pixels_BIHW, change_BIHW], dim=1)
+                if self.config.stem_picture
+                else change_BIHW
+            )
         x_BLC = _tokens(self.stem(pixels_BIHW))
         if self.config.position == "learned":
             x_BLC = x_BLC + self.position_LC

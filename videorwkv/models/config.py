@@ -16,7 +16,7 @@ Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
 Cell = Literal["paper", "gated", "lstm", "convlstm", "none"]
 ForgetSource = Literal["edges", "rate"]
-Readout = Literal["cls", "mean"]
+Readout = Literal["cls", "mean", "cells"]
 Position = Literal["rope", "learned", "none"]
 HeadNorm = Literal["layer", "batch"]
 
@@ -34,6 +34,9 @@ class LCRConfig:
             the same grid of tokens in a few strided 3 x 3 convolutions with batch norm.
         stem_frames: how many frames deep the stem looks: 1 as published; with 2 a token also sees
             what changed since the frame before.
+        stem_picture: whether the stem sees the picture itself. Without it (needs `stem_frames=2`)
+            it sees the change since the frame before alone, so that no still ground can be learnt
+            by heart; edges show the picture, too, unless they are `none`.
         width: C, channels of a token.
         depth: N, number of layers.
         head_width: D, channels of a head of the scan.
@@ -51,7 +54,11 @@ class LCRConfig:
         forget_source: what drives f of the gated cell: the edges, or nothing (`rate`: f is then
             b alone, learned per channel).
         residual: the next layer gets x + a + A + O instead of O alone (published).
-        readout: pooling: the `[CLS]` token (published) or the mean of the tokens.
+        readout: pooling: the `[CLS]` token (published), the mean of the tokens, or `cells`: the
+            mean of each cell of a grid, projected to a few channels and concatenated, which keeps
+            where something happened.
+        readout_cells: rows and columns of the grid of `readout='cells'`.
+        readout_width: channels of each cell in the features of `readout='cells'`.
         head_norm: norm of the features before the classifier: over the channels of a clip (`layer`,
             published), or over the clips of a batch (`batch`; a constant once trained).
         position: rotary encoding of R and K (published), a learned table, or none.
@@ -71,6 +78,7 @@ class LCRConfig:
     num_classes: int = 400
     stem: Stem = "conv"
     stem_frames: int = 2
+    stem_picture: bool = True
     width: int = 192
     depth: int = 12
     head_width: int = 64
@@ -83,6 +91,8 @@ class LCRConfig:
     forget_source: ForgetSource = "edges"
     residual: bool = True
     readout: Readout = "mean"
+    readout_cells: int = 4
+    readout_width: int = 16
     head_norm: HeadNorm = "batch"
     position: Position = "rope"
     edges: str = "canny"
@@ -93,7 +103,10 @@ class LCRConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "patch_size", "num_frames", "num_classes", "width", "depth"):
+        for name in (
+            *("image_size", "patch_size", "num_frames", "num_classes", "width", "depth"),
+            *("readout_cells", "readout_width"),
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"LCRConfig: {name} ({getattr(self, name)}) must be 1 or more.")
         for name, choice in get_type_hints(type(self)).items():
@@ -129,6 +142,21 @@ class LCRConfig:
             raise ConfigError(
                 f"LCRConfig: stem_frames ({self.stem_frames}) must be 1 (the frame alone) or 2 "
                 "(the frame and the one before)."
+            )
+        if not self.stem_picture and self.stem_frames == 1:
+            raise ConfigError(
+                "LCRConfig: stem_picture=False leaves a stem of one frame nothing to see; choose "
+                "stem_frames=2."
+            )
+        if self.readout == "cells" and self.cell == "none":
+            raise ConfigError(
+                "LCRConfig: readout='cells' pools the memory; cell='none' has none: choose "
+                "readout='mean'."
+            )
+        if self.readout == "cells" and self.readout_cells > self.image_size // self.patch_size:
+            raise ConfigError(
+                f"LCRConfig: readout_cells ({self.readout_cells}) must be at most "
+                f"{self.image_size // self.patch_size}, the patches in a row."
             )
         if self.channel_mix_ratio <= 0:
             raise ConfigError(
@@ -169,6 +197,11 @@ class LCRConfig:
     def num_patches(self) -> int:
         """Patches of a square frame of `image_size`."""
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def stem_channels(self) -> int:
+        """Image channels that the stem sees: three colours of the picture, three of its change."""
+        return 3 * (self.stem_frames - (not self.stem_picture))
 
     @property
     def num_heads(self) -> int:

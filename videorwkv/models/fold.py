@@ -205,7 +205,7 @@ def _halve(model: Any) -> None:
         if hasattr(layer, "forget"):
             layer.forget.bias = None  # the forget rate is added in float32
     for name, module in model.named_modules():
-        if name == "head" or not isinstance(module, nn.Linear | nn.Conv2d):
+        if name in ("head", "cells") or not isinstance(module, nn.Linear | nn.Conv2d):
             continue
         if isinstance(module, nn.Linear):
             module.__class__ = _HalfLinear

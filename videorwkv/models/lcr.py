@@ -34,6 +34,7 @@ from videorwkv.models.stems import (
     ConvStem,
     PatchStem,
     RotaryEmbedding,
+    cell_weights,
     pixels_and_change,
     rotary_angles,
 )
@@ -53,6 +54,7 @@ class LCR(nn.Module):
         config: every choice; see `LCRConfig`.
     """
 
+    pool_GL: Tensor
     pixel_scale: Tensor
     pixel_shift: Tensor
     rotary_cos: Tensor
@@ -65,7 +67,7 @@ class LCR(nn.Module):
         self.config = config
         width, grid = config.width, config.image_size // config.patch_size
         stem = ConvStem if config.stem == "conv" else PatchStem
-        self.stem: PatchStem | ConvStem = stem(3 * config.stem_frames, config.patch_size, width)
+        self.stem: PatchStem | ConvStem = stem(config.stem_channels, config.patch_size, width)
         if config.edges != "none":
             self.edge_stem = stem(1, config.patch_size, width)
             # Zero-initialised (ControlNet): edges have no influence until training gives them some.
@@ -90,6 +92,11 @@ class LCR(nn.Module):
             CrossRWKVLayer(config, config.drop_path * i / last) for i in range(config.depth)
         )
         features = width if config.cell == "none" else 2 * width
+        if config.readout == "cells":
+            self.cells = nn.Linear(features, config.readout_width)
+            pool_GL = cell_weights(grid, grid, config.readout_cells)
+            self.register_buffer("pool_GL", pool_GL, persistent=False)
+            features = config.readout_cells**2 * config.readout_width
         self.norm_head: nn.Module = (
             nn.BatchNorm1d(features) if config.head_norm == "batch" else nn.LayerNorm(features)
         )
@@ -280,6 +287,7 @@ class LCR(nn.Module):
         x_TBLC, edge_TBLC = self._tokens(inputs, state, keep_TBJ)
         height, width = frames_BTHWC.shape[2:4]
         rotary = self._rotary(height, width, keep_TBJ)
+        pooling = self._pooling(height, width, state.keep_BK, weights_TBL)
         kept = [cast(CrossRWKVLayer, layer).draw_kept(batch) for layer in self.layers]
         past, features = [state.hidden_NBLC, state.memory_NBLC, state.input_NBLC], []
         part = self.checkpoint_frames if torch.is_grad_enabled() and motion is None else 0
@@ -289,12 +297,10 @@ class LCR(nn.Module):
             tokens = x_TBLC[frames], None if edge_TBLC is None else edge_TBLC[frames]
             if part:
                 features_TBF, *past = checkpoint(
-                    layers, *tokens, rotary, kept, None, None, *past, use_reentrant=False
+                    layers, *tokens, rotary, kept, None, pooling, *past, use_reentrant=False
                 )
             else:
-                features_TBF, *past = self._layers(
-                    *tokens, rotary, kept, rows_TBJ, weights_TBL, *past
-                )
+                features_TBF, *past = self._layers(*tokens, rotary, kept, rows_TBJ, pooling, *past)
             features.append(features_TBF)
         features_TBF = torch.cat(features)
         logits_BTK = self._classify(features_TBF).transpose(0, 1)
@@ -323,7 +329,7 @@ class LCR(nn.Module):
         rotary: RotaryEmbedding | None,
         kept: Sequence[Tensor | None],
         rows_TBJ: Tensor | None,
-        weights_TBL: Tensor | None,
+        pooling: Tensor | None,
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
         """Some frames through all layers: pooled features [T, B, F], and h, c, input of each."""
@@ -335,10 +341,8 @@ class LCR(nn.Module):
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
         if self.config.cell == "none":
-            sources, weights_TBL = [list(at_least_float32(x_TBLC).unbind(0))], None
-        features_TBF = torch.cat(
-            [_pool(x, self.config.readout, weights_TBL) for x in sources], dim=-1
-        )
+            sources, pooling = [list(at_least_float32(x_TBLC).unbind(0))], None
+        features_TBF = torch.cat([_pool(x, self.config.readout, pooling) for x in sources], dim=-1)
         return features_TBF, *(torch.stack(x) for x in zip(*states, strict=True))
 
     def _tokens(
@@ -351,6 +355,8 @@ class LCR(nn.Module):
         shape = frames_TBHWC.shape[:2]
         before = (state.pixels_BHWC, state.seen_B) if config.stem_frames == 2 else None
         seen_FHWI = pixels_and_change(frames_TBHWC, before, self.pixel_scale, self.pixel_shift)
+        if not config.stem_picture:
+            seen_FHWI = seen_FHWI[1:]
         # The residual path is float32 from the start, even if matrix multiplications are not.
         x_TBLC = at_least_float32(self.stem(seen_FHWI, keep_FJ)).unflatten(0, shape)
         if config.position == "learned":
@@ -385,19 +391,41 @@ class LCR(nn.Module):
             *tables, keep_TBJ, has_cls=has_cls, adjacent_pairs=self.adjacent_pairs
         )
 
+    def _pooling(
+        self, height: int, width: int, keep_BK: Tensor | None, weights_TBL: Tensor | None
+    ) -> Tensor | None:
+        """How much each token counts in each pooled vector, [T or 1, B or 1, G, L], G cells (one
+        for the mean over a frame); None: each the same, or the `[CLS]` token alone."""
+        if self.config.readout != "cells":
+            return None if weights_TBL is None else weights_TBL[..., None, :]
+        pool_GL = self.pool_GL
+        if height != self.config.image_size or width != self.config.image_size:
+            p = self.config.patch_size
+            pool_GL = cell_weights(height // p, width // p, self.config.readout_cells).to(pool_GL)
+        pool_TBGL = pool_GL[None, None]
+        if keep_BK is not None:
+            pool_TBGL = pool_GL.T[keep_BK].transpose(1, 2)[None]
+        if weights_TBL is not None:
+            pool_TBGL = pool_TBGL * weights_TBL[..., None, :]
+        # A cell without a token that counts is zero.
+        return pool_TBGL / pool_TBGL.sum(-1, keepdim=True).clamp_min(1e-12)
+
     def _classify(self, features_TBF: Tensor) -> Tensor:
         """logits = W_class LN(concat(O, C)) at every frame, float32 [T, B, K]."""
+        if self.config.readout == "cells":
+            features_TBF = self.cells(features_TBF).flatten(2)
         features = self.norm_head(features_TBF.flatten(0, 1)).unflatten(0, features_TBF.shape[:2])
         return at_least_float32(self.head(features))
 
 
-def _pool(xs_BLC: Sequence[Tensor], readout: str, weights_TBL: Tensor | None) -> Tensor:
-    """Pooling: one vector per frame and clip, [T, B, C]; the mean over tokens is weighted where
-    `weights_TBL` is given."""
-    if weights_TBL is not None and readout == "mean":
-        pairs = zip(weights_TBL[..., None, :], xs_BLC, strict=True)
-        return torch.stack([(weight.to(x.dtype) @ x)[:, 0] for weight, x in pairs])
-    return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in xs_BLC])
+def _pool(xs_BLC: Sequence[Tensor], readout: str, pooling: Tensor | None) -> Tensor:
+    """Pooling: a vector per frame and clip, [T, B, C], with `readout='cells'` one per cell too,
+    [T, B, G, C]; by the weights of `LCR._pooling` where there are any."""
+    if pooling is None or readout == "cls":
+        return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in xs_BLC])
+    weights = pooling if len(pooling) == len(xs_BLC) else pooling.expand(len(xs_BLC), -1, -1, -1)
+    pooled_TBGC = torch.stack([w.to(x.dtype) @ x for w, x in zip(weights, xs_BLC, strict=True)])
+    return pooled_TBGC if readout == "cells" else pooled_TBGC[:, :, 0]
 
 
 def _prepend(token_C: Tensor, x_TBLC: Tensor) -> Tensor:

@@ -52,6 +52,13 @@ def pixels_and_change(
     return [x.flatten(0, 1).unflatten(2, (width, 3)) for x in parts]
 
 
+def cell_weights(rows: int, columns: int, cells: int) -> Tensor:
+    """Mean over each cell of a grid of `cells` x `cells` as weights of the patches, [G, L]; cells
+    overlap where they do not divide the patches evenly."""
+    every_L1RC = torch.eye(rows * columns).unflatten(1, (1, rows, columns))
+    return F.adaptive_avg_pool2d(every_L1RC, cells).flatten(1).T.contiguous()
+
+
 class PatchStem(nn.Module):
     """One cut: a 1 x P x P convolution of stride P, written as a linear map of each patch."""
 

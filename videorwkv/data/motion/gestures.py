@@ -259,7 +259,8 @@ def _hand(
     if rng.uniform() < 0.5:  # a sleeve of another colour
         edge = min(side, middle + int(palm * rng.uniform(1.0, 1.6)))
         colour_HWC[edge:] = rng.integers(10, 240, size=3)
-    return colour_HWC, cover_HW.astype(np.float32) / 255
+    cover = (cover_HW / 255).astype(np.float32)
+    return np.asarray(colour_HWC, np.uint8), cover
 
 
 def _drift(rng: np.random.Generator, frames: int, margin: int) -> NDArray[np.float64]:
