@@ -369,7 +369,7 @@ def test_ctrl_c_ends_with_130(
     assert main(command) == 130
     hint = capfd.readouterr().err.splitlines()[-1]
     monkeypatch.undo()
-    words = shlex.split(hint.partition("Go on with: ")[2])
+    words = shlex.split(hint.partition("Resume with: ")[2])
     assert words[0] == "videorwkv"
     assert main(words[1:]) == 0
     assert "2 of 2 steps" in capfd.readouterr().out
