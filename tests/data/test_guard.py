@@ -40,8 +40,9 @@ def clips(manifest: Manifest, **options: Any) -> ClipDataset:
     return ClipDataset(manifest, **{**settings, **options})
 
 
-def loader(dataset: ClipDataset, **options: Any) -> Loader:
-    return make_loader(dataset, batch_size=BATCH, shuffle=True, **options)
+def loader(dataset: ClipDataset, epoch: int = 0, start_batch: int = 0, **options: Any) -> Loader:
+    made = make_loader(dataset, batch_size=BATCH, shuffle=True, **options)
+    return made.at(epoch, start_batch)
 
 
 def by_row(batches: Any) -> dict[tuple[int, int], bytes]:
@@ -406,7 +407,7 @@ from dataclasses import replace
 from videorwkv.data import ClipDataset, guard, load_manifest, make_loader
 from videorwkv.video import Sampling
 
-guard._GRACE = 0.1
+guard.GRACE = 0.1
 whole = load_manifest("motion:train=8,validation=0,test=0,size=32,frames=4")
 slow = replace(whole, opener=lambda row: time.sleep(600))
 loader = make_loader(
