@@ -173,9 +173,9 @@ def crossing(
     return math.exp(math.log(sizes[i]) + share * (math.log(sizes[i + 1]) - math.log(sizes[i])))
 
 
-def gemm_peak(dtype: torch.dtype = torch.float32) -> float:
-    """GFLOP/s of a product of 1024 x 1024 matrices, by CPU time of the best of some."""
-    x = torch.randn(1024, 1024).to(dtype)
+def gemm_peak() -> float:
+    """GFLOP/s of a product of 1024 x 1024 float32 matrices, by CPU time of the best of some."""
+    x = torch.randn(1024, 1024)
     times = interleaved({"gemm": lambda: x @ x}, seconds=1.0)["gemm"]
     return 2 * 1024**3 / times.cpu_min / 1e6
 

@@ -1,7 +1,7 @@
 """What a model looks at: what its last layer does at each token of each frame and adds to a class,
 what the class loses without the token, and whether the answer hangs on the tokens so named.
 
-B batch, T frames, L tokens of a frame, J those that stay, C channels, F features of a token,
+B batch, T frames, L tokens of a frame, J those that stay, C channels, E features of a token,
 K classes.
 """
 
@@ -21,7 +21,6 @@ from studies.results import pack
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.layer import CrossRWKVLayer
-from videorwkv.models.state import LCRState
 
 # Larger grids are left out in squares of tokens, so that a pass a square stays affordable.
 MOST_PASSES = 64
@@ -37,7 +36,7 @@ class Looked:
     Args:
         gate_BTL: size of what the CrossRWKV gate adds to the token: root mean square over channels.
         forget_BTL: share of its memory that the token keeps, the mean over channels; None where
-            the cell has no forget signal of its own.
+            the cell has no forget gate of its own.
         change_BTL: root mean square over channels of c_t - c_(t-1); None without memory.
         evidence_BTLK: what the token adds to each class's logit after the frame, beyond what it
             adds to the mean of all classes and beyond the average clip of the training (batch
@@ -78,13 +77,12 @@ def check(config: LCRConfig) -> None:
 
 
 @torch.no_grad()
-def look(model: LCR, inputs: Inputs, state: LCRState | None = None) -> Looked:
+def look(model: LCR, inputs: Inputs) -> Looked:
     """Run clips through a model and keep what its last layer does.
 
     Args:
         model: in evaluation mode, not made for inference.
         inputs: a batch on the model's device.
-        state: to begin with; None starts anew.
 
     Raises:
         UsageError: the model reads out `[CLS]`, to which no token adds by itself.
@@ -92,9 +90,9 @@ def look(model: LCR, inputs: Inputs, state: LCRState | None = None) -> Looked:
     config = model.config
     check(config)
     with _watched(model) as seen:
-        logits_BTK, _ = model.scan(inputs, state)
-    features_TBLF = torch.cat(seen["features"])
-    evidence_TBLK = _evidence(model, features_TBLF)
+        logits_BTK, _ = model.scan(inputs)
+    features_TBLE = torch.cat(seen["features"])
+    evidence_TBLK = _evidence(model, features_TBLE)
     forget = torch.cat(seen["forget"]) if seen["forget"] else None
     change = torch.cat(seen["change"]) if seen["change"] else None
     gate_TBL = torch.stack(seen["gate"])
@@ -111,7 +109,7 @@ def look(model: LCR, inputs: Inputs, state: LCRState | None = None) -> Looked:
     )
 
 
-def _evidence(model: LCR, features_TBLF: Tensor) -> Tensor:
+def _evidence(model: LCR, features_TBLE: Tensor) -> Tensor:
     """The head's linear map of each token's features, [T, B, L, K]: with a mean over tokens the
     logits are the sum of these and of a constant."""
     norm = model.norm_head
@@ -119,15 +117,15 @@ def _evidence(model: LCR, features_TBLF: Tensor) -> Tensor:
         mean, variance = norm.running_mean, norm.running_var
         assert mean is not None
         assert variance is not None
-        centred = features_TBLF - mean
+        centred = features_TBLE - mean
     else:
         assert isinstance(norm, nn.LayerNorm)
         # The scale is the pooled token's; the centre is each token's own, which adds up.
-        variance = features_TBLF.mean(2, keepdim=True).var(-1, keepdim=True, unbiased=False)
-        centred = features_TBLF - features_TBLF.mean(-1, keepdim=True)
+        variance = features_TBLE.mean(2, keepdim=True).var(-1, keepdim=True, unbiased=False)
+        centred = features_TBLE - features_TBLE.mean(-1, keepdim=True)
     scaled = centred * norm.weight / (variance + norm.eps).sqrt()
-    weight_KF = model.head.weight - model.head.weight.mean(0)
-    return scaled @ weight_KF.T / features_TBLF.shape[2]
+    weight_KE = model.head.weight - model.head.weight.mean(0)
+    return scaled @ weight_KE.T / features_TBLE.shape[2]
 
 
 @contextmanager

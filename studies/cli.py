@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 import warnings
@@ -162,12 +161,11 @@ def _jobs(options: argparse.Namespace) -> int:
     if options.jobs is not None:
         return int(options.jobs)
     from videorwkv.utils.device import pick_device
+    from videorwkv.utils.files import usable_cores
 
     if pick_device(options.device).type != "cpu":
         return 1
-    # Not os.cpu_count(): a container may own fewer cores than the machine has.
-    own = getattr(os, "sched_getaffinity", None)
-    return max(1, len(own(0)) if own else os.cpu_count() or 1)
+    return usable_cores()
 
 
 def _data(options: argparse.Namespace) -> DataOptions:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from studies import pictures, sentences
 from studies.data import test_clips, training_clips
-from studies.design import Measure, Variant
+from studies.design import Measure
 from studies.report import Code, Findings, Page, Plot, Section, Table, Text
 from studies.results import Results
 from studies.statistics import mean_and_deviation
@@ -76,12 +76,10 @@ def compare(results: Results) -> Sequence[Section]:
     return sections
 
 
-def findings(
-    results: Results, measure: Measure, variants: Sequence[Variant] | None = None
-) -> list[str]:
+def findings(results: Results, measure: Measure) -> list[str]:
     """One sentence for each variant beside its reference."""
     found = []
-    for variant in results.variants if variants is None else variants:
+    for variant in results.variants:
         reference = results.study.reference(variant)
         if reference != variant.name:
             estimate = results.difference(variant.name, reference, measure.name)

@@ -89,7 +89,7 @@ def _generated(count: int, size: int) -> Frames:
     return np.stack([clip_THWC[1] for clip_THWC in clips])
 
 
-def sample_frames(results: Results, count: int = FRAMES) -> Frames:
+def sample_frames(results: Results) -> Frames:
     """Middle frames of test clips, evenly spread over the split, as the model sees them."""
     from studies.data import test_clips
     from videorwkv.data.dataset import BadClip, make_dataset
@@ -98,7 +98,7 @@ def sample_frames(results: Results, count: int = FRAMES) -> Frames:
     clips = test_clips(results.plan.manifest(training))
     recipe, cache = training.recipe, results.plan.settings.cache
     dataset = make_dataset(recipe.model, clips, recipe.sampling, cache=cache)
-    places = np.linspace(0, len(clips) - 1, min(count, len(clips))).astype(int)
+    places = np.linspace(0, len(clips) - 1, min(FRAMES, len(clips))).astype(int)
     samples = [dataset[0, int(place)] for place in places]
     frames = [s.inputs.frames_BTHWC for s in samples if not isinstance(s, BadClip)]
     return np.stack([clip_THWC[len(clip_THWC) // 2].numpy() for clip_THWC in frames])

@@ -13,7 +13,7 @@ from studies.design import Study
 from videorwkv.errors import UsageError, VideoRWKVError, did_you_mean
 
 # Name -> module with `STUDY`, in the order of the book.
-_NAMES = (*("ablation", "edges", "masking", "balance", "length", "complexity", "order", "maps"),)
+_NAMES = ("ablation", "edges", "masking", "balance", "length", "complexity", "order", "maps")
 STUDIES = {name: f"studies.questions.{name}" for name in _NAMES}
 
 

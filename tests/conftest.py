@@ -111,3 +111,9 @@ def onnx_file(tiny_run: Path, need: Callable[..., None], each_graph_once: None) 
 def xml_file(tiny_run: Path, need: Callable[..., None], each_graph_once: None) -> Path:
     need("openvino")
     return videorwkv.export(tiny_run, to="openvino").path
+
+
+@pytest.fixture(params=["onnx_file", "xml_file"])
+def file(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(request.param)
+    return path

@@ -22,7 +22,7 @@ class SpeedRow:
         unit: `frame`, the next frame of B streams, or `clip`, B clips.
         peer: whether it is there for comparison.
         image_size: side of its frames in pixels.
-        precision: of its products.
+        precision: of its matrix multiplications.
         tube_mask_ratio: share of the patches left out.
         parameters: trainable numbers; None: unknown.
         macs: multiply-accumulates of a call; None: unknown.

@@ -25,6 +25,7 @@ from videorwkv.exporting.frames import generated
 from videorwkv.inference.exported import ExportedModel, open_exported
 from videorwkv.inference.recogniser import is_exported, load_run
 from videorwkv.models import LCR, build_model, list_models, model_config
+from videorwkv.models.masking import Masks
 
 # Seconds of one turn: several frames in a row, as a stream runs; after every single frame the
 # caches would be full of another model's weights.
@@ -46,7 +47,7 @@ class SpeedOptions:
         batch_size: B, streams or clips side by side.
         threads: of PyTorch and of the runtimes.
         seconds: of timing, roughly.
-        tube_mask_ratio: also time each model with this share of the patches left out; 0: don't.
+        tube_mask_ratio: also time each model with this mask ratio; 0: don't.
         lengths: frames of the clips and streams of the table over length; empty: none.
         memory_limit: GiB that a clip of that table may take.
         time_limit: seconds that a clip of that table may take.
@@ -71,10 +72,7 @@ class SpeedOptions:
         for name in ("seconds", "memory_limit", "time_limit"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"bench: {name} ({getattr(self, name)}) must be above 0.")
-        if not 0 <= self.tube_mask_ratio < 1:
-            raise ConfigError(
-                f"bench: tube_mask_ratio ({self.tube_mask_ratio}) must lie in [0, 1)."
-            )
+        Masks(tube_mask_ratio=self.tube_mask_ratio)  # checks itself
         if not self.models:
             raise ConfigError("bench: name at least one model.")
         if any(length < 2 for length in self.lengths):

@@ -30,7 +30,7 @@ class Way:
     """One way to run a model.
 
     Args:
-        precision: of its products.
+        precision: of its matrix multiplications.
         needs: `compiler`, or modules that must be installed.
         peers: whether peers run so too.
     """

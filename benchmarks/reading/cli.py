@@ -70,10 +70,10 @@ def add_bench(commands: Commands) -> None:
 
 def run_bench(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.progress import Progress
 
     from benchmarks.reading.rates import BenchOptions, bench, unlabelled
     from videorwkv.data.cache import FrameCache
+    from videorwkv.utils.progress import make_bar
 
     numbers = [text.strip() for text in options.workers.split(",")]
     if not all(number.isdecimal() for number in numbers):
@@ -92,13 +92,14 @@ def run_bench(options: argparse.Namespace) -> int:
     if options.cache is not None:
         cache = FrameCache.for_images(options.cache, options.size)
     errors = Console(stderr=True)
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("timings", total=1.0)
+    bar = make_bar(errors, "timings", "{task.percentage:>3.0f} %", transient=True)
+    with bar:
+        task = bar.add_task("", total=1.0)
         report = bench(
             manifest,
             settings,
             cache=cache,
-            on_share=lambda share: progress.update(task, completed=share),
+            on_share=lambda share: bar.update(task, completed=share),
         )
     if options.json:
         print(as_json(report.to_dict(), indent=2))

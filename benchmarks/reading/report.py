@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videorwkv.utils.files import usable_cores
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -125,8 +127,7 @@ class BenchReport:
         whole = self.timing("edges", workers).cpu_median
         decode = min(1.0, self.timing("decode", workers).cpu_median / whole)
         edges = min(1.0, self.timing("edges alone", 0).cpu_median / whole)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        more = f"More --workers help up to the number of cores ({cores} here)"
+        more = f"More --workers help up to the number of cores ({usable_cores()} here)"
         if decode >= 0.5:
             what = "Generating the clips" if self.generated else "Decoding"
             advice = f"{what} bounds reading: {decode:.0%} of the time. {more}"

@@ -30,7 +30,7 @@ PARTS = (
     Variant(
         "edges as forget signal only",
         changes=("model.key_value_source=frame",),
-        about="K and V of the frame alone, the forget signal still of the edges.",
+        about="K and V of the frame alone, the forget gate still of the edges.",
     ),
     Variant(
         "edges as K and V only",

@@ -112,7 +112,7 @@ STUDY = Study(
     ),
     measures=(ACCURACY, STRENGTH),
     reading=(
-        "0 takes the edges out of gate and forget signal, 1 is as published. The first layer after "
+        "0 takes the edges out of gate and forget gate, 1 is as published. The first layer after "
         "the edges is learned and can undo a fixed factor in part; what the factor changes is how "
         "fast the edges come in. A flat curve says that the weight does not matter here. A learned "
         "strength beyond 1 says that training wants more of the edges than the start gives."

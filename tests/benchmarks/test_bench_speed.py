@@ -259,7 +259,6 @@ def test_ways_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         {"num_frames": 0},
         {"seconds": 0},
-        {"tube_mask_ratio": 1.0},
         {"models": ()},
         {"lengths": (1,)},
         {"lengths": (4, 2)},
@@ -268,6 +267,8 @@ def test_ways_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_options(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=f"bench: .*{next(iter(wrong))[:5]}"):
         options(**wrong)
+    with pytest.raises(UsageError, match=r"tube_mask_ratio is 1\.0"):
+        options(tube_mask_ratio=1.0)
 
 
 def test_unknown_model(tmp_path: Path) -> None:

@@ -345,6 +345,19 @@ def test_a_folder_that_can_not_be_written(
     assert str(tmp_path / "file") in line
 
 
+def test_commands_beside_the_package_say_where_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("videorwkv.cli.beside.ROOT", tmp_path)
+    for words in (["study", "--list"], ["bench"], ["data", "bench", "x", "--train", "--frames=3"]):
+        assert main(words) == 2
+        assert "In a clone, `pip install -e .`" in capsys.readouterr().err
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--help"])
+        assert ended.value.code == 0
+        assert "repository of videorwkv beside the package" in capsys.readouterr().out
+
+
 def test_traceback_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--traceback", "train", "none"], ["train", "none", "--traceback"]):
         with pytest.raises(Exception, match="no such file"):
@@ -369,7 +382,7 @@ def test_ctrl_c_ends_with_130(
     assert main(command) == 130
     hint = capfd.readouterr().err.splitlines()[-1]
     monkeypatch.undo()
-    words = shlex.split(hint.partition("Go on with: ")[2])
+    words = shlex.split(hint.partition("Resume with: ")[2])
     assert words[0] == "videorwkv"
     assert main(words[1:]) == 0
     assert "2 of 2 steps" in capfd.readouterr().out

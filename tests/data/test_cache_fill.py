@@ -159,7 +159,7 @@ def test_interrupt_keeps_what_is_done(
     with monkeypatch.context() as patch:
         patch.setattr(WorkerPool, "next", interrupted)
         assert run(videos, "--cache", cache.folder, "--size", "32") == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command to continue" in capsys.readouterr().err
     done = entries(cache)
     assert 4 <= len(done) < 12
     # Each is whole: its frames stand beside it, and nothing half-written does.

@@ -27,7 +27,7 @@ def inspect_or_hang(path, *, quick):
         time.sleep(600)
     return inspect(path, quick=quick)
 check.inspect_clip = inspect_or_hang
-workers._GRACE = 0.1
+workers.GRACE = 0.1
 sys.exit(cli.main())
 """
 
@@ -124,7 +124,7 @@ def test_what_is_done_stays(videos: Path, tmp_path: Path, how: signal.Signals) -
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert "Traceback" not in error
-        again = shlex.split(error.partition("Go on with: ")[2])
+        again = shlex.split(error.partition("Resume with: ")[2])
         assert again == ["videorwkv", *arguments]
     before = _lines(results)
     assert 3 <= before < 12

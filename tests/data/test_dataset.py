@@ -15,7 +15,7 @@ from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
-from videorwkv.preprocess.inputs import make_inputs
+from videorwkv.preprocess.inputs import preprocess
 from videorwkv.video import decoding
 from videorwkv.video.base import Sampling
 from videorwkv.video.source import open_video
@@ -48,9 +48,7 @@ def test_evaluation_reads_what_a_prediction_reads(class_folder: Path) -> None:
     sample = get(ClipDataset(manifest, sampling=SAMPLING, size=32), 0, 5)
     with open_video(manifest.rows[5].path) as video:
         clip = video.sample(4)
-    from videorwkv.preprocess.inputs import fit
-
-    wanted = make_inputs(fit(clip.frames_THWC, 32), edges="canny", edge_options=EdgeOptions())
+    wanted = preprocess(clip, size=32, edges="canny", edge_options=EdgeOptions())
     assert torch.equal(sample.inputs.frames_BTHWC, wanted.frames_BTHWC[0])
     assert torch.equal(sample.inputs.edges_BTHW, wanted.edges_BTHW[0])
     assert sample.inputs.edges_BTHW.any()

@@ -38,8 +38,8 @@ def content(batches: Any) -> list[tuple[bytes, bytes, list[int], list[int]]]:
     ]
 
 
-def training(**options: Any) -> Loader:
-    return make_loader(motion(), batch_size=4, shuffle=True, **options)
+def training(epoch: int = 0, start_batch: int = 0, **options: Any) -> Loader:
+    return make_loader(motion(), batch_size=4, shuffle=True, **options).at(epoch, start_batch)
 
 
 def test_batches() -> None:

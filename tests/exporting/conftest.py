@@ -10,12 +10,6 @@ def run(tiny_run: Path) -> Path:
     return tiny_run
 
 
-@pytest.fixture(params=["onnx_file", "xml_file"])
-def file(request: pytest.FixtureRequest) -> Path:
-    path: Path = request.getfixturevalue(request.param)
-    return path
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _each_graph_once(each_graph_once: None) -> None:
     """Also those that a test of its own exports."""

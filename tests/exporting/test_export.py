@@ -4,7 +4,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -294,7 +294,7 @@ def test_onnxruntime_alone_as_documented(
     ]
     for changed in ({}, {"norm": "l1", "blur_size": 1}, {"high": 80.0, "blur_sigma": 0.7}):
         edge_options = replace(EdgeOptions(), **changed)
-        names["options"].update(edge_options.to_dict())
+        names["options"].update(asdict(edge_options))
         for image_HWC in images:
             square_HWC = fit_image(image_HWC, model.height)
             np.testing.assert_array_equal(names["centred_square"](image_HWC), square_HWC)

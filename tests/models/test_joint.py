@@ -79,7 +79,7 @@ def test_what_does_not_go_is_refused() -> None:
     model = make_model(SMALL)
     with pytest.raises(UsageError, match="motion_mask_ratio"):
         model.init_state(1, motion_mask_ratio=0.5)
-    with pytest.raises(UsageError, match="for inference"):
+    with pytest.raises(UsageError, match="no inference form"):
         model.for_inference()
     with pytest.raises(UsageError, match="can't be compiled"):
         model.enable_compile()

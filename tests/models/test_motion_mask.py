@@ -158,5 +158,5 @@ def test_wrong_ratios():
     model = make_model(SMALL)
     with pytest.raises(UsageError, match="exclude each other"):
         model.init_state(1, motion_mask_ratio=0.5, tube_mask_ratio=0.5)
-    with pytest.raises(UsageError, match=r"ratio \(1.0\) must lie in"):
+    with pytest.raises(UsageError, match=r"motion_mask_ratio is 1.0; it must lie in"):
         model.init_state(1, motion_mask_ratio=1.0)

@@ -202,11 +202,6 @@ def test_wrong_options(wrong: dict) -> None:
         EdgeOptions(**wrong)
 
 
-def test_options_survive_a_round_trip() -> None:
-    options = EdgeOptions(blur_size=7, norm="l1", min_high=5.0)
-    assert EdgeOptions(**options.to_dict()) == options
-
-
 def test_density_on_real_video(shared_dir: Path) -> None:
     names = ["clips/odd/demo.mp4", "clips/kinetics400/swimming_breast_stroke_1AD6ltFmiaI.mp4"]
     paths = [shared_dir / name for name in names]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,21 +41,28 @@ def add_beside(commands: Commands, command: str) -> None:
     parser = add_command(
         commands,
         name,
-        f"{summary}\n\nIts code is not part of the installed package: {_where(command)}",
-        f"  videorwkv {command} --help",
+        f"{summary.rstrip('.')} (in a clone of the repository)\n\n{_where(command)}",
+        f"  cd videorwkv && pip install -e . && videorwkv {command} --help",
     )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(run=_refuse, beside=command)
+
+    def take_all(
+        arguments: Sequence[str], _: object = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Whatever is given, options of the command included, which are not known here."""
+        if {"-h", "--help"} & set(arguments):
+            parser.print_help()
+            parser.exit()
+        return argparse.Namespace(run=_refuse, beside=command), []
+
+    parser.parse_known_args = take_all  # type: ignore[assignment, method-assign]
 
 
 def _refuse(options: argparse.Namespace) -> int:
-    raise UsageError(
-        f"{options.beside}: its code is not part of the installed package. {_where(options.beside)}"
-    )
+    raise UsageError(f"{options.beside}: {_where(options.beside)}")
 
 
 def _where(command: str) -> str:
     return (
-        "It stands in the repository of videorwkv. In a checkout, `pip install -e .` and then "
-        f"`videorwkv {command}`."
+        "The code of this command stands in the repository of videorwkv beside the package, and is "
+        f"not installed with it. In a clone, `pip install -e .` and then `videorwkv {command}`."
     )

@@ -174,7 +174,7 @@ def run_prepare(options: argparse.Namespace) -> int:
         if cache is not None:
             code = max(code, _fill_cache(options, spec, cache))
     except KeyboardInterrupt:
-        print("What is complete stays; the same command goes on.", file=sys.stderr)
+        print("Complete files are kept; run the same command to continue.", file=sys.stderr)
         raise
     return code
 
@@ -269,7 +269,7 @@ def run_check(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             again = shlex.join(["videorwkv", *options.command_line])
-            print(f"interrupted; {out} keeps what is done. Go on with: {again}", file=sys.stderr)
+            print(f"interrupted; {out} keeps what is done. Resume with: {again}", file=sys.stderr)
             return 130
     arguments = report.save(out)
     if options.json:

@@ -36,7 +36,7 @@ DATA_HELP = (
 
 
 class Parser(argparse.ArgumentParser):
-    """One that names the nearest allowed word where it is given an unknown one."""
+    """An argument parser that suggests the nearest valid choice."""
 
     def error(self, message: str) -> NoReturn:
         found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
@@ -148,10 +148,10 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# Options that speak of a data set; those of `predict` that do, and that speak of single videos.
+# The options of `add_data_options`, by their names in the namespace.
 DATA_OPTIONS = (
-    *("layout", "label_names", "validation_share", "flips", "cache", "fold_by", "folds", "fold"),
-)
+    "layout", "label_names", "validation_share", "flips", "cache", "fold_by", "folds", "fold",
+)  # fmt: skip
 
 
 def load_data(options: argparse.Namespace) -> Manifest:
@@ -183,7 +183,10 @@ def load_data(options: argparse.Namespace) -> Manifest:
 
 
 def validation_share(options: argparse.Namespace) -> float:
-    """What `--validation-share` says. It has no default there: what was given could not be told."""
+    """The given `--validation-share`, else its default.
+
+    The parser stores None, so that `refuse` can tell whether it was given.
+    """
     from videorwkv.data.load import VALIDATION_SHARE
 
     return VALIDATION_SHARE if options.validation_share is None else options.validation_share

@@ -111,7 +111,7 @@ def run_train(options: argparse.Namespace) -> int:
     print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}{bad}")
     if result.interrupted:
         again = [word for word in options.command_line if word != "--resume"]
-        print(f"Go on with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
+        print(f"Resume with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
         return 130
     return 0
 

@@ -21,7 +21,6 @@ import math
 import mmap
 import multiprocessing
 import os
-import signal
 import sys
 import time
 import warnings
@@ -40,17 +39,23 @@ from torch.utils.data import DataLoader, get_worker_info
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.errors import DataError
 from videorwkv.preprocess.inputs import Inputs
-from videorwkv.utils.workers import Lost, Raised, cause_of_death, end_with_parent
+from videorwkv.utils.workers import (
+    GRACE,
+    IDLE,
+    WITHOUT,
+    Lost,
+    Raised,
+    become_worker,
+    cause_of_death,
+    no_fork_warning,
+    time_counted,
+)
 
 Key: TypeAlias = tuple[int, int]  # epoch, index of the data set
 
 # Seconds between two looks at the workers while nothing comes from them.
 _POLL = 0.2
-# Seconds that workers get to finish their clips when they are ended.
-_GRACE = 5.0
-
 _NOT_READY = "A worker has ended before it was ready"
-_WITHOUT = "Go on without them (workers=0) to see why."
 
 # The shared notes: one of these, then two numbers for each worker. The first counts: 0 before it is
 # ready, odd while it is at a clip. The second is the clip's number in this iteration.
@@ -137,7 +142,7 @@ class Guard:
     def __iter__(self) -> Iterator[tuple[int, Key]]:
         """The sampler of the `DataLoader`: what workers that have ended left, then new clips."""
         for number, key in list(self._open.items()):
-            if not self._is_lost(number, key):
+            if not self._answer_if_lost(number, key):
                 yield number, key
         while self._has_room() and self._notes[0] != _STOP:
             numbered = next(self._keys, None)
@@ -147,7 +152,7 @@ class Guard:
             self._handed_out += 1
             number, key = numbered
             self._open[number] = key
-            if not self._is_lost(number, key):
+            if not self._answer_if_lost(number, key):
                 yield number, key
 
     def _has_room(self) -> bool:
@@ -157,7 +162,8 @@ class Guard:
         """Whether no clip is being read though there is room for more."""
         return not self._open and not self._ended and self._has_room()
 
-    def _is_lost(self, number: int, key: Key) -> bool:
+    def _answer_if_lost(self, number: int, key: Key) -> bool:
+        """Whether the clip is one that is not tried again; it is then answered."""
         index, row = self._dataset.locate(key[1])
         if row.path in self._lost:
             del self._open[number]
@@ -217,7 +223,7 @@ class Guard:
         except RuntimeError as error:
             if not str(error).startswith("DataLoader worker"):
                 raise
-            raise DataError(f"{_NOT_READY}: {str(error).strip()} {_WITHOUT}") from None
+            raise DataError(f"{_NOT_READY}: {str(error).strip()} {WITHOUT}") from None
         self._iterator._worker_pids_set = False
         self._notes[0] = _GO
 
@@ -272,17 +278,15 @@ class Guard:
             else:
                 continue  # it was done at the last moment
             if not count:
-                raise DataError(f"{_NOT_READY}: {lost.reason}. {_WITHOUT}")
+                raise DataError(f"{_NOT_READY}: {lost.reason}. {WITHOUT}")
             if count % 2 == 0:
-                raise DataError(f"A worker that had nothing to do has ended: {lost.reason}.")
+                raise DataError(f"{IDLE}: {lost.reason}.")
             self._give_up(number, lost)
         return bool(dead)
 
     def _slow(self) -> dict[int, int]:
         """Workers that are past the time limit -> their counts."""
-        # Only time spent waiting counts, and not much at a time: this process may have been busy,
-        # or all of them stopped (Ctrl-Z), while answers lay ready.
-        passed = min(time.monotonic() - self._looked, 2.0)
+        passed = time_counted(self._looked)
         slow = {}
         for worker in self._alive:
             count, (seen, waited) = self._note(worker)[0], self._seen[worker]
@@ -301,7 +305,7 @@ class Guard:
         if not lost.by_its_task:
             raise DataError(
                 f"A worker that read {path} has ended: {lost.reason}. Take fewer --workers, a "
-                "smaller --batch-size or smaller frames; a run goes on with --resume."
+                "smaller --batch-size or smaller frames; a run continues with --resume."
             )
         if lost.timed_out:
             reason = f"reading it {lost.reason} (--clip-timeout)"
@@ -315,7 +319,7 @@ class Guard:
         if iterator is None or self._loader is None or self._owner != os.getpid():
             return  # there are none, or they are those of the process that this one is a copy of
         self._notes[0] = _STOP
-        deadline = time.monotonic() + _GRACE
+        deadline = time.monotonic() + GRACE
         for worker, process in enumerate(iterator._workers):
             while self._note(worker)[0] % 2 and process.is_alive() and time.monotonic() < deadline:
                 time.sleep(0.005)
@@ -345,11 +349,9 @@ def _context() -> Any:
 
 @contextmanager
 def _unwarned() -> Iterator[None]:
-    with warnings.catch_warnings():
+    with no_fork_warning():
         # How many workers there are is the user's choice.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
-        # Python 3.12 warns of forking beside threads; the child starts none of their work.
-        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
         yield
 
 
@@ -378,15 +380,8 @@ class _Reader:
 
     def start(self, worker: int) -> None:
         """Make this process a worker."""
-        # Ctrl-C is the parent's. What ends the process need not be printed by torch.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for name in ("SIGTERM", "SIGSEGV", "SIGFPE", "SIGBUS"):
-            if hasattr(signal, name):  # Windows lacks the last one
-                signal.signal(getattr(signal, name), signal.SIG_DFL)
+        become_worker()
         cv2.setNumThreads(0)  # the processes are the parallelism
-        # What was inherited is not ours to collect, and looking through it would copy its pages.
-        gc.freeze()
-        end_with_parent()
         self._notes[1 + 2 * worker] = 2
 
     def __getitem__(self, task: tuple[int, Key]) -> tuple[int, Any]:

@@ -70,12 +70,32 @@ def collate(samples: Sequence[Sample | BadClip]) -> Batch:
 
 
 class Loader:
-    """Batches in a fixed order; made by `make_loader`.
+    """Batches of `dataset`; their order and content are a pure function of (seed, epoch).
 
-    Iterating gives the batches of the current epoch, from its start batch on; `at` moves to another
-    place; a new iteration ends the one before. Worker processes live as long as the loader, unless
-    an iteration is left in the middle. A batch stays valid as long as it is held. Nothing is taken
-    from the global random generators.
+    Iterating gives the batches of the current epoch, the first being 0, from its start batch on;
+    `at` moves to another place (exact resume); a new iteration ends the one before. Worker
+    processes live as long as the loader, unless an iteration is left in the middle. A batch stays
+    valid as long as it is held. Nothing is taken from the global random generators.
+
+    Args:
+        dataset: the clips.
+        batch_size: clips in a batch, the bad ones counted.
+        shuffle: a new random order in every epoch; else the manifest's order.
+        seed: of the order; None takes the data set's.
+        workers: processes that decode and augment; 0 does it here, where a decoder that crashes
+            ends the program; so does a daemonic process, which may start none. They are forked on
+            Linux, unless `multiprocessing.set_start_method` says otherwise.
+        drop_last: leave out a last batch that is not full.
+        endless: go on into the epochs that follow, so that workers never wait between two epochs.
+        pin_memory: page-locked tensors, for faster copies to a GPU.
+        clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
+            bad; 0 or None waits forever. Only with workers.
+        lost: path -> reason, of clips whose decoder has crashed or hung: they are bad without being
+            tried again. Those that are met are added; None begins with none.
+
+    Raises:
+        ConfigError: a number out of range.
+        DataError: `drop_last` would leave nothing; or, while iterating, see `ClipDataset`.
     """
 
     def __init__(
@@ -83,16 +103,14 @@ class Loader:
         dataset: ClipDataset,
         *,
         batch_size: int,
-        seed: int,
-        epoch: int,
-        start_batch: int,
-        shuffle: bool,
-        workers: int,
-        drop_last: bool,
-        endless: bool,
-        pin_memory: bool,
-        clip_timeout: float | None,
-        lost: dict[str, str] | None,
+        shuffle: bool = False,
+        seed: int | None = None,
+        workers: int = 0,
+        drop_last: bool = False,
+        endless: bool = False,
+        pin_memory: bool = False,
+        clip_timeout: float | None = CLIP_TIMEOUT,
+        lost: dict[str, str] | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0 or not (clip_timeout or 0) >= 0:
             raise ConfigError(
@@ -107,8 +125,8 @@ class Loader:
                 f"{batch_size}. Take a smaller batch size or more clips."
             )
         self.dataset = dataset
+        seed = dataset.seed if seed is None else seed
         self._keys = _Keys(len(dataset), batch_size, seed, shuffle, drop_last, endless)
-        self.at(epoch, start_batch)
         self._pin = pin_memory
         self._guard = None
         if workers:
@@ -129,10 +147,6 @@ class Loader:
         """This loader, moved to a batch of an epoch; the next iteration starts there."""
         self._keys.epoch, self._keys.start_batch = epoch, start_batch
         return self
-
-    def order(self, epoch: int) -> list[int]:
-        """Indices of the data set as that epoch shows them."""
-        return self._keys.order(epoch)
 
     def __len__(self) -> int:
         """Batches from the start batch to the end of the current epoch."""
@@ -160,59 +174,7 @@ class Loader:
             self._guard.close()
 
 
-def make_loader(
-    dataset: ClipDataset,
-    *,
-    batch_size: int,
-    epoch: int = 0,
-    shuffle: bool = False,
-    seed: int | None = None,
-    workers: int = 0,
-    drop_last: bool = False,
-    start_batch: int = 0,
-    endless: bool = False,
-    pin_memory: bool = False,
-    clip_timeout: float | None = CLIP_TIMEOUT,
-    lost: dict[str, str] | None = None,
-) -> Loader:
-    """Batches of `dataset`; their order and content are a pure function of (seed, epoch).
-
-    Args:
-        dataset: the clips.
-        batch_size: clips in a batch, the bad ones counted.
-        epoch: which epoch is iterated; `Loader.at` moves on and keeps the workers.
-        shuffle: a new random order in every epoch; else the manifest's order.
-        seed: of the order; None takes the data set's.
-        workers: processes that decode and augment; 0 does it here, where a decoder that crashes
-            ends the program; so does a daemonic process, which may start none. They are forked on
-            Linux, unless `multiprocessing.set_start_method` says otherwise.
-        drop_last: leave out a last batch that is not full.
-        start_batch: batch of the epoch to begin with: exact resume.
-        endless: go on into the epochs that follow, so that workers never wait between two epochs.
-        pin_memory: page-locked tensors, for faster copies to a GPU.
-        clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
-            bad; 0 or None waits forever. Only with workers.
-        lost: path -> reason, of clips whose decoder has crashed or hung: they are bad without being
-            tried again. Those that are met are added; None begins with none.
-
-    Raises:
-        ConfigError: a number out of range.
-        DataError: `drop_last` would leave nothing; or, while iterating, see `ClipDataset`.
-    """
-    return Loader(
-        dataset,
-        batch_size=batch_size,
-        seed=dataset.seed if seed is None else seed,
-        epoch=epoch,
-        start_batch=start_batch,
-        shuffle=shuffle,
-        workers=workers,
-        drop_last=drop_last,
-        endless=endless,
-        pin_memory=pin_memory,
-        clip_timeout=clip_timeout,
-        lost=lost,
-    )
+make_loader = Loader  # the name that code outside uses
 
 
 class _Keys:

@@ -22,7 +22,7 @@ from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import FORMAT, ExportedModel, ExportedRun, open_exported
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import LCR, Inputs, LCRConfig
-from videorwkv.models.masking import tube_mask
+from videorwkv.models.masking import Masks, tube_mask
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
@@ -42,7 +42,7 @@ class Exported:
 
     Args:
         path: the file; OpenVINO's weights lie beside it in a .bin.
-        precision: of its products.
+        precision: of its matrix multiplications.
         verifications: how far it is from PyTorch: on generated frames, one stream and two, on a
             clip of the calibration data and on a clip if one was given.
         notes: what is worth knowing.
@@ -89,16 +89,16 @@ def export(
         model: a run, its folder, or a model.
         out: the file, or a folder for `step-PRECISION.onnx` or `.xml`; the run's folder if None.
         to: `onnx` (ONNX Runtime) or `openvino`.
-        precision: `float32`; `float16` and `bfloat16` store the products' weights in half of the
-            room, and OpenVINO also computes in bfloat16 where the CPU has it, and passes on what
-            of the state is made anew at each frame in float16; `int8` quantises products and
-            convolutions. The cell's memory keeps float32 in all files.
+        precision: `float32`; `float16` and `bfloat16` store the weights in half the space; with
+            OpenVINO, `bfloat16` also computes in bfloat16 where the CPU supports it, and hidden
+            states and layer inputs are passed on in float16; `int8` quantises matrix
+            multiplications and convolutions. The cell's memory keeps float32 in all files.
         batch_size: a fixed number of streams; None: any number.
         image_size: side of the frames in pixels; the model's if None.
-        tube_mask_ratio: share of the patches to leave out of every frame.
+        tube_mask_ratio: mask ratio; the same random patches are dropped in all frames.
         calibrate: clips whose ranges int8 takes, the training split if there is one; needed for
             int8 and for nothing else. The first of them is verified on as well.
-        cache: folder for the calibration clips' frames, decoded and shrunk once.
+        cache: folder for the calibration clips' frames, decoded and resized once.
         clip: a video to verify on as well.
         labels: class names for a model without a run; its class numbers if None.
         sampling: which frames of a video to take, for a model without a run.
@@ -114,8 +114,7 @@ def export(
         raise UsageError(f"Unknown precision {precision!r}. {did_you_mean(precision, PRECISIONS)}")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"export: batch_size ({batch_size}) must be 1 or more; None: any number.")
-    if not 0 <= tube_mask_ratio < 1:
-        raise UsageError(f"export: tube_mask_ratio ({tube_mask_ratio}) must lie in [0, 1).")
+    Masks(tube_mask_ratio=tube_mask_ratio)  # checks itself
     if calibrate is not None and precision != "int8":
         raise UsageError(f"export: calibrating is for precision int8, not for {precision}.")
     if calibrate is None and precision == "int8":
@@ -160,9 +159,9 @@ def export(
         height=config.image_size,
         width=config.image_size,
         kept=kept,
-        # Fewer and larger products, which pay where bfloat16 makes them cheap.
+        # Fewer and larger matrix multiplications, which pay where bfloat16 makes them cheap.
         max_chunk=128 if to == "openvino" and precision in ("bfloat16", "int8") else 64,
-        # Where products take bfloat16, what surrounds them is worth the most.
+        # Where they take bfloat16, what surrounds them is worth the most.
         half_state=to == "openvino" and precision == "bfloat16",
     ).eval()
     about["state"] = [[port.name, list(port.shape), port.dtype] for port in step.state_ports]

@@ -17,9 +17,9 @@ from videorwkv.data.dataset import make_dataset
 from videorwkv.data.motion.clips import CLASSES, render
 from videorwkv.errors import DataError
 from videorwkv.models import LCRConfig
-from videorwkv.preprocess.inputs import Inputs, fit, make_inputs
+from videorwkv.preprocess.inputs import Inputs, preprocess
 from videorwkv.video import open_video
-from videorwkv.video.base import Sampling
+from videorwkv.video.base import Clip, Sampling
 
 
 def generated(config: LCRConfig, *, streams: int, num_frames: int, seed: int = 0) -> Inputs:
@@ -29,7 +29,7 @@ def generated(config: LCRConfig, *, streams: int, num_frames: int, seed: int = 0
         rng = np.random.default_rng([seed, stream])
         label = CLASSES[stream % len(CLASSES)]
         frames_THWC = render(label, rng, size=config.image_size, frames=num_frames)
-        clips.append(_with_edges(config, frames_THWC))
+        clips.append(_preprocess(config, frames_THWC))
     return Inputs(*(torch.cat(parts) for parts in zip(*clips, strict=True)))
 
 
@@ -41,7 +41,7 @@ def of_clip(config: LCRConfig, path: str | Path, *, num_frames: int) -> Inputs:
     """
     with open_video(path) as video:
         clip = video.read(range(min(num_frames, len(video.times()))))
-    return looped(_with_edges(config, fit(clip.frames_THWC, config.image_size)), num_frames)
+    return looped(_preprocess(config, clip), num_frames)
 
 
 def looped(inputs: Inputs, num_frames: int) -> Inputs:
@@ -75,5 +75,7 @@ def of_data(
     return found
 
 
-def _with_edges(config: LCRConfig, frames_THWC: NDArray[np.uint8]) -> Inputs:
-    return make_inputs(frames_THWC, edges=config.edges, edge_options=config.edge_options)
+def _preprocess(config: LCRConfig, clip: Clip | NDArray[np.uint8]) -> Inputs:
+    return preprocess(
+        clip, size=config.image_size, edges=config.edges, edge_options=config.edge_options
+    )

@@ -75,7 +75,7 @@ def fix_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
 
 
 def halve(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
-    """Store the weights of products and convolutions as `float16` or `bfloat16`, in place.
+    """Store the weights of matrix multiplications and convolutions in `precision`, in place.
 
     They are widened to float32 in the graph, which runtimes do once, when they load it. The scan's
     tables stay: powers of a decay reach beyond float16.

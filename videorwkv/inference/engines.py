@@ -71,7 +71,7 @@ def open_engine(path: Path, threads: int) -> Engine:
 
 
 class _OnnxEngine:
-    """ONNX Runtime; products in the precision that the file names."""
+    """ONNX Runtime; matrix multiplications in the precision that the file names."""
 
     precision = ""
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, Arrays, Port, open_engine
 from videorwkv.models.masking import Masks, tube_mask
-from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
+from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
 from videorwkv.video.base import Clip, Frame
@@ -60,7 +60,7 @@ class ExportedModel(nn.Module):
 
     Args:
         path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
-        threads: for the runtime's products; None: as many as PyTorch takes.
+        threads: for the runtime's matrix multiplications; None: as many as PyTorch takes.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
@@ -91,9 +91,9 @@ class ExportedModel(nn.Module):
         Raises:
             UsageError: anything else, or no frame.
         """
-        square_THWC = fit(frames_of(clip), self.config.image_size)
-        return make_inputs(
-            square_THWC, edges=self.config.edges, edge_options=self.config.edge_options
+        config = self.config
+        return preprocess(
+            clip, size=config.image_size, edges=config.edges, edge_options=config.edge_options
         )
 
     def init_state(
@@ -235,7 +235,7 @@ def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedMo
 
     Args:
         path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
-        threads: for the runtime's products; None: as many as PyTorch takes.
+        threads: for the runtime's matrix multiplications; None: as many as PyTorch takes.
 
     Raises:
         UsageError: no such file, or its runtime is not installed.

@@ -157,8 +157,9 @@ def iter_predictions(
     motion_mask_ratio: float = 0.0,
 ) -> Iterator[Prediction]:
     """`predict`, one video after another, as they are done."""
-    if top < 1 or (views is not None and views < 1):
-        raise UsageError(f"predict: top ({top}) and views ({views}) must be at least 1.")
+    for name, value in (("top", top), ("views", views)):
+        if value is not None and value < 1:
+            raise UsageError(f"predict: {name} ({value}) must be at least 1.")
     masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
     files = list(expand(sources))
     targets = _targets(files, save)

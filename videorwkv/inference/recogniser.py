@@ -198,9 +198,8 @@ class Recogniser:
     @torch.inference_mode()
     def init_state(self) -> Any:
         """The state of one stream before its first frame, always with the same tube mask."""
-        # An exported file's state knows no motion.
-        given: dict[str, Any] = {name: x for name, x in self.masks.ratios.items() if x}
-        return self.network.init_state(generator=torch.Generator().manual_seed(0), **given)
+        generator = torch.Generator().manual_seed(0)
+        return self.network.init_state(generator=generator, **self.masks.given)
 
     @torch.inference_mode()
     def step(self, inputs: Inputs, state: Any, name: str) -> tuple[Tensor, Any]:

@@ -12,8 +12,6 @@ A clip that can't be read or is not on disk is skipped: a prediction is never in
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Callable
@@ -30,12 +28,12 @@ from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
 from videorwkv.inference.recogniser import Recogniser
-from videorwkv.utils.files import make_folder, write_atomic
+from videorwkv.utils.files import csv_text, make_folder, write_atomic
 
 TOP = 5
 
 
-class Answer(NamedTuple):
+class RankedLabels(NamedTuple):
     """The best classes of one clip, best first; its path as in the data set's list."""
 
     path: str
@@ -144,9 +142,9 @@ def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submissi
 
 def _best(
     manifest: Manifest, row: Row, scores_K: NDArray[np.float64], labels: tuple[str, ...]
-) -> Answer:
+) -> RankedLabels:
     best = np.argsort(-scores_K, kind="stable")[:TOP]
-    return Answer(
+    return RankedLabels(
         manifest.relative_path(row),
         tuple(labels[k] for k in best),
         tuple(float(scores_K[k]) for k in best),
@@ -158,11 +156,11 @@ def _number(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def _jester(answers: list[Answer], manifest: Manifest) -> str:
+def _jester(answers: list[RankedLabels], manifest: Manifest) -> str:
     return "".join(f"{_number(answer.path)};{answer.labels[0]}\n" for answer in answers)
 
 
-def _ssv2(answers: list[Answer], manifest: Manifest) -> str:
+def _ssv2(answers: list[RankedLabels], manifest: Manifest) -> str:
     official = manifest.official or {}
     return "".join(
         ";".join([_number(answer.path), *(str(official[label]) for label in answer.labels)]) + "\n"
@@ -170,7 +168,7 @@ def _ssv2(answers: list[Answer], manifest: Manifest) -> str:
     )
 
 
-def _kinetics(answers: list[Answer], manifest: Manifest) -> str:
+def _kinetics(answers: list[RankedLabels], manifest: Manifest) -> str:
     results: dict[str, Any] = {}
     for answer in answers:
         name = youtube_id(answer.path)
@@ -182,19 +180,17 @@ def _kinetics(answers: list[Answer], manifest: Manifest) -> str:
     return json.dumps(values, ensure_ascii=False) + "\n"
 
 
-def _own(answers: list[Answer], manifest: Manifest) -> str:
+def _own(answers: list[RankedLabels], manifest: Manifest) -> str:
     count = max(len(answer.labels) for answer in answers)
     names = [("label", "score"), *((f"label{k}", f"score{k}") for k in range(2, count + 1))]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", *(name for pair in names for name in pair)])
+    rows = [["path", *(name for pair in names for name in pair)]]
     for answer in answers:
         pairs = zip(answer.labels, answer.scores, strict=True)
-        writer.writerow([answer.path, *(x for label, s in pairs for x in (label, f"{s:.6f}"))])
-    return buffer.getvalue()
+        rows.append([answer.path, *(x for label, s in pairs for x in (label, f"{s:.6f}"))])
+    return csv_text(rows, line_end="\n")
 
 
-_FORMATS: dict[str, Callable[[list[Answer], Manifest], str]] = {
+_FORMATS: dict[str, Callable[[list[RankedLabels], Manifest], str]] = {
     "jester": _jester,
     "ssv2": _ssv2,
     "kinetics400": _kinetics,

@@ -1,6 +1,6 @@
 """Copies of a model with what is constant folded into its weights: for inference and for export.
 
-L tokens, D head width, F features of the head, I image channels.
+L tokens, D head width, E features of the head, I image channels.
 """
 
 from __future__ import annotations
@@ -173,9 +173,9 @@ def _fuse_head_norm(norm: nn.BatchNorm1d, head: nn.Linear) -> None:
     """`head` becomes head(norm(x))."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    scale_F = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    head.bias.copy_(head.bias + head.weight @ (norm.bias - norm.running_mean * scale_F))
-    head.weight.mul_(scale_F)
+    scale_E = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    head.bias.copy_(head.bias + head.weight @ (norm.bias - norm.running_mean * scale_E))
+    head.weight.mul_(scale_E)
 
 
 def _make_pairs_adjacent(layer: FoldedLayer) -> None:

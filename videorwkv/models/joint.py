@@ -57,8 +57,11 @@ class JointLCR(LCR):
         raise UsageError("mixer='joint' can't be compiled: its shapes grow with every frame.")
 
     def for_inference(self, *, half: bool = False, compiled: bool = False) -> LCR:
-        """Refused: this peer is there to be compared with."""
-        raise UsageError("mixer='joint' has no form for inference or export; use the model itself.")
+        """Refused: this model exists for comparison only."""
+        raise UsageError(
+            "mixer='joint' exists for comparison only and has no inference form; use the model "
+            "itself."
+        )
 
     def _start(
         self,

@@ -7,7 +7,7 @@
     c ← f c + (1 - f) tanh A, f ← edges             the cell
     h = sigmoid(A) * tanh c
 
-B batch, T frames, L tokens of a frame, C channels, H heads, D head width, F = T * B, M hidden width
+B batch, T frames, L tokens of a frame, C channels, H heads, D head width, M hidden width
 of the channel mixing, J tokens of a frame that are computed (all, or those that a mask keeps).
 Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contiguous slice.
 """

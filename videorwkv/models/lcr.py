@@ -6,8 +6,8 @@
                                        h, c of the last frame
 
 B batch, T frames, L tokens of a frame, C channels, H heads, D head width, N layers, K classes,
-F = T * B frames of a batch, I image channels, J tokens of a frame that are computed (all, or those
-that a mask keeps; K in `keep_BK`).
+F = T * B frames of a batch, E features of the head, I image channels, J tokens of a frame that are
+computed (all, or those that a mask keeps; K in `keep_BK`).
 Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contiguous slice.
 """
 
@@ -39,7 +39,7 @@ from videorwkv.models.stems import (
     rotary_angles,
 )
 from videorwkv.ops.wkv import with_this_backend
-from videorwkv.preprocess.inputs import Inputs, check_inputs, fit, frames_of, make_inputs
+from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess
 from videorwkv.video.base import Clip, Frame
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
@@ -148,9 +148,9 @@ class LCR(nn.Module):
         Raises:
             UsageError: anything else, or no frame.
         """
-        square_THWC = fit(frames_of(clip), self.config.image_size)
-        return make_inputs(
-            square_THWC, edges=self.config.edges, edge_options=self.config.edge_options
+        config = self.config
+        return preprocess(
+            clip, size=config.image_size, edges=config.edges, edge_options=config.edge_options
         )
 
     def init_state(
@@ -171,8 +171,8 @@ class LCR(nn.Module):
                 if None.
             tube_mask_ratio: fraction of the patches to drop, the same in every frame (saves their
                 cost).
-            motion_mask_ratio: fraction of the patches to skip in each frame, those that have
-                changed least recently; they keep their memory (saves their cost).
+            motion_mask_ratio: fraction of the patches to skip in each frame, those whose pixels
+                changed least over the last frames; they keep their memory (saves their cost).
             keep_BK: a tube mask of your own: indices of the patches to keep, increasing.
             generator: source of the mask's randomness.
 
@@ -184,10 +184,10 @@ class LCR(nn.Module):
         height, width = (size, size) if isinstance(size, int) else size
         p, device = self.config.patch_size, self.head.weight.device
         count = (height // p) * (width // p)
-        if bool(tube_mask_ratio) + bool(motion_mask_ratio) + (keep_BK is not None) > 1:
+        masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
+        if masks.given and keep_BK is not None:
             raise UsageError(
-                f"LCR.init_state: tube_mask_ratio ({tube_mask_ratio}), motion_mask_ratio "
-                f"({motion_mask_ratio}) and keep_BK exclude each other; give one of them."
+                f"{next(iter(masks.given))} and keep_BK exclude each other; give one of them."
             )
         keep = motion = None
         if tube_mask_ratio:
@@ -205,11 +205,7 @@ class LCR(nn.Module):
         Raises:
             UsageError: the model can't be used with them.
         """
-        self.init_state(
-            tube_mask_ratio=masks.tube_mask_ratio,
-            motion_mask_ratio=masks.motion_mask_ratio,
-            generator=torch.Generator().manual_seed(0),
-        )
+        self.init_state(generator=torch.Generator().manual_seed(0), **masks.given)
         return masks
 
     def _start(
@@ -296,14 +292,14 @@ class LCR(nn.Module):
             frames = slice(start, start + (part or num_frames))
             tokens = x_TBLC[frames], None if edge_TBLC is None else edge_TBLC[frames]
             if part:
-                features_TBF, *past = checkpoint(
+                features_TBE, *past = checkpoint(
                     layers, *tokens, rotary, kept, None, pooling, *past, use_reentrant=False
                 )
             else:
-                features_TBF, *past = self._layers(*tokens, rotary, kept, rows_TBJ, pooling, *past)
-            features.append(features_TBF)
-        features_TBF = torch.cat(features)
-        logits_BTK = self._classify(features_TBF).transpose(0, 1)
+                features_TBE, *past = self._layers(*tokens, rotary, kept, rows_TBJ, pooling, *past)
+            features.append(features_TBE)
+        features_TBE = torch.cat(features)
+        logits_BTK = self._classify(features_TBE).transpose(0, 1)
         votes_BK, seen_B = state.votes_BK, state.seen_B
         if self.config.cell == "none":  # no memory: the mean of the logits so far
             total_BTK = votes_BK[:, None] + logits_BTK.cumsum(1)
@@ -332,7 +328,7 @@ class LCR(nn.Module):
         pooling: Tensor | None,
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Some frames through all layers: pooled features [T, B, F], and h, c, input of each."""
+        """Some frames through all layers: pooled features [T, B, E], and h, c, input of each."""
         states = []
         for layer, kept_B11, *past_BLC in zip(self.layers, kept, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
@@ -342,8 +338,8 @@ class LCR(nn.Module):
         sources = [hiddens, memories]
         if self.config.cell == "none":
             sources, pooling = [list(at_least_float32(x_TBLC).unbind(0))], None
-        features_TBF = torch.cat([_pool(x, self.config.readout, pooling) for x in sources], dim=-1)
-        return features_TBF, *(torch.stack(x) for x in zip(*states, strict=True))
+        features_TBE = torch.cat([_pool(x, self.config.readout, pooling) for x in sources], dim=-1)
+        return features_TBE, *(torch.stack(x) for x in zip(*states, strict=True))
 
     def _tokens(
         self, inputs: Inputs, state: LCRState, keep_TBJ: Tensor | None
@@ -410,11 +406,11 @@ class LCR(nn.Module):
         # A cell without a token that counts is zero.
         return pool_TBGL / pool_TBGL.sum(-1, keepdim=True).clamp_min(1e-12)
 
-    def _classify(self, features_TBF: Tensor) -> Tensor:
+    def _classify(self, features_TBE: Tensor) -> Tensor:
         """logits = W_class LN(concat(O, C)) at every frame, float32 [T, B, K]."""
         if self.config.readout == "cells":
-            features_TBF = self.cells(features_TBF).flatten(2)
-        features = self.norm_head(features_TBF.flatten(0, 1)).unflatten(0, features_TBF.shape[:2])
+            features_TBE = self.cells(features_TBE).flatten(2)
+        features = self.norm_head(features_TBE.flatten(0, 1)).unflatten(0, features_TBE.shape[:2])
         return at_least_float32(self.head(features))
 
 

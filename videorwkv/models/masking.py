@@ -1,7 +1,8 @@
 """Which tokens of a frame are computed: tube masking and motion masking.
 
 Tube masking drops the same patches in every frame of a clip (VideoMAE's tube). Motion masking
-computes, in each frame, those that have changed most recently; the others keep their memory.
+computes, in each frame, the patches that changed most over the last frames; the others keep their
+memory.
 
 B batch, T frames, F = T * B, L patches, J those that are computed, P patch size, C channels.
 """
@@ -28,14 +29,15 @@ COUNT_DECAY = 0.9
 
 @dataclass(frozen=True, kw_only=True)
 class Masks:
-    """Fractions of the patches to drop in every frame, each in [0, 1); one of the two at most.
+    """Mask ratios, each in [0, 1); at most one is above 0.
 
     Args:
-        tube_mask_ratio: random patches, the same in all frames of a clip.
-        motion_mask_ratio: those that have changed least recently.
+        tube_mask_ratio: random patches, dropped in all frames of a clip.
+        motion_mask_ratio: the patches whose pixels changed least over the last frames; each frame
+            skips its own.
 
     Raises:
-        UsageError: a fraction outside its range, or both.
+        UsageError: a ratio outside its range, or both.
     """
 
     tube_mask_ratio: float = 0.0
@@ -45,8 +47,8 @@ class Masks:
         for name, ratio in self.ratios.items():
             if not 0 <= ratio < 1:
                 raise UsageError(
-                    f"{name} is {ratio}; it must lie in [0, 1): the share of the patches to leave "
-                    "out, such as 0.5."
+                    f"{name} is {ratio}; it must lie in [0, 1): the fraction of the patches to "
+                    "mask, such as 0.5."
                 )
         if self.tube_mask_ratio and self.motion_mask_ratio:
             raise UsageError(
@@ -56,11 +58,16 @@ class Masks:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Both fractions by name."""
+        """Both ratios by name."""
         return {
             "tube_mask_ratio": self.tube_mask_ratio,
             "motion_mask_ratio": self.motion_mask_ratio,
         }
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Those above 0, as arguments of `init_state`; an exported file's takes no motion mask."""
+        return {name: ratio for name, ratio in self.ratios.items() if ratio}
 
     def start(self, model: Any, inputs: Inputs, generator: torch.Generator) -> Any:
         """The state before the first frame of `inputs`; None where nothing is masked.
@@ -70,17 +77,10 @@ class Masks:
             inputs: clips, frames [B, T, H, W, 3].
             generator: source of the tube masks.
         """
-        if not (self.tube_mask_ratio or self.motion_mask_ratio):
+        if not self.given:
             return None
-        # An exported file's state knows no motion.
-        masked: dict[str, Any] = {name: ratio for name, ratio in self.ratios.items() if ratio}
-        batch, _, height, width = inputs.frames_BTHWC.shape[:4]
-        return model.init_state(
-            batch,
-            image_size=(height, width),
-            generator=generator,
-            **masked,
-        )
+        batch, _, *size = inputs.frames_BTHWC.shape[:4]
+        return model.init_state(batch, image_size=tuple(size), generator=generator, **self.given)
 
 
 NO_MASKS = Masks()
@@ -105,8 +105,6 @@ def tube_mask(
         batch_size: number of clips.
         generator: source of randomness; PyTorch's own if None.
     """
-    if not 0 <= ratio < 1:
-        raise UsageError(f"tube_mask: ratio ({ratio}) must lie in [0, 1).")
     kept = max(1, round(num_patches * (1 - ratio)))
     # In raster order, because the scan's decay goes by distance in it.
     place_BK = torch.rand(batch_size, kept, generator=generator)
@@ -194,8 +192,6 @@ class MotionMask(NamedTuple):
             ratio: fraction of the patches that a frame skips, in [0, 1); at least one is computed.
             device: where the frames will be.
         """
-        if not 0 <= ratio < 1:
-            raise UsageError(f"Motion mask: ratio ({ratio}) must lie in [0, 1).")
         shape = (batch_size, num_patches, patch_size**2)
         budget = max(1, round(num_patches * (1 - ratio)))
         tube_L = torch.zeros(num_patches, dtype=torch.bool, device=device)

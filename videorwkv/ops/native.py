@@ -38,7 +38,7 @@ def wkv_native(
     log_decay_HD: Tensor,
     bonus_HD: Tensor,
     *,
-    scan: str = "bidirectional",
+    scan: str,
 ) -> Tensor:
     """Arguments and result as in `videorwkv.ops.wkv.wkv`."""
     stored = torch.promote_types(torch.promote_types(r_BLHD.dtype, k_BLHD.dtype), v_BLHD.dtype)

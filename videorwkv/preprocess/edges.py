@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
@@ -69,9 +69,6 @@ class EdgeOptions:
         if self.min_high < 0:
             raise ConfigError(f"EdgeOptions: min_high ({self.min_high}) must be 0 or more.")
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 DEFAULT_OPTIONS = EdgeOptions()
 
@@ -95,26 +92,12 @@ def edge_map(
     """
     if method not in EDGE_METHODS:
         raise UsageError(f"Unknown edge method {method!r}. {did_you_mean(method, EDGE_METHODS)}")
-    if not isinstance(frames_THWC, np.ndarray):
-        raise UsageError(
-            f"edge_map: frames must be a NumPy array; got {type(frames_THWC).__name__}. "
-            "Move a tensor with .cpu().numpy() first."
-        )
-    if (
-        frames_THWC.dtype != np.uint8
-        or frames_THWC.ndim not in (3, 4)
-        or frames_THWC.shape[-1] != 3
-        or 0 in frames_THWC.shape[-3:]
-    ):
-        raise UsageError(
-            "edge_map: frames must be RGB uint8, [T, H, W, 3] or [H, W, 3]; got "
-            f"{list(frames_THWC.shape)} {frames_THWC.dtype}."
-        )
+    check_frames(frames_THWC, "edge_map")
     if frames_THWC.ndim == 3:
         return edge_map(frames_THWC[None], method, options)[0]
     extract = EDGE_METHODS[method]
     edges_THW = np.zeros(frames_THWC.shape[:3], np.uint8)
-    if method == "none":
+    if extract is None:
         return edges_THW
     for frame_HWC, edges_HW in zip(frames_THWC, edges_THW, strict=True):
         grey_HW = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
@@ -123,6 +106,21 @@ def edge_map(
             grey_HW = cv2.GaussianBlur(grey_HW, (side, side), options.blur_sigma)
         edges_HW[:] = extract(grey_HW, options)
     return edges_THW
+
+
+def check_frames(frames: Any, who: str) -> None:
+    """`UsageError` that begins with `who` unless they are RGB, uint8, [T, H, W, 3] or [H, W, 3]."""
+    got = type(frames).__name__
+    if isinstance(frames, np.ndarray):
+        shape = frames.shape
+        is_rgb = len(shape) in (3, 4) and shape[-1] == 3 and 0 not in shape[-3:]
+        if is_rgb and frames.dtype == np.uint8:
+            return
+        got = f"{frames.dtype} {list(shape)}"
+    raise UsageError(
+        f"{who}: got {got}; wanted: RGB frames, a NumPy array of uint8 [T, H, W, 3] or [H, W, 3]. "
+        "Open a file with videorwkv.open_video; convert a tensor with .cpu().numpy()."
+    )
 
 
 def canny(grey_HW: NDArray[np.uint8], options: EdgeOptions) -> NDArray[np.uint8]:
@@ -237,16 +235,11 @@ def scattered(grey_HW: NDArray[np.uint8], options: EdgeOptions) -> NDArray[np.ui
     return edges_HW
 
 
-def no_edges(grey_HW: NDArray[np.uint8], options: EdgeOptions) -> NDArray[np.uint8]:
-    """No edges at all: the ablation."""
-    return np.zeros_like(grey_HW)
-
-
-# Each takes one grey, already blurred frame [H, W].
-EDGE_METHODS: dict[str, Extractor] = {
+# Each takes one grey, already blurred frame [H, W]; None: no edges at all, the ablation.
+EDGE_METHODS: dict[str, Extractor | None] = {
     "canny": canny,
     "sobel": sobel,
     "laplacian": laplacian,
     "scattered": scattered,
-    "none": no_edges,
+    "none": None,
 }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videorwkv.errors import UsageError
-from videorwkv.preprocess.edges import EdgeOptions, edge_map
+from videorwkv.preprocess.edges import EdgeOptions, check_frames, edge_map
 
 
 class Inputs(NamedTuple):
@@ -47,13 +47,13 @@ def check_inputs(inputs: Inputs, patch_size: int) -> None:
     is_uint8 = frames.dtype == edges.dtype == torch.uint8
     if not is_uint8 or len(shape) != 5 or shape[4] != 3 or edges.shape != shape[:4]:
         raise UsageError(
-            f"LCR: got frames {frames.dtype} {list(shape)} and edges {edges.dtype} "
+            f"Inputs: got frames {frames.dtype} {list(shape)} and edges {edges.dtype} "
             f"{list(edges.shape)}; uint8 [B, T, H, W, 3] and [B, T, H, W] are wanted, as "
             "model.preprocess gives them."
         )
     if not shape[0] or not shape[1]:
         raise UsageError(
-            f"LCR: got {shape[0]} clips of {shape[1]} frames; at least one frame is wanted."
+            f"Inputs: got {shape[0]} clips of {shape[1]} frames; at least one frame is wanted."
         )
     check_size(shape[2], shape[3], patch_size)
 
@@ -63,29 +63,30 @@ def check_size(height: int, width: int, patch_size: int) -> None:
     p = patch_size
     if height % p or width % p or height < 1 or width < 1:
         raise UsageError(
-            f"LCR: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
+            f"Inputs: frames of {height}x{width} can't be cut into patches of {p}x{p}; resize "
             f"to multiples of {p}, or use model.preprocess."
         )
 
 
-def frames_of(clip: Any) -> NDArray[np.uint8]:
-    """The frames of what `preprocess` takes, [T, H, W, 3]: a `Clip` has them as `frames_THWC`, a
-    `Frame` as `image_HWC`; an array is taken as it is.
+def preprocess(clip: Any, *, size: int, edges: str, edge_options: EdgeOptions) -> Inputs:
+    """Frames as decoded -> a batch of one of `size` x `size`, with edge maps.
+
+    Args:
+        clip: has its frames as `frames_THWC` (a `Clip`) or `image_HWC` (a `Frame`), or is an array:
+            RGB, uint8, [T, H, W, 3] or [H, W, 3].
+        size: the side in pixels.
+        edges, edge_options: as in `edge_map`.
 
     Raises:
-        UsageError: not RGB, not uint8, or no pixel.
+        UsageError: anything else, or no frame.
     """
     frames = getattr(clip, "frames_THWC", getattr(clip, "image_HWC", clip))
-    is_uint8 = isinstance(frames, np.ndarray) and frames.dtype == np.uint8
-    if not is_uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or not frames.size:
-        got = type(frames).__name__
-        if isinstance(frames, np.ndarray):
-            got = f"{frames.dtype} {list(frames.shape)}"
-        raise UsageError(
-            f"preprocess: got {got}; a Clip, a Frame, or an RGB array of uint8 [T, H, W, 3] or "
-            "[H, W, 3] with a frame at least is wanted."
-        )
-    return frames if frames.ndim == 4 else frames[None]
+    check_frames(frames, "preprocess")
+    if not len(frames):
+        raise UsageError("preprocess: got a clip of 0 frames; wanted: one frame or more.")
+    square_THWC = fit(frames if frames.ndim == 4 else frames[None], size)
+    edges_THW = edge_map(square_THWC, edges, edge_options)
+    return Inputs(torch.from_numpy(square_THWC)[None], torch.from_numpy(edges_THW)[None])
 
 
 def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -108,12 +109,3 @@ def resize(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     # INTER_AREA averages what falls into one pixel; other methods would alias when shrinking.
     how = cv2.INTER_AREA if min(image_HWC.shape[:2]) > size else cv2.INTER_LINEAR
     return cv2.resize(image_HWC, (size, size), interpolation=how)
-
-
-def make_inputs(frames_THWC: NDArray[np.uint8], *, edges: str, edge_options: EdgeOptions) -> Inputs:
-    """Frames at the model's size -> a batch of one: frames [1, T, H, W, 3], edges [1, T, H, W]."""
-    edges_THW = edge_map(frames_THWC, edges, edge_options)
-    return Inputs(
-        torch.from_numpy(np.ascontiguousarray(frames_THWC))[None],
-        torch.from_numpy(edges_THW)[None],
-    )

@@ -1,1 +1,1 @@
-"""What a run is: recipe, weights, labels, where it was made. Values, no verb."""
+"""What a run is: recipe, weights, labels, environment. Nothing here trains or evaluates."""

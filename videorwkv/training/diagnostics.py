@@ -50,7 +50,7 @@ class Signs:
             `checkpoint_frames` the way back ends after so many frames.
         memory_saturated: fraction of each layer's memory (gated cell: of what is written to it) at
             the ends of tanh; N, empty without memory.
-        forget_open: fraction of each layer's forget signals above 0.99; empty without edges in it.
+        forget_open: fraction of each layer's forget gates above 0.99; empty without edges in it.
         forget_shut: fraction below 0.01.
         mix_open: fraction of each layer's channel gates, sigmoid(R'), above 0.99.
         mix_shut: fraction below 0.01.
@@ -217,11 +217,11 @@ def advice(signs: Signs, num_classes: int) -> dict[str, str]:
             "a lower --lr, more weight_decay",
         ),
         (
-            "forget_open", signs.forget_open, "of the forget signal is above 0.99: nothing new "
+            "forget_open", signs.forget_open, "of the forget gate is above 0.99: nothing new "
             "gets into the memory", "a lower model.edge_strength or --lr",
         ),
         (
-            "forget_shut", signs.forget_shut, "of the forget signal is below 0.01: nothing is "
+            "forget_shut", signs.forget_shut, "of the forget gate is below 0.01: nothing is "
             "remembered", "a lower model.edge_strength or --lr",
         ),
         ("mix_open", signs.mix_open, "of the channel gate is above 0.99", "a lower --lr"),

@@ -199,7 +199,7 @@ class Monitor:
         except OSError as error:
             raise CheckpointError(
                 f"Can't write {self.log_path}: {error.strerror or error}. The last checkpoint is "
-                "untouched: make room, then go on with --resume."
+                "untouched: make room, then continue with --resume."
             ) from error
 
 

@@ -78,15 +78,20 @@ def write_atomic(path: Path, content: bytes | str) -> None:
         old = "The one written before is untouched" if path.exists() else "Nothing was written"
         raise CheckpointError(
             f"Can't write {path} ({len(content) / 1e6:.1f} MB): {error.strerror or error}. {old}. "
-            "Make room or choose another folder with --out; a run goes on with --resume."
+            "Make room or choose another place. A stopped training run continues with --resume."
         ) from error
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write rows as a CSV file, the header first; errors as `write_atomic`."""
+def csv_text(rows: Iterable[Iterable[object]], line_end: str = "\r\n") -> str:
+    """Rows as the text of a CSV file, the header first."""
     buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerows(rows)
-    write_atomic(path, buffer.getvalue())
+    csv.writer(buffer, lineterminator=line_end).writerows(rows)
+    return buffer.getvalue()
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as a CSV file; errors as `write_atomic`."""
+    write_atomic(path, csv_text(rows))
 
 
 def make_folder(folder: Path) -> None:
@@ -133,7 +138,7 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 
 def slug(name: str) -> str:
-    """`[CLS] read-out` -> `cls-read-out`: a name for a file, of 60 characters at most."""
+    """`[CLS] pooling` -> `cls-pooling`: a name for a file, of 60 characters at most."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
 
 

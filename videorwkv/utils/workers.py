@@ -15,7 +15,7 @@ import traceback
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -24,8 +24,11 @@ from typing import Any, NoReturn
 
 from videorwkv.errors import ConfigError, DataError
 
-# Seconds that a process gets to finish its task when the pool is closed.
-_GRACE = 5.0
+# Seconds that a process gets to finish its task when it is ended.
+GRACE = 5.0
+# Parts of messages.
+IDLE = "A worker that had nothing to do has ended"
+WITHOUT = "Use workers=0 to see why."
 # So many processes in a row may die before they are ready.
 _STARTS = 3
 # Signals that a process brings upon itself; all others come from outside.
@@ -42,7 +45,7 @@ _FORKING = threading.Lock()
 
 @dataclass(frozen=True)
 class Lost:
-    """What `WorkerPool.next` gives for a task whose process died or was ended.
+    """Why a task has no answer: its process died or was ended.
 
     Args:
         reason: such as "the process died of signal 11 (segmentation fault)".
@@ -144,11 +147,6 @@ class WorkerPool:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The processes."""
-        return tuple(worker.process.pid or 0 for worker in self._workers)
-
     def _start(self) -> None:
         with _FORKING:
             ours, theirs = multiprocessing.Pipe()
@@ -156,9 +154,7 @@ class WorkerPool:
             process = _context().Process(
                 target=_run, args=(theirs, self._work, self._initializer), daemon=True
             )
-            with warnings.catch_warnings():
-                # Python 3.12 warns of forking beside threads; the child starts none of their work.
-                warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+            with no_fork_warning():
                 process.start()
             theirs.close()
         self._workers.append(_Worker(process, ours))
@@ -216,10 +212,7 @@ class WorkerPool:
         """End processes that are past the time limit."""
         if self._timeout is None:
             return
-        # Only time spent looking counts, and not much at a time: this process may have been busy,
-        # or all of them stopped (Ctrl-Z), while answers lay ready.
-        now = time.monotonic()
-        passed, self._looked = min(now - self._looked, 2.0), now
+        passed, self._looked = time_counted(self._looked), time.monotonic()
         for worker in [w for w in self._workers if w.task and w.ready]:
             worker.waited += passed
             if worker.waited < self._timeout:
@@ -234,7 +227,7 @@ class WorkerPool:
 
     def _bury(self, worker: _Worker) -> None:
         """Replace a process that has died; its task is lost."""
-        worker.process.join(_GRACE)
+        worker.process.join(GRACE)
         if worker.process.exitcode is None:  # it closed its pipe and lives on
             worker.process.kill()
             worker.process.join()
@@ -245,13 +238,13 @@ class WorkerPool:
             self._done_with(worker, lost)
         self._replace(worker)
         if idle:
-            raise DataError(f"A worker that had nothing to do has ended: {lost.reason}.")
+            raise DataError(f"{IDLE}: {lost.reason}.")
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS:
                 raise DataError(
                     f"{self._failed_starts} workers in a row have ended before they were ready; "
-                    f"the last: {lost.reason}. Go on without them (workers=0) to see why."
+                    f"the last: {lost.reason}. {WITHOUT}"
                 )
 
     def _done_with(self, worker: _Worker, answer: Any) -> None:
@@ -319,7 +312,7 @@ def _end(workers: list[_Worker], owner: int) -> None:
         return  # a copy of the pool in a forked process
     for worker in workers:
         worker.connection.close()
-    deadline = time.monotonic() + _GRACE
+    deadline = time.monotonic() + GRACE
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.exitcode is None:
@@ -340,6 +333,23 @@ def cause_of_death(exitcode: int) -> Lost:
     return Lost(f"the process died of signal {number} ({name})", number)
 
 
+@contextlib.contextmanager
+def no_fork_warning() -> Iterator[None]:
+    """Python 3.12 warns of forking beside threads; the child starts none of their work."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
+        yield
+
+
+def time_counted(looked: float) -> float:
+    """Seconds since `looked` (`time.monotonic`) that count against a time limit.
+
+    Only time spent looking counts, and not much at a time: this process may have been busy, or all
+    of them stopped (Ctrl-Z), while answers lay ready.
+    """
+    return min(time.monotonic() - looked, 2.0)
+
+
 # -- in the process --------------------------------------------------------------------------------
 
 
@@ -349,13 +359,9 @@ def _run(
     initializer: Callable[[], None] | None,
 ) -> None:
     """Tasks from the pipe, answers into it, until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for inherited in list(_OURS):
         inherited.close()
-    # What was inherited is not ours to collect, and looking through it would copy its pages.
-    gc.freeze()
-    end_with_parent()
+    become_worker()
     with contextlib.suppress(EOFError, OSError):
         # The first message says that it is ready, or why not.
         connection.send_bytes(_answer(lambda _: initializer() if initializer else None, None))
@@ -371,6 +377,18 @@ def _answer(work: Callable[[Any], Any], task: Any) -> bytes | memoryview:
         return ForkingPickler.dumps(work(task))
     except Exception as error:  # noqa: BLE001 - `WorkerPool.next` raises it again
         return pickle.dumps(Raised.of(error))
+
+
+def become_worker() -> None:
+    """Make this process a worker: Ctrl-C is its parent's, with which it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What ends the process need not be printed by a handler of another library, such as torch.
+    for name in ("SIGTERM", "SIGSEGV", "SIGFPE", "SIGBUS"):
+        if hasattr(signal, name):  # Windows lacks the last one
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # What was inherited is not ours to collect, and looking through it would copy its pages.
+    gc.freeze()
+    end_with_parent()
 
 
 def end_with_parent() -> None:

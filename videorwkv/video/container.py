@@ -57,7 +57,7 @@ class ContainerVideo(Video):
         # Opened, and perhaps all its packets read, but none of them decoded.
         self._ready: Decoding | None = self._open()
         if timeout is not None:
-            # A server would not wait for a reader that takes its time.
+            # A server closes a connection that stays idle, so none is kept open.
             self._take().__exit__(None, None, None)
 
     def close(self) -> None:
@@ -70,6 +70,8 @@ class ContainerVideo(Video):
         return self._iterate()
 
     def _iterate(self) -> Iterator[Frame]:
+        """Frames in order of pts: up to `REORDER` decoded frames wait in a heap, because some files
+        store them out of order."""
         convert = ToImage(self.name)
         waiting: list[tuple[int, int, av.VideoFrame]] = []
         decoded: list[int] = []
@@ -146,7 +148,7 @@ class ContainerVideo(Video):
         return self._settle(decoded, decoding)
 
     def _settle(self, decoded: list[int], decoding: Decoding) -> NDArray[np.float64]:
-        """Takes over the pts that a whole pass has decoded."""
+        """Use the pts of a complete decoding pass as the frame list."""
         self._pts = np.unique(np.asarray(decoded, np.int64))
         expected = decoding.num_expected - (len(decoded) - len(self._pts))
         self._total = max(self._total, expected)
@@ -160,7 +162,7 @@ class ContainerVideo(Video):
             self._warnings = (incomplete(len(self._pts), self._total),)
 
     def _warn_of_left_out(self, count: int) -> None:
-        text = f"frames left out, with another's time or too late: {count}"
+        text = f"{count} frames skipped: their time stamp is a duplicate or out of order"
         if count and text not in self._warnings:
             self._warnings += (text,)
 
@@ -215,7 +217,7 @@ class ContainerVideo(Video):
         return ((self._pts - self._pts[:1]) * tick).astype(np.float64)
 
     def _take(self) -> Decoding:
-        """What is ready, or a container opened anew; it is the caller's alone."""
+        """The container that is already open, else a new one. The caller closes it."""
         ready, self._ready = self._ready, None
         return ready or self._open()
 

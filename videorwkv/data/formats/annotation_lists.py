@@ -39,7 +39,6 @@ LAYOUTS = {
 }
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv"})
 _CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "train", "val", "test")
-_DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 _FRAMES = re.compile(r"(.*\S)\s+(\d+)\s+(\d+)")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)

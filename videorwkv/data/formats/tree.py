@@ -67,13 +67,13 @@ class Tree:
             found = found + level
         return found
 
-    def glance(self, folder: Path | None = None, count: int = 8) -> str:
-        """The first names in a folder, for a message about what was not found in it."""
-        folders, files = self.entries(folder or self.root)
+    def glance(self) -> str:
+        """The first names in the root, for a message about what was not found in it."""
+        folders, files = self.entries(self.root)
         names = [*(f"{name}/" for name in folders), *files]
         if not names:
             return "nothing"
-        return ", ".join(names[:count]) + (f" and {len(names) - count} more" * (len(names) > count))
+        return ", ".join(names[:8]) + (f" and {len(names) - 8} more" * (len(names) > 8))
 
     def name(self, folder: Path) -> str:
         """A folder as messages call it: below the root, or the root's own name."""
