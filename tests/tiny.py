@@ -55,11 +55,12 @@ def trained(folder: Path, **changes: Any) -> Path:
     return folder
 
 
-def write_clip(path: Path, *, frames: int = 8, level: int = 0) -> Path:
-    """A real video file: a bright square that moves."""
+def write_clip(path: Path, *, frames: int = 8, level: int = 0, flipped: bool = False) -> Path:
+    """A real video file: a bright square that moves to the right, or to the left."""
     clip_THWC = np.full((frames, 48, 64, 3), 40 + level, np.uint8)
     for t in range(frames):
         clip_THWC[t, 10:30, 4 * t : 4 * t + 20] = 220
     path.parent.mkdir(parents=True, exist_ok=True)
+    clip_THWC = np.ascontiguousarray(clip_THWC[:, :, ::-1]) if flipped else clip_THWC
     write_video(path, clip_THWC, 8)
     return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ def add_evaluate(commands: Commands) -> None:
         "  videorwkv evaluate runs/mine my_videos\n"
         "  videorwkv evaluate runs/mine my_videos --split test --views 2x3\n"
         "  videorwkv evaluate runs/mine my_videos --motion-mask 0.5\n"
+        "  videorwkv evaluate runs/mine my_videos --baselines\n"
         "  videorwkv evaluate runs/mine/last clips.csv --split all --json",
     )
     parser.add_argument("model", metavar="RUN", help=RUN_HELP)
@@ -69,6 +71,12 @@ def add_evaluate(commands: Commands) -> None:
         help="worker processes that decode (default: 2)",
     )
     parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also score baselines without a network, which learn from the train split: the change "
+        "of small grey frames, with a nearest neighbour and ridge regression",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     add_decoder(parser)
     add_data_options(parser)
@@ -77,10 +85,11 @@ def add_evaluate(commands: Commands) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    from videorwkv.inference.baselines import baselines
     from videorwkv.inference.evaluate import evaluate
     from videorwkv.inference.recogniser import load_run
     from videorwkv.models.masking import Masks
-    from videorwkv.utils.files import make_folder
+    from videorwkv.utils.files import make_folder, write_atomic
 
     run = load_run(options.model)
     everything = load_data(options)
@@ -96,6 +105,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
     out = Path(options.out or run.results(options.split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours
+    known = split_of(everything, "train") if options.baselines else None
     with show_progress("evaluate", len(manifest)) as on_batch:
         evaluation = evaluate(
             run,
@@ -111,11 +121,22 @@ def run_evaluate(options: argparse.Namespace) -> int:
             on_batch=on_batch,
         )
     evaluation.save(out)
+    values, scored = evaluation.to_dict(), []
+    if known is not None:
+        with show_progress("baselines", len(known) + len(manifest)) as on_clip:
+            scored = baselines(known, manifest, on_clip)
+        values["baselines"] = [asdict(baseline) for baseline in scored]
+        write_atomic(out / "evaluation.json", as_json(values, indent=2) + "\n")
     if options.json:
-        print(as_json(evaluation.to_dict(), indent=2))
+        print(as_json(values, indent=2))
         return 0
     make_console().print(evaluation.table())
     print(evaluation.summary())
+    for baseline in scored:
+        print(
+            f"baseline {baseline.name}: nearest neighbour {baseline.nearest:.4f}, ridge regression "
+            f"{baseline.ridge:.4f}"
+        )
     for clip in evaluation.bad:
         where = "" if clip.path in clip.reason else f"{clip.path}: "
         print(f"unreadable, counted as wrong: {where}{clip.reason}")

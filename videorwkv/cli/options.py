@@ -29,8 +29,8 @@ DATA_HELP = (
     "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with the header "
     "path,label[,split]; an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
     "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT or "
-    "kinetics400:ROOT as they are distributed; or `motion`, a generated data set "
-    "(motion:train=800,size=64 sets its options). The prefixes folder:, csv: and list: choose the "
+    "kinetics400:ROOT as they are distributed; or `motion` or `gestures`, generated data "
+    "sets (motion:train=800,size=64 sets options). The prefixes folder:, csv: and list: choose the "
     "reader by name"
 )
 

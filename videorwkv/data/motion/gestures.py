@@ -132,7 +132,7 @@ def render(label: str, rng: np.random.Generator, *, size: int) -> NDArray[np.uin
     """One clip of a class, [T, size, size * 4 / 3, 3]."""
     frames = max(8, round(FPS * np.exp(rng.uniform(*np.log(SECONDS)))))
     width = size * 4 // 3
-    place_T2, shown_T = _trajectory(label, rng, frames)
+    place_T2, shown_T = trajectory(label, rng, frames)
     place_T2 = place_T2 * (width, size)
     light = rng.uniform(80, 165)
     canvas_HWC = _ground(rng, size, width, light)
@@ -157,7 +157,7 @@ def render(label: str, rng: np.random.Generator, *, size: int) -> NDArray[np.uin
     return add_noise(out_THWC, rng.uniform(1, 5), rng)
 
 
-def _trajectory(
+def trajectory(
     label: str, rng: np.random.Generator, frames: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Where the hand is, as fractions of the frame's sides [T, 2], and whether it is there."""
