@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,7 @@ from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
 from videorwkv.utils.files import make_folder, require_no_source
+from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.video import Clip, Sampling, Video, open_video
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -67,7 +68,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        return dataclass_to_dict(self)
 
 
 class _Scores(NamedTuple):

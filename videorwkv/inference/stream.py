@@ -12,7 +12,7 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from videorwkv.inference.predict import Source
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
 from videorwkv.utils.files import require_no_source
+from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.video import Sampling, Video, open_video
 
 Scores = NDArray[np.float32]
@@ -68,7 +69,7 @@ class StreamPrediction:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        return dataclass_to_dict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
