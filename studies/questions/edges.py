@@ -255,7 +255,7 @@ def _cost_table(results: Results) -> Table:
 
 STUDY = Study(
     "edges",
-    question="Which edges serve best, are they needed at all, and what do they stand?",
+    question="Which edge maps serve best, are they needed, and how robust are they?",
     variants=VARIANTS,
     measures=(ACCURACY, *ROBUST.values()),
     probes=(COST,),

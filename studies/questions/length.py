@@ -229,7 +229,7 @@ _NOT_DONE = (
 
 STUDY = Study(
     "length",
-    question="Does it stand clips of another length, and how long does its memory hold?",
+    question="Does the model handle clips of another length, and how long does its memory hold?",
     variants=(
         Variant("default", about="The loss at every frame of the second half of a clip."),
         Variant(
