@@ -54,3 +54,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "motion pieces", "motion map", "middle frame",
     ]  # fmt: skip
     assert 0 <= saved["baselines"][0]["ridge"] <= 1
+    for split in ("train", "all"):  # on the clips that they have learnt from, they know everything
+        assert main(["evaluate", str(run), tiny.MOTION, f"--split={split}", "--baselines"]) == 2
+        assert "they learn from the train split" in capsys.readouterr().err

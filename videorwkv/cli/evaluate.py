@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +22,11 @@ from videorwkv.cli.options import (
     split_of,
 )
 from videorwkv.cli.output import as_json, make_console, show_progress
+from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
+    from videorwkv.inference.baselines import Baseline
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -89,7 +91,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from videorwkv.inference.evaluate import evaluate
     from videorwkv.inference.recogniser import load_run
     from videorwkv.models.masking import Masks
-    from videorwkv.utils.files import make_folder, write_atomic
+    from videorwkv.utils.files import make_folder
 
     run = load_run(options.model)
     everything = load_data(options)
@@ -105,7 +107,16 @@ def run_evaluate(options: argparse.Namespace) -> int:
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
     out = Path(options.out or run.results(options.split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours
-    known = split_of(everything, "train") if options.baselines else None
+    scored: tuple[Baseline, ...] = ()
+    if options.baselines:
+        if options.split in ("train", "all"):
+            raise UsageError(
+                f"--baselines: they learn from the train split, which is part of --split "
+                f"{options.split}; give another split."
+            )
+        known = split_of(everything, "train")
+        with show_progress("baselines", len(known) + len(manifest)) as on_clip:
+            scored = tuple(baselines(known, manifest, on_clip))
     with show_progress("evaluate", len(manifest)) as on_batch:
         evaluation = evaluate(
             run,
@@ -120,19 +131,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
             clip_timeout=options.clip_timeout,
             on_batch=on_batch,
         )
+    evaluation = replace(evaluation, baselines=scored)
     evaluation.save(out)
-    values, scored = evaluation.to_dict(), []
-    if known is not None:
-        with show_progress("baselines", len(known) + len(manifest)) as on_clip:
-            scored = baselines(known, manifest, on_clip)
-        values["baselines"] = [asdict(baseline) for baseline in scored]
-        write_atomic(out / "evaluation.json", as_json(values, indent=2) + "\n")
     if options.json:
-        print(as_json(values, indent=2))
+        print(as_json(evaluation.to_dict(), indent=2))
         return 0
     make_console().print(evaluation.table())
     print(evaluation.summary())
-    for baseline in scored:
+    for baseline in evaluation.baselines:
         print(
             f"baseline {baseline.name}: nearest neighbour {baseline.nearest:.4f}, ridge regression "
             f"{baseline.ridge:.4f}"

@@ -92,9 +92,8 @@ def add_predict(commands: Commands) -> None:
     parser.set_defaults(run=run_predict)
 
 
+# Options that speak of a data set, and those that speak of single videos.
 _SUBMISSION_OPTIONS = ("split", "batch_size", "workers", "clip_timeout", *DATA_OPTIONS)
-
-
 _VIDEO_OPTIONS = ("top", "save", "json")
 
 

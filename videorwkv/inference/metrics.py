@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.inference.baselines import Baseline
 from videorwkv.utils.files import make_folder, write_atomic, write_csv
+from videorwkv.utils.options import dataclass_to_dict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +54,7 @@ class Evaluation:
         n_unlabelled: clips not evaluated because they have no label.
         n_missing: clips not evaluated because they are listed but not on disk.
         warnings: what was wrong with clips that were read all the same.
+        baselines: how well methods without a network do on the same clips.
     """
 
     labels: tuple[str, ...]
@@ -63,6 +66,7 @@ class Evaluation:
     n_unlabelled: int = 0
     n_missing: int = 0
     warnings: tuple[str, ...] = ()
+    baselines: tuple[Baseline, ...] = ()
 
     @property
     def n_total(self) -> int:
@@ -138,6 +142,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
+        baselines = [dataclass_to_dict(baseline) for baseline in self.baselines]
         return {
             "top1": self.top1,
             "top5": self.top5,
@@ -155,6 +160,7 @@ class Evaluation:
             "labels": list(self.labels),
             "per_class": self.per_class,
             "unreadable": [{"path": clip.path, "reason": clip.reason} for clip in self.bad],
+            **({"baselines": baselines} if baselines else {}),
         }
 
     def summary(self) -> str:

@@ -399,6 +399,8 @@ class LCR(nn.Module):
             p = self.config.patch_size
             pool_GL = cell_weights(height // p, width // p, self.config.readout_cells).to(pool_GL)
         pool_TBGL = pool_GL[None, None]
+        if keep_BK is None and weights_TBL is None:
+            return pool_TBGL
         if keep_BK is not None:
             pool_TBGL = pool_GL.T[keep_BK].transpose(1, 2)[None]
         if weights_TBL is not None:

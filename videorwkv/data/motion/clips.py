@@ -5,6 +5,7 @@ T frames, H height, W width, C = 3 (RGB).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -163,7 +164,7 @@ class Motion(NamedTuple):
 
 
 def motion_manifest(options: MotionOptions) -> Manifest:
-    """The rows of the data set; every block of as many rows as classes holds each class once."""
+    """The rows of the data set."""
     # In each path and not as the manifest's root, which its digest leaves out.
     root = (
         f"motion-{options.seed}-{options.size}px-{options.frames}f"
@@ -172,17 +173,12 @@ def motion_manifest(options: MotionOptions) -> Manifest:
         + f"-pause{options.pause}" * bool(options.pause)
         + f"-event{options.event}at{options.at}" * bool(options.event)
     )
-    classes = options.classes
-    rows = []
-    for split in SPLITS:
-        for index in range(getattr(options, split)):
-            label = classes[class_of(options.seed, split, index, len(classes))]
-            rows.append(Row(f"{root}/{split}/{index:06d}", label, split, index))
+    counts = {split: getattr(options, split) for split in SPLITS}
     return Manifest(
         name="motion",
-        rows=tuple(rows),
-        labels=classes,
-        flips={name: flipped(name) for name in classes},
+        rows=balanced_rows(root, options.classes, counts, options.seed, stream=1),
+        labels=options.classes,
+        flips={name: flipped(name) for name in options.classes},
         opener=MotionOpener(options),
     )
 
@@ -216,10 +212,29 @@ class MotionVideo(ArrayVideo):
         super().__init__(name, frames_THWC, np.arange(len(frames_THWC)) / FPS)
 
 
-def class_of(seed: int, split: str, index: int, num_classes: int = len(CLASSES)) -> int:
-    """The class of a clip: each block of rows holds every class once, in a random order."""
-    block, place = divmod(index, num_classes)
-    return int(clip_generator(seed, split, block, stream=1).permutation(num_classes)[place])
+def balanced_rows(
+    root: str, classes: Sequence[str], counts: Mapping[str, int], seed: int, *, stream: int
+) -> tuple[Row, ...]:
+    """The rows of a generated data set: each block of as many rows as classes holds every class
+    once, in a random order.
+
+    Args:
+        root: begins each path.
+        classes: their names.
+        counts: split -> number of clips.
+        seed: of the data set.
+        stream: of `clip_generator`, for the orders.
+    """
+    rows = []
+    for split, count in counts.items():
+        for first in range(0, count, len(classes)):
+            rng = clip_generator(seed, split, first // len(classes), stream=stream)
+            order = rng.permutation(len(classes))[: count - first]
+            rows += [
+                Row(f"{root}/{split}/{index:06d}", classes[k], split, index)
+                for index, k in enumerate(order, start=first)
+            ]
+    return tuple(rows)
 
 
 def flipped(label: str) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.motion.clips import SPLITS, clip_generator, parse_options
+from videorwkv.data.motion.clips import SPLITS, balanced_rows, clip_generator, parse_options
 from videorwkv.data.motion.render import add_noise, texture
 from videorwkv.errors import ConfigError
 from videorwkv.video.array import ArrayVideo
@@ -102,17 +102,14 @@ class GestureOptions:
 
 
 def gesture_manifest(options: GestureOptions) -> Manifest:
-    """The rows of the data set; every block of as many rows as classes holds each class once."""
+    """The rows of the data set."""
     root = f"gestures-{options.seed}-{options.size}px" + "-none" * options.none
-    classes = options.classes
-    rows = []
-    for split in SPLITS:
-        for index in range(getattr(options, split)):
-            block, place = divmod(index, len(classes))
-            order = clip_generator(options.seed, split, block, stream=3).permutation(len(classes))
-            rows.append(Row(f"{root}/{split}/{index:06d}", classes[order[place]], split, index))
+    counts = {split: getattr(options, split) for split in SPLITS}
     return Manifest(
-        name="gestures", rows=tuple(rows), labels=classes, opener=GestureOpener(options)
+        name="gestures",
+        rows=balanced_rows(root, options.classes, counts, options.seed, stream=3),
+        labels=options.classes,
+        opener=GestureOpener(options),
     )
 
 
