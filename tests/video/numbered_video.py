@@ -66,9 +66,6 @@ def encode(
         container.metadata.update(metadata or {})
         stream: Any = container.add_stream(codec, rate=fps, options=options or {})
         stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
-        # Several threads would encode the same frames to other bytes now and then.
-        if codec.startswith("libx26"):
-            stream.codec_context.thread_count = 1
         if pts is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for index in range(num_frames if pts is None else len(pts)):

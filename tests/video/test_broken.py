@@ -20,6 +20,9 @@ from videorwkv.video.decoding import Decoding
 
 MakeVideo = Callable[..., Path]
 FAST_START = {"container_options": {"movflags": "faststart"}}
+# One B-frame between two others, so that wherever the cut lies no more than that one is lost before
+# the last frame: it moves, for now and then x264 encodes the same frames to some bytes more.
+SINGLE_B = {"options": {"x264-params": "bframes=1:b-pyramid=none"}}
 
 
 def _cut(path: Path, share: float) -> Path:
@@ -31,11 +34,11 @@ def _cut(path: Path, share: float) -> Path:
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        ("clip.mp4", FAST_START),
+        ("clip.mp4", {**FAST_START, **SINGLE_B}),
         ("clip.webm", {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}),
-        ("clip.mkv", {}),
+        ("clip.mkv", SINGLE_B),
         ("clip.avi", {"codec": "mpeg4"}),
-        ("clip.ts", {}),
+        ("clip.ts", SINGLE_B),
     ],
 )
 def test_a_truncated_file_is_its_decodable_part(
