@@ -28,6 +28,10 @@ VARIANTS = {
     "cells of change": replace(
         SMALL, stem_picture=False, readout="cells", readout_cells=3, head_norm="layer"
     ),
+    "clock of change": replace(SMALL, memory_clock="change"),
+    "clock of change, cls": replace(
+        SMALL, memory_clock="change", readout="cls", stem_picture=False, forget_source="rate"
+    ),
     "lstm": replace(SMALL, cell="lstm"),
     "convlstm": replace(SMALL, cell="convlstm"),
     "edges as K, V only": replace(SMALL, forget_source="rate"),

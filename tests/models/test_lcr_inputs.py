@@ -28,8 +28,8 @@ def test_stems_of_one_convolution_and_of_few_channels(changes):
     inputs = make_inputs(2, 3, size=changes["image_size"])
     state = model.init_state(2, tube_mask_ratio=0.5)
     with torch.inference_mode():
-        all_tokens, _ = model._tokens(inputs, state, None)
-        kept_tokens, _ = model._tokens(inputs, state, state.keep_BK[None])
+        all_tokens, *_ = model._tokens(inputs, state, None)
+        kept_tokens, *_ = model._tokens(inputs, state, state.keep_BK[None])
         wanted_tokens = take(all_tokens.flatten(0, 1), state.keep_BK).view_as(kept_tokens)
         assert torch.allclose(kept_tokens, wanted_tokens, atol=1e-5)
         wanted, _ = model.scan(inputs, state)

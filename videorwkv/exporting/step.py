@@ -28,6 +28,7 @@ from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolu
 from videorwkv.models.lcr import LCR
 from videorwkv.models.state import require_grid
 from videorwkv.models.stems import (
+    MOVED,
     PIXEL_MEAN,
     PIXEL_STD,
     RotaryEmbedding,
@@ -92,6 +93,7 @@ class RecurrentStep(nn.Module):
     cos_LD: Tensor
     sin_LD: Tensor
     pool_GL: Tensor
+    moved_scale_I11: Tensor
     cls_token_C: Tensor
     cls_edge_C: Tensor
 
@@ -116,6 +118,7 @@ class RecurrentStep(nn.Module):
         self._constant("pixel_mean_I11", torch.tensor(PIXEL_MEAN)[:, None, None] * 255)
         scale_I = torch.tensor(PIXEL_STD * (config.stem_channels // 3)) * 255
         self.stem = stem_as_convolutions(folded.stem, scale_I)
+        self._constant("moved_scale_I11", torch.tensor(PIXEL_STD)[:, None, None] * 255 * MOVED)
         if config.edges != "none":
             self.edge_stem = stem_as_convolutions(folded.edge_stem, torch.tensor([255.0]))
         has_cls = config.readout == "cls"
@@ -168,9 +171,12 @@ class RecurrentStep(nn.Module):
             x_BLC = _prepend(self.cls_token_C, x_BLC)
             edge_BLC = None if edge_BLC is None else _prepend(self.cls_edge_C, edge_BLC)
         rotary = self._rotary(given)
+        moved_BL2 = self._moved(given) if config.memory_clock == "change" else None
         for i, layer in enumerate(self.layers):
             names = [name for name in ("hidden", "memory", "input") if f"{name}.{i}" in given]
-            x_BLC, after = layer(x_BLC, edge_BLC, rotary, {n: given[f"{n}.{i}"] for n in names})
+            x_BLC, after = layer(
+                x_BLC, edge_BLC, moved_BL2, rotary, {n: given[f"{n}.{i}"] for n in names}
+            )
             following |= {f"{name}.{i}": value for name, value in after.items()}
 
         if config.cell == "none":
@@ -208,11 +214,7 @@ class RecurrentStep(nn.Module):
         frame_BIHW = given["frame"].permute(0, 3, 1, 2).float()
         pixels_BIHW = frame_BIHW - self.pixel_mean_I11
         if self.config.stem_frames == 2:
-            # The change is taken of the bytes, so that reduced precision still sees zero as zero;
-            # nothing has changed yet at a stream's first frame.
-            before_BIHW = given["pixels"].permute(0, 3, 1, 2).float()
-            later_B111 = (given["seen"] > 0).float()[:, None, None, None]
-            change_BIHW = (frame_BIHW - before_BIHW) * later_B111
+            change_BIHW = _change(given)
             pixels_BIHW = (
                 torch.cat([pixels_BIHW, change_BIHW], dim=1)
                 if self.config.stem_picture
@@ -222,6 +224,23 @@ class RecurrentStep(nn.Module):
         if self.config.position == "learned":
             x_BLC = x_BLC + self.position_LC
         return x_BLC
+
+    def _moved(self, given: Mapping[str, Tensor]) -> Tensor:
+        """As `videorwkv.models.stems.moved`, [B, L, 2]."""
+        scaled_BIHW = _change(given) / self.moved_scale_I11
+        power_BL = F.avg_pool2d(
+            scaled_BIHW.square().mean(1, keepdim=True), self.config.patch_size
+        ).flatten(1)
+        strength_BL = power_BL.square()
+        first_B1 = (given["seen"] == 0).float()[:, None]
+        moved_BL = strength_BL / (1 + strength_BL) * (1 - first_B1) + first_B1
+        frame_BL = moved_BL.mean(1, keepdim=True) + moved_BL * 0
+        moved_BL2 = torch.stack([moved_BL, frame_BL], -1)
+        if self.kept is not None:
+            moved_BL2 = moved_BL2.gather(1, given["keep"][..., None].expand(-1, -1, 2))
+        if self.config.readout == "cls":  # it covers the whole frame
+            moved_BL2 = torch.cat([moved_BL2[:, :1, 1:].expand(-1, -1, 2), moved_BL2], 1)
+        return moved_BL2
 
     def _rotary(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """Cosine and sine of each token's rotation, [1 or B, 1, L, D]."""
@@ -236,6 +255,15 @@ class RecurrentStep(nn.Module):
             index_BL = F.pad(index_BL + 1, (1, 0))  # the table begins with `[CLS]`
         cos, sin = (table_LD[index_BL][:, None] for table_LD in tables)
         return cos, sin
+
+
+def _change(given: Mapping[str, Tensor]) -> Tensor:
+    """Change of the pixels since the frame before, [B, I, H, W]; zero at a stream's first frame.
+
+    It is taken of the bytes, so that reduced precision still sees zero as zero.
+    """
+    now_BIHW, before_BIHW = (given[x].permute(0, 3, 1, 2).float() for x in ("frame", "pixels"))
+    return (now_BIHW - before_BIHW) * (given["seen"] > 0).float()[:, None, None, None]
 
 
 def _prepend(token_C: Tensor, x_BLC: Tensor) -> Tensor:
@@ -255,6 +283,7 @@ class StepLayer(nn.Module):
 
     shift_C: Tensor
     forget_C: Tensor
+    clock_C2: Tensor
     edge_strength: Tensor
     near: Tensor
 
@@ -287,6 +316,8 @@ class StepLayer(nn.Module):
             else:
                 forget_C = torch.sigmoid(layer.forget_rate)
                 self.register_buffer("forget_C", forget_C, persistent=False)
+        if config.memory_clock == "change":
+            self.register_buffer("clock_C2", layer.clock_C2, persistent=False)
         if config.is_lstm:
             self.cell_new, self.cell_past = layer.cell_new, layer.cell_past
         if config.cell == "convlstm":
@@ -298,6 +329,7 @@ class StepLayer(nn.Module):
         self,
         x_BLC: Tensor,
         edge_BLC: Tensor | None,
+        moved_BL2: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None,
         state: Mapping[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -323,12 +355,16 @@ class StepLayer(nn.Module):
         if config.is_lstm:
             hidden_BLC, memory_BLC = self._lstm(branch_BLC, state)
         else:
-            hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC)
+            hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC, moved_BL2)
         after |= {"hidden": hidden_BLC, "memory": memory_BLC}
         return (z_BLC + branch_BLC + hidden_BLC if config.residual else hidden_BLC), after
 
     def _cell(
-        self, branch_BLC: Tensor, memory_BLC: Tensor, edge_BLC: Tensor | None
+        self,
+        branch_BLC: Tensor,
+        memory_BLC: Tensor,
+        edge_BLC: Tensor | None,
+        moved_BL2: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         new_BLC = torch.tanh(branch_BLC)
         # Operands in this order: OpenVINO runs what stands first as early as it can, and the forget
@@ -337,7 +373,11 @@ class StepLayer(nn.Module):
             assert edge_BLC is not None  # LCRConfig refuses the paper's cell without edges
             memory_BLC = (new_BLC + memory_BLC) * edge_BLC + memory_BLC
         else:
-            memory_BLC = new_BLC + (memory_BLC - new_BLC) * self._forget(edge_BLC)
+            forget_BLC = self._forget(edge_BLC)
+            if moved_BL2 is not None:
+                write_BLC = 1 - torch.exp(-F.linear(moved_BL2, self.clock_C2))
+                forget_BLC = 1 - write_BLC * (1 - forget_BLC)
+            memory_BLC = new_BLC + (memory_BLC - new_BLC) * forget_BLC
         return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
 
     def _lstm(self, branch_BLC: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
 Cell = Literal["paper", "gated", "lstm", "convlstm", "none"]
 ForgetSource = Literal["edges", "rate"]
+MemoryClock = Literal["frames", "change"]
 Readout = Literal["cls", "mean", "cells"]
 Position = Literal["rope", "learned", "none"]
 HeadNorm = Literal["layer", "batch"]
@@ -53,6 +54,9 @@ class LCRConfig:
             neighbourhood; `none`: no memory, each frame alone and the logits averaged.
         forget_source: what drives f of the gated cell: the edges, or nothing (`rate`: f is then
             b alone, learned per channel).
+        memory_clock: what the gated cell counts time in. `frames`: it forgets and writes at every
+            frame. `change` (needs `stem_frames=2`): as far as the pixels have changed, at a token's
+            own patch and in the whole frame, so that still frames leave the memory as it is.
         residual: the next layer gets x + a + A + O instead of O alone (published).
         readout: pooling: the `[CLS]` token (published), the mean of the tokens, or `cells`: the
             mean of each cell of a grid, projected to a few channels and concatenated, which keeps
@@ -89,6 +93,7 @@ class LCRConfig:
     time_shift: bool = True
     cell: Cell = "gated"
     forget_source: ForgetSource = "edges"
+    memory_clock: MemoryClock = "frames"
     residual: bool = True
     readout: Readout = "mean"
     readout_cells: int = 4
@@ -176,6 +181,12 @@ class LCRConfig:
             raise ConfigError(
                 "LCRConfig: the paper's cell has no forget rate but the edges, so "
                 "forget_source='rate' needs cell='gated'."
+            )
+        if self.memory_clock == "change" and (self.cell != "gated" or self.stem_frames != 2):
+            raise ConfigError(
+                "LCRConfig: memory_clock='change' scales the gated cell's forgetting by the change "
+                f"since the frame before; got cell={self.cell!r}, stem_frames={self.stem_frames}: "
+                "choose cell='gated' and stem_frames=2."
             )
         if self.cell == "convlstm" and (self.readout == "cls" or self.tube_mask_ratio):
             raise ConfigError(

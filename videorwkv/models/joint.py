@@ -111,6 +111,7 @@ class JointLayer(CrossRWKVLayer):
         input_BLC: Tensor,
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
+        moved_TBL2: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """As `CrossRWKVLayer.run`, with keys for h and values for c: [B, L, S * C] each."""
         num_frames = len(x_TBLC)

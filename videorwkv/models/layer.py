@@ -7,6 +7,9 @@
     c ← f c + (1 - f) tanh A, f ← edges             the cell
     h = sigmoid(A) * tanh c
 
+With memory_clock="change" 1 - f is scaled by how far the pixels have moved on, so that still frames
+leave c as it is.
+
 B batch, T frames, L tokens of a frame, C channels, H heads, D head width, M hidden width
 of the channel mixing, J tokens of a frame that are computed (all, or those that a mask keeps).
 Tensors of a clip are frame-major ([T, B, ...]), so that one frame is one contiguous slice.
@@ -75,6 +78,13 @@ class CrossRWKVLayer(nn.Module):
             self.forget_rate = nn.Parameter(rate_C)
             if config.edges != "none" and config.forget_source == "edges":
                 self.forget = nn.Linear(width, width, bias=False)
+            if config.memory_clock == "change":
+                # Half of the channels start with the change at their own patch, half with that of
+                # the whole frame, of which a moving subject is a small part.
+                self.clock_own, self.clock_frame = (
+                    nn.Parameter(torch.tensor(start).repeat(width)[:width].expm1().log())
+                    for start in ((3.0, 0.05), (0.05, 20.0))
+                )
         if config.is_lstm:
             self.cell_new = nn.Linear(width, 4 * width)
             self.cell_past = nn.Linear(width, 4 * width, bias=False)
@@ -105,6 +115,7 @@ class CrossRWKVLayer(nn.Module):
         input_BLC: Tensor,
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
+        moved_TBL2: Tensor | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """All frames through this layer.
 
@@ -118,6 +129,8 @@ class CrossRWKVLayer(nn.Module):
             kept_B11: factor on the branches (drop-path); None: one.
             rows_TBJ: under motion masking, the rows of h, c and the normed tokens that each frame
                 updates; all other rows keep their values. None: all rows.
+            moved_TBL2: how far each token's patch and the whole frame have moved on, in [0, 1]; for
+                a memory that counts change.
 
         Returns:
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
@@ -130,7 +143,10 @@ class CrossRWKVLayer(nn.Module):
         # K, V and the forget gate need no hidden state: computed for all frames at once.
         before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
         keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
-        forgets = self._forget_gate(edge_TBLC, num_frames).unbind(0)
+        forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
+        if moved_TBL2 is not None:
+            forget_TBLC = 1 - self._write_share(moved_TBL2) * (1 - forget_TBLC)
+        forgets = forget_TBLC.unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
         xs, normeds = x_TBLC.unbind(0), normed_TBLC.unbind(0)
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
@@ -320,6 +336,16 @@ class CrossRWKVLayer(nn.Module):
         if self.config.cell == "paper":
             return at_least_float32(_not_none(edge_TBLC))
         return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
+
+    def _write_share(self, moved_TBL2: Tensor) -> Tensor:
+        """Of each token and channel, 0 where nothing has moved: [T, B, L, C]."""
+        with no_autocast(moved_TBL2.device.type):
+            return -torch.expm1(-F.linear(moved_TBL2, self._clock()))
+
+    def _clock(self) -> Tensor:
+        """How fast the memory's time runs with the change at the own patch and in the whole frame,
+        [C, 2]."""
+        return F.softplus(torch.stack([self.clock_own, self.clock_frame], 1))
 
     def draw_kept(self, batch: int) -> Tensor | None:
         """Drop-path: one draw a clip, the same in all its frames; None where nothing is dropped."""

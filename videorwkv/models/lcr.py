@@ -26,7 +26,7 @@ from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
-from videorwkv.models.masking import Masks, MotionMask, check_kept, tube_mask
+from videorwkv.models.masking import Masks, MotionMask, check_kept, take, tube_mask
 from videorwkv.models.state import LCRState, check_state, state_tokens
 from videorwkv.models.stems import (
     PIXEL_MEAN,
@@ -35,6 +35,7 @@ from videorwkv.models.stems import (
     PatchStem,
     RotaryEmbedding,
     cell_weights,
+    moved,
     pixels_and_change,
     rotary_angles,
 )
@@ -280,7 +281,7 @@ class LCR(nn.Module):
             rows_TBJ = keep_TBJ
             if self.config.readout == "cls":
                 rows_TBJ = F.pad(keep_TBJ + 1, (1, 0))  # `[CLS]`, the first, is always computed
-        x_TBLC, edge_TBLC = self._tokens(inputs, state, keep_TBJ)
+        x_TBLC, edge_TBLC, moved_TBL2 = self._tokens(inputs, state, keep_TBJ)
         height, width = frames_BTHWC.shape[2:4]
         rotary = self._rotary(height, width, keep_TBJ)
         pooling = self._pooling(height, width, state.keep_BK, weights_TBL)
@@ -290,7 +291,7 @@ class LCR(nn.Module):
         layers = with_this_backend(self._layers)
         for start in range(0, num_frames, part or num_frames):
             frames = slice(start, start + (part or num_frames))
-            tokens = x_TBLC[frames], None if edge_TBLC is None else edge_TBLC[frames]
+            tokens = [None if x is None else x[frames] for x in (x_TBLC, edge_TBLC, moved_TBL2)]
             if part:
                 features_TBE, *past = checkpoint(
                     layers, *tokens, rotary, kept, None, pooling, *past, use_reentrant=False
@@ -322,6 +323,7 @@ class LCR(nn.Module):
         self,
         x_TBLC: Tensor,
         edge_TBLC: Tensor | None,
+        moved_TBL2: Tensor | None,
         rotary: RotaryEmbedding | None,
         kept: Sequence[Tensor | None],
         rows_TBJ: Tensor | None,
@@ -332,7 +334,7 @@ class LCR(nn.Module):
         states = []
         for layer, kept_B11, *past_BLC in zip(self.layers, kept, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
-                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ
+                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2
             )
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
@@ -343,14 +345,27 @@ class LCR(nn.Module):
 
     def _tokens(
         self, inputs: Inputs, state: LCRState, keep_TBJ: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Patch and edge tokens of all frames, kept ones only, [T, B, J, C] each."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Patch and edge tokens of all frames, kept ones only, [T, B, J, C] each, and for a memory
+        that counts change how far each has moved on, [T, B, J, 2]."""
         config = self.config
         keep_FJ = None if keep_TBJ is None else keep_TBJ.flatten(0, 1)
         frames_TBHWC, edges_TBHW = (x.transpose(0, 1) for x in inputs)
         shape = frames_TBHWC.shape[:2]
         before = (state.pixels_BHWC, state.seen_B) if config.stem_frames == 2 else None
         seen_FHWI = pixels_and_change(frames_TBHWC, before, self.pixel_scale, self.pixel_shift)
+        moved_TBL2 = None
+        if config.memory_clock == "change":
+            time_T1 = torch.arange(shape[0], device=state.seen_B.device)[:, None]
+            first_F = (time_T1 + state.seen_B == 0).flatten()
+            moved_FL2 = moved(seen_FHWI[1], config.patch_size, first_F)
+            if keep_FJ is not None:
+                moved_FL2 = take(moved_FL2, keep_FJ)
+            moved_TBL2 = moved_FL2.to(self.head.weight.dtype).unflatten(0, shape)
+            if config.readout == "cls":  # it covers the whole frame
+                moved_TBL2 = torch.cat(
+                    [moved_TBL2[:, :, :1, 1:].expand(-1, -1, -1, 2), moved_TBL2], 2
+                )
         if not config.stem_picture:
             seen_FHWI = seen_FHWI[1:]
         # The residual path is float32 from the start, even if matrix multiplications are not.
@@ -373,7 +388,7 @@ class LCR(nn.Module):
             x_TBLC = _prepend(self.cls_token, x_TBLC)
             if edge_TBLC is not None:
                 edge_TBLC = _prepend(self.cls_edge * self.edge_strength, edge_TBLC)
-        return x_TBLC, edge_TBLC
+        return x_TBLC, edge_TBLC, moved_TBL2
 
     def _rotary(self, height: int, width: int, keep_TBJ: Tensor | None) -> RotaryEmbedding | None:
         if self.config.position != "rope":
