@@ -291,7 +291,8 @@ class LCR(nn.Module):
         layers = with_this_backend(self._layers)
         for start in range(0, num_frames, part or num_frames):
             frames = slice(start, start + (part or num_frames))
-            tokens = [None if x is None else x[frames] for x in (x_TBLC, edge_TBLC, moved_TBL2)]
+            edges, moves = (None if x is None else x[frames] for x in (edge_TBLC, moved_TBL2))
+            tokens = x_TBLC[frames], edges, moves
             if part:
                 features_TBE, *past = checkpoint(
                     layers, *tokens, rotary, kept, None, pooling, *past, use_reentrant=False
