@@ -19,7 +19,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from videorwkv.data.transforms import Box
+from videorwkv.preprocess.inputs import Box
 from videorwkv.video.decoding import ONE_THREAD
 
 

@@ -29,10 +29,10 @@ from videorwkv.data.cache import FrameCache
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.loader import make_loader
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.transforms import Augmentation, Box
+from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError, DataError, UsageError, did_you_mean
 from videorwkv.preprocess.edges import EDGE_METHODS, edge_map
-from videorwkv.preprocess.inputs import fit_image
+from videorwkv.preprocess.inputs import fit_box, fit_image
 from videorwkv.utils.workers import Lost, WorkerPool
 from videorwkv.video.base import Sampling, Transform
 from videorwkv.video.decoding import UNTIMED
@@ -200,9 +200,7 @@ def _task(dataset: ClipDataset, index: int) -> Task | None:
         height, width = video.read([0]).frames_THWC.shape[1:3]
         files = tuple(video.files) if isinstance(video, FolderVideo) else ()
     indices = drawn.sampling.indices(times, rng=drawn.places).tolist()
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    box = Box(top, left, top + side, left + side)
+    box = fit_box(height, width, dataset.frame_fit)
     if drawn.draw is not None:
         box = drawn.draw.crop_box(height, width)
     # Absolute, so that FFmpeg takes no part of the name for a protocol.
@@ -283,7 +281,9 @@ class _Steps:
             if task is None or self.dataset.cache is not None:
                 continue
             draw = self.dataset.draw((0, index)).draw
-            crop = draw.crop if draw is not None else partial(fit_image, size=self.dataset.size)
+            frame_fit = self.dataset.frame_fit
+            whole = partial(fit_image, size=self.dataset.size, frame_fit=frame_fit)
+            crop = draw.crop if draw is not None else whole
             frames_THWC = self._read(index, crop)
             differing += not all(
                 np.array_equal(loop(task), frames_THWC) for loop in self.loops.values()

@@ -302,6 +302,22 @@ def test_wrong_evaluation_options(
     assert arguments[0].partition("=")[2] in line
 
 
+def test_crops_of_a_stretched_frame_are_refused_before_any_work(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["recipe"]["model"]["frame_fit"] = "stretch"
+    (folder / "config.json").write_text(json.dumps(config))
+    code, line = fails(
+        capsys, "evaluate", folder, tiny.MOTION, "--views=2x3", f"--out={tmp_path / 'out'}"
+    )
+    assert code == 2
+    assert "--views: views 2x3" in line
+    assert "as in 2x1" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_place_for_results_that_is_none(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

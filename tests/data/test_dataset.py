@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from videorwkv.data.dataset import BadClip, ClipDataset, Sample
+from videorwkv.data.dataset import BadClip, ClipDataset, Sample, make_dataset
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError
+from videorwkv.models import LCRConfig
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
-from videorwkv.preprocess.inputs import preprocess
+from videorwkv.preprocess.inputs import FrameFit, preprocess
 from videorwkv.video import decoding
 from videorwkv.video.base import Sampling
 from videorwkv.video.source import open_video
@@ -183,6 +184,38 @@ def test_views(class_folder: Path, tmp_path: Path) -> None:
         from videorwkv.preprocess.inputs import fit
 
         assert np.array_equal(frames_VTHWC[4].numpy(), fit(second.frames_THWC, 32))
+
+
+@pytest.mark.parametrize("frame_fit", ["crop", "stretch"])
+@pytest.mark.parametrize("augmentation", [None, Augmentation.off()], ids=["evaluation", "training"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_sides_of_a_wide_frame(
+    frame_fit: FrameFit, augmentation: Augmentation | None, cached: bool, tmp_path: Path
+) -> None:
+    frames_THWC = np.full((6, 64, 128, 3), 100, np.uint8)
+    frames_THWC[:, :, :24], frames_THWC[:, :, -24:] = (250, 0, 0), (0, 0, 250)
+    write_video(tmp_path / "wide.mp4", frames_THWC, 10)
+    wide = Manifest(name="w", rows=(Row(str(tmp_path / "wide.mp4"), "a"),), labels=("a",))
+    config = LCRConfig(image_size=32, patch_size=8, frame_fit=frame_fit)
+    cache = tmp_path / "cache" if cached else None
+    dataset = make_dataset(config, wide, SAMPLING, cache=cache, augmentation=augmentation)
+    frames_THWC = get(dataset, 0, 0).inputs.frames_BTHWC.numpy().astype(int)
+    assert frames_THWC.shape == (4, 32, 32, 3)
+    difference_THW = frames_THWC[..., 0] - frames_THWC[..., 2]
+    assert (abs(difference_THW[:, :, 12:20]) < 20).all()
+    if frame_fit == "stretch":
+        assert (difference_THW[:, :, :4] > 150).all()
+        assert (difference_THW[:, :, -4:] < -150).all()
+    else:
+        assert (abs(difference_THW) < 20).all()
+
+
+def test_crops_of_a_stretched_frame_are_refused(class_folder: Path) -> None:
+    manifest = load_manifest(class_folder)
+    config = LCRConfig(frame_fit="stretch")
+    assert make_dataset(config, manifest, SAMPLING, views=(2, 1)).views == (2, 1)
+    with pytest.raises(ConfigError, match=r"views 2x3.*as in 2x1"):
+        make_dataset(config, manifest, SAMPLING, views=(2, 3))
 
 
 @pytest.mark.parametrize("sampling", [SAMPLING, Sampling(num_frames=4, fps=5.0)])

@@ -172,6 +172,27 @@ def test_fixed_streams_another_size_and_a_tube_mask(need: Need, tmp_path: Path, 
         opened.step(inputs, state)
 
 
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_model_of_stretched_frames(need: Need, tmp_path: Path, to: str) -> None:
+    need(to)
+    torch.manual_seed(0)
+    model = create_model(
+        "lcr_nano", depth=1, num_classes=4, image_size=32, frame_fit="stretch"
+    ).eval()
+    opened = videorwkv.open_exported(videorwkv.export(model, tmp_path, to=to).path)
+    assert opened.config.frame_fit == "stretch"
+    # Wide frames, whose sides differ from their middle.
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+    frames_THWC[:, :, 8:-8] //= 8
+    cropped = model.preprocess(frames_THWC[:, :, 8:-8])
+    wanted, inputs = model.preprocess(frames_THWC), opened.preprocess(frames_THWC)
+    assert all(torch.equal(a, b) for a, b in zip(wanted, inputs, strict=True))
+    with torch.inference_mode():
+        expected_BTK = model.scan(wanted)[0]
+        assert not torch.allclose(model.scan(cropped)[0], expected_BTK, rtol=0, atol=1e-3)
+    torch.testing.assert_close(opened.scan(inputs)[0], expected_BTK, rtol=0, atol=1e-5)
+
+
 def _break(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on the exported first logit is 1 too large."""
     sound = graph.to_onnx
@@ -296,8 +317,10 @@ def test_onnxruntime_alone_as_documented(
         edge_options = replace(EdgeOptions(), **changed)
         names["options"].update(asdict(edge_options))
         for image_HWC in images:
-            square_HWC = fit_image(image_HWC, model.height)
-            np.testing.assert_array_equal(names["centred_square"](image_HWC), square_HWC)
+            for frame_fit in ("stretch", "crop"):
+                names["model"]["frame_fit"] = frame_fit
+                square_HWC = fit_image(image_HWC, model.height, frame_fit)
+                np.testing.assert_array_equal(names["fit"](image_HWC), square_HWC)
             np.testing.assert_array_equal(
                 names["canny"](square_HWC), edge_map(square_HWC, options=edge_options)
             )

@@ -19,6 +19,7 @@ from videorwkv.inference.annotate import HEIGHT, draw
 from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.predict import Prediction, _targets, expand, predict, predictions_table
 from videorwkv.inference.recogniser import load_run
+from videorwkv.inference.stream import stream
 from videorwkv.models import Inputs, LCRState, build_model, create_model
 from videorwkv.video import open_video
 from videorwkv.video.base import Sampling
@@ -225,6 +226,30 @@ def test_drawn_bar_grows_with_the_score() -> None:
         return int((frame_HWC == (31, 119, 180)).all(-1).sum())
 
     assert 0 < blue(0.2) < blue(0.9)
+
+
+def test_drawn_edges_have_the_shape_of_what_the_model_saw() -> None:
+    image_HWC, edges_HW = np.zeros((48, 64, 3), np.uint8), np.zeros((32, 32), np.uint8)
+    edges_HW[:, 24:] = 255
+    for frame_fit, wide in (("crop", HEIGHT), ("stretch", HEIGHT * 64 // 48)):
+        drawn_HWC = draw(image_HWC, edges_HW, None, ["a"], time=0.0, frame_fit=frame_fit)
+        panel_HWC = drawn_HWC[:, HEIGHT * 64 // 48 :][:, :wide]
+        # The last quarter of the map, up to the scores' white panel of 260 pixels.
+        assert drawn_HWC.shape[1] == HEIGHT * 64 // 48 + wide + 260
+        assert (panel_HWC[:, wide * 3 // 4 :] == 255).all()
+        assert not panel_HWC[:, : wide * 3 // 4].any()
+
+
+@pytest.mark.parametrize(("frame_fit", "edges"), [("crop", 240), ("stretch", 320)])
+def test_annotated_video_of_a_stretched_frame(tmp_path: Path, frame_fit: str, edges: int) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4", frames=3)
+    model = build_model(replace(tiny.recipe().model, frame_fit=frame_fit))
+    predict(clip, model=model, save=tmp_path / "out.gif")
+    with stream(model, clip, fps=8, save=tmp_path / "out.mp4") as moments:
+        assert list(moments)
+    for name in ("out.gif", "out.mp4"):
+        with open_video(tmp_path / name) as video:
+            assert video.read([0]).frames_THWC.shape[2] == 320 + edges + 260
 
 
 def test_options_that_the_model_can_not_take_are_no_fault_of_the_videos(tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ def test_options_that_hang_together_change_together() -> None:
     assert (changed.model.image_size, changed.model.patch_size) == (36, 12)
 
 
+def test_crops_of_a_stretched_frame_are_refused() -> None:
+    changed = apply_overrides(tiny.recipe(), ["model.frame_fit=stretch", "views=4x1"])
+    assert (changed.model.frame_fit, changed.views) == ("stretch", (4, 1))
+    with pytest.raises(ConfigError, match=r"Recipe: views 4x3.*as in 4x1"):
+        apply_overrides(changed, ["views=4x3"])
+
+
+def test_a_recipe_from_before_an_option_existed() -> None:
+    values = tiny.recipe().to_dict()
+    del values["model"]["frame_fit"], values["augmentation"]["rotate"]
+    assert Recipe.from_dict(values) == tiny.recipe()
+    assert (tiny.recipe().model.frame_fit, tiny.recipe().augmentation.rotate) == ("crop", 0.0)
+
+
 def test_epochs_and_steps_replace_each_other() -> None:
     by_epochs = apply_overrides(tiny.recipe(), ["epochs=3"])
     assert (by_epochs.epochs, by_epochs.steps) == (3, None)

@@ -87,6 +87,7 @@ def add_evaluate(commands: Commands) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    from videorwkv.data.transforms import check_views
     from videorwkv.inference.baselines import baselines
     from videorwkv.inference.evaluate import evaluate
     from videorwkv.inference.recogniser import load_run
@@ -104,6 +105,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     views = parse_views(options.views) if options.views else None
+    if views is not None:
+        check_views(views, run.recipe.model.frame_fit, "--views")
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
     out = Path(options.out or run.results(options.split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours

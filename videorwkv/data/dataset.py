@@ -13,11 +13,11 @@ from torch import Tensor
 
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.transforms import Augmentation, Draw, crop_views, erase
+from videorwkv.data.transforms import Augmentation, Draw, check_views, crop_views, erase
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
 from videorwkv.models.config import LCRConfig
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
-from videorwkv.preprocess.inputs import Inputs
+from videorwkv.preprocess.inputs import FrameFit, Inputs
 from videorwkv.video.base import Clip, Sampling, Transform, Video
 
 
@@ -72,12 +72,16 @@ class ClipDataset:
         edges: method in `EDGE_METHODS`; the edges are made of what the model sees.
         edge_options: their parameters.
         augmentation: for training: random places in time, and what it says. None evaluates: fixed
-            places in time and centred squares.
+            places in time and fixed crops.
         seed: of everything random.
         views: temporal views and crops of a clip, in evaluation only; a clip is decoded once.
         cache: decodes every file once and keeps the frames; None decodes each time.
         repeats: how often an epoch shows each clip, drawn again each time: few and long clips need
             more than one window an epoch.
+        frame_fit: how a frame becomes a square, as in `fit_box`.
+
+    Raises:
+        ConfigError: a number is out of range, or there are no such views.
     """
 
     def __init__(
@@ -93,9 +97,9 @@ class ClipDataset:
         views: tuple[int, int] = (1, 1),
         cache: FrameCache | None = None,
         repeats: int = 1,
+        frame_fit: FrameFit = "crop",
     ) -> None:
-        if min(views) < 1:
-            raise ConfigError(f"ClipDataset: views {views} must each be at least 1, such as 2x3.")
+        check_views(views, frame_fit, "ClipDataset")
         if augmentation is not None and views != (1, 1):
             raise ConfigError(f"ClipDataset: views {views} are for evaluation, not for training.")
         if size < 1 or repeats < 1:
@@ -110,6 +114,7 @@ class ClipDataset:
         self.views = views
         self.cache = cache
         self.repeats = repeats
+        self.frame_fit = frame_fit
 
     def __len__(self) -> int:
         return len(self.manifest.rows) * self.repeats
@@ -153,7 +158,9 @@ class ClipDataset:
         # A generator of its own for the places in time: a file that turns out shorter than it
         # announces is drawn from twice.
         places = rng.spawn(1)[0]
-        draw = self.augmentation.draw(rng, self.size, may_flip=self.manifest.flips is not None)
+        draw = self.augmentation.draw(
+            rng, self.size, may_flip=self.manifest.flips is not None, frame_fit=self.frame_fit
+        )
         return Drawn(replace(self.sampling, fps=fps), places, draw)
 
     def open(self, row: Row) -> Video:
@@ -187,7 +194,7 @@ class ClipDataset:
 
         def crop(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
             shapes.add(image_HWC.shape[:2])
-            return crop_views(image_HWC, self.size, crops)
+            return crop_views(image_HWC, self.size, crops, self.frame_fit)
 
         clip, chosen_VT, repeated = self._read_views(video, clips, crop)
         warnings = clip.warnings
@@ -262,6 +269,7 @@ def make_dataset(
         size=model.image_size,
         edges=model.edges,
         edge_options=model.edge_options,
+        frame_fit=model.frame_fit,
         cache=frames,
         **options,
     )

@@ -12,20 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.errors import ConfigError, UsageError
-from videorwkv.preprocess.inputs import fit_image, resize
+from videorwkv.errors import ConfigError
+from videorwkv.preprocess.inputs import Box, FrameFit, fit_box, fit_image, resize
 
 # Rec. 601 luma, as OpenCV's grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
-
-
-class Box(NamedTuple):
-    """Rows [top, bottom) and columns [left, right) of every frame, in pixels."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
 
 
 class Draw(NamedTuple):
@@ -33,11 +24,14 @@ class Draw(NamedTuple):
 
     Args:
         size: side of the result in pixels.
-        areas, ratios: ten crops to try: fraction of the frame's area, width / height.
+        areas, ratios: ten crops to try: fraction of the frame's area, and width / height, with
+            `frame_fit='stretch'` as a multiple of the frame's own.
         places: of the crop, from top to bottom and from left to right, in [0, 1).
         colours: factors on brightness, contrast and saturation.
         flipped: whether the frames are flipped horizontally; the label has to follow.
         erased: the box to erase once the edges are made (see `erase`), or None.
+        angle: by which all frames are turned, anticlockwise, in degrees.
+        frame_fit: the model's, see `fit_box`.
     """
 
     size: int
@@ -47,6 +41,8 @@ class Draw(NamedTuple):
     colours: tuple[float, float, float]
     flipped: bool
     erased: Box | None
+    angle: float
+    frame_fit: FrameFit
 
     def crop(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One decoded frame, cropped and resized: [H, W, 3] -> [size, size, 3]."""
@@ -54,22 +50,25 @@ class Draw(NamedTuple):
         return resize(image_HWC[box.top : box.bottom, box.left : box.right], self.size)
 
     def crop_box(self, height: int, width: int) -> Box:
-        """The first of the crops that fits; if none does, the centred square."""
-        for area, ratio in zip(self.areas, self.ratios, strict=True):
+        """The first of the crops that fits; if none does, what evaluation takes (`fit_box`)."""
+        own_ratio = width / height if self.frame_fit == "stretch" else 1.0
+        for area, factor in zip(self.areas, self.ratios, strict=True):
+            ratio = factor * own_ratio
             wide = round(float(np.sqrt(area * height * width * ratio)))
             high = round(float(np.sqrt(area * height * width / ratio)))
             if 0 < wide <= width and 0 < high <= height:
                 top = int(self.places[0] * (height - high + 1))
                 left = int(self.places[1] * (width - wide + 1))
                 return Box(top, left, top + high, left + wide)
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        return Box(top, left, top + side, left + side)
+        return fit_box(height, width, self.frame_fit)
 
     def finish(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """All cropped frames, flipped and coloured: [T, size, size, 3], erased box still there."""
+        """All cropped frames, flipped, turned and coloured: [T, size, size, 3], erased box still
+        there."""
         if self.flipped:
             frames_THWC = np.ascontiguousarray(frames_THWC[:, :, ::-1])
+        if self.angle:
+            frames_THWC = _turn(frames_THWC, self.angle)
         return _colour(frames_THWC, *self.colours)
 
 
@@ -79,7 +78,8 @@ class Augmentation:
 
     Args:
         scale: fraction of the frame's area that is cropped, lowest and highest, in (0, 1].
-        ratio: width / height of that crop before it becomes a square, lowest and highest.
+        ratio: width / height of that crop before it becomes a square, lowest and highest; for a
+            model with `frame_fit='stretch'` as a multiple of the frame's own width / height.
         brightness: factor on the brightness, from 1 - b to 1 + b; 0 is off. So for the next two.
         contrast: factor on the distance from the clip's mean grey.
         saturation: factor on the distance of a colour from its grey.
@@ -89,6 +89,8 @@ class Augmentation:
             not say what its labels become.
         speed: factor on the frame rate of dense sampling (`Sampling.fps`), lowest and highest;
             uniform sampling has no rate to change.
+        rotate: degrees; a clip is turned by an angle between -rotate and rotate at the model's
+            size, and its corners are filled with a reflection of the frame.
     """
 
     scale: tuple[float, float] = (0.4, 1.0)
@@ -100,6 +102,7 @@ class Augmentation:
     erase_area: tuple[float, float] = (0.02, 0.2)
     flip_probability: float = 0.5
     speed: tuple[float, float] = (1.0, 1.0)
+    rotate: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio", "erase_area", "speed"):
@@ -119,10 +122,14 @@ class Augmentation:
         for name in ("erase_probability", "flip_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1].")
+        if not 0 <= self.rotate <= 180:
+            raise ConfigError(
+                f"Augmentation: rotate ({self.rotate}) must lie in [0, 180] degrees; 0 is off."
+            )
 
     @classmethod
     def off(cls) -> Augmentation:
-        """The centred square and nothing else; the sampling is still random."""
+        """The frames as in evaluation; the sampling is still random."""
         return cls(
             scale=(1.0, 1.0),
             ratio=(1.0, 1.0),
@@ -138,13 +145,21 @@ class Augmentation:
         low, high = np.log(self.speed)
         return float(np.exp(rng.uniform(low, high)))
 
-    def draw(self, rng: np.random.Generator, size: int, *, may_flip: bool = False) -> Draw:
+    def draw(
+        self,
+        rng: np.random.Generator,
+        size: int,
+        *,
+        may_flip: bool = False,
+        frame_fit: FrameFit = "crop",
+    ) -> Draw:
         """Everything random of one clip but its speed.
 
         Args:
             rng: draws the same number of values whatever comes out.
             size: side of the result in pixels.
             may_flip: whether the data set says what a flipped clip's label becomes.
+            frame_fit: the model's, see `fit_box`.
         """
         areas = rng.uniform(*self.scale, size=10)
         low, high = np.log(self.ratio)
@@ -157,7 +172,9 @@ class Augmentation:
         flipped = bool(rng.uniform() < self.flip_probability) and may_flip
         erased = self._draw_erased(rng, size)
         colours = (brightness, contrast, saturation)
-        return Draw(size, areas, ratios, places, colours, flipped, erased)
+        # Last, so that everything else is as it was before there were angles.
+        angle = self.rotate * rng.uniform(-1, 1)
+        return Draw(size, areas, ratios, places, colours, flipped, erased, angle, frame_fit)
 
     def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:
         hit, place_y, place_x, amount = rng.uniform(size=4)
@@ -184,16 +201,32 @@ def erase(frames_THWC: NDArray[np.uint8], edges_THW: NDArray[np.uint8], box: Box
     edges_THW[:, rows, columns] = 0
 
 
-def crop_views(image_HWC: NDArray[np.uint8], size: int, crops: int) -> NDArray[np.uint8]:
+def check_views(views: tuple[int, int], frame_fit: FrameFit, what: str) -> None:
+    """`ConfigError`, which begins with `what`, if there are no such temporal and spatial views."""
+    if min(views) < 1:
+        raise ConfigError(f"{what}: views {views} must each be at least 1, such as 2x3.")
+    if frame_fit == "stretch" and views[1] > 1:
+        raise ConfigError(
+            f"{what}: views {views[0]}x{views[1]} ask for {views[1]} crops of a frame, but the "
+            "model has frame_fit='stretch', which takes the whole frame as its only crop. Take 1, "
+            f"as in {views[0]}x1."
+        )
+
+
+def crop_views(
+    image_HWC: NDArray[np.uint8], size: int, crops: int, frame_fit: FrameFit = "crop"
+) -> NDArray[np.uint8]:
     """Squares along the long side, one below the other: [H, W, 3] -> [crops * size, size, 3].
 
-    One is the centre; three are left, centre, right (or top, centre, bottom). Each has the frame's
-    short side and is resized to `size`.
+    One is what `fit_image` gives; three are left, centre, right (or top, centre, bottom). Each has
+    the frame's short side and is resized to `size`.
+
+    Raises:
+        ConfigError: no crop, or several of a stretched frame.
     """
-    if crops < 1:
-        raise UsageError(f"crops ({crops}) must be at least 1; 1 and 3 are usual.")
+    check_views((1, crops), frame_fit, "crop_views")
     if crops == 1:
-        return fit_image(image_HWC, size)
+        return fit_image(image_HWC, size, frame_fit)
     height, width = image_HWC.shape[:2]
     side = min(height, width)
     views = []
@@ -202,6 +235,26 @@ def crop_views(image_HWC: NDArray[np.uint8], size: int, crops: int) -> NDArray[n
         top, left = (start, 0) if height > width else (0, start)
         views.append(resize(image_HWC[top : top + side, left : left + side], size))
     return np.concatenate(views)
+
+
+def _turn(frames_THWC: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
+    """All frames turned about their middle, anticlockwise, in degrees."""
+    height, width = frames_THWC.shape[1:3]
+    # Pixel centres have whole coordinates.
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(middle, angle, 1.0)
+    turned = [
+        # Reflected, since an even border would be an edge that is nothing in the video.
+        cv2.warpAffine(
+            frame_HWC,
+            matrix,
+            (width, height),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        for frame_HWC in frames_THWC
+    ]
+    return np.stack(turned)
 
 
 def _colour(

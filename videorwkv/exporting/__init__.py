@@ -24,14 +24,16 @@ trained on frames as far apart as about["recipe"]["sampling"] says; give it such
 
     session = onnxruntime.InferenceSession("step-float32.onnx")
     about = json.loads(session.get_modelmeta().custom_metadata_map["videorwkv"])
-    size, options = about["frame_size"][0], about["recipe"]["model"]["edge_options"]
+    model, size = about["recipe"]["model"], about["frame_size"][0]
+    options = model["edge_options"]
 
-    def centred_square(image_HWC):
+    def fit(image_HWC):
         side = min(image_HWC.shape[:2])
-        top, left = ((length - side) // 2 for length in image_HWC.shape[:2])
-        square_HWC = image_HWC[top : top + side, left : left + side]
+        if model.get("frame_fit", "crop") == "crop":
+            top, left = ((length - side) // 2 for length in image_HWC.shape[:2])
+            image_HWC = image_HWC[top : top + side, left : left + side]
         how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-        return cv2.resize(square_HWC, (size, size), interpolation=how)
+        return cv2.resize(image_HWC, (size, size), interpolation=how)
 
     def canny(image_HWC):
         grey_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
@@ -51,7 +53,7 @@ trained on frames as far apart as about["recipe"]["sampling"] says; give it such
     state = {f"state.{name}": np.zeros((1, *shape), kind) for name, shape, kind in about["state"]}
     capture = cv2.VideoCapture("wave.mp4")
     while (found := capture.read())[0]:
-        frame_HWC = centred_square(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
+        frame_HWC = fit(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
         inputs = {"frame": frame_HWC[None], "edges": canny(frame_HWC)[None]}
         logits_BK, *following = session.run(None, inputs | state)
         state = dict(zip(state, following))

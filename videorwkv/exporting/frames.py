@@ -77,5 +77,9 @@ def of_data(
 
 def _preprocess(config: LCRConfig, clip: Clip | NDArray[np.uint8]) -> Inputs:
     return preprocess(
-        clip, size=config.image_size, edges=config.edges, edge_options=config.edge_options
+        clip,
+        size=config.image_size,
+        edges=config.edges,
+        edge_options=config.edge_options,
+        frame_fit=config.frame_fit,
     )

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.preprocess.inputs import FrameFit
 from videorwkv.utils.files import make_folder
 from videorwkv.video.base import Frame, Video
 from videorwkv.video.writer import write_video
@@ -77,7 +78,8 @@ def write_annotated(
             seen = int(np.searchsorted(times_T, frame.time + 5e-4, side="right")) - 1
             scores_K = running_TK[seen] if seen >= 0 else None
             edges_HW = model.preprocess(frame).edges_BTHW[0, 0].numpy()
-            yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time)
+            fit = model.config.frame_fit
+            yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time, frame_fit=fit)
 
     save_video(path, frames(), rate / every)
 
@@ -92,14 +94,23 @@ class AnnotatedVideoWriter:
         path: an .mp4 file; missing folders are made.
         labels: K class names.
         fps: frames a second of the file.
+        frame_fit: how the model that makes the edges fits a frame.
 
     Raises:
         UsageError: another suffix: a .gif would have to stay in memory until its end; or its folder
             can't be made.
     """
 
-    def __init__(self, path: str | Path, labels: Sequence[str], fps: float) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        labels: Sequence[str],
+        fps: float,
+        *,
+        frame_fit: FrameFit = "crop",
+    ) -> None:
         self._path, self._labels, self._fps = Path(path), labels, fps
+        self._fit = frame_fit
         if self._path.suffix.lower() != ".mp4" or self._path.is_dir():
             raise UsageError(f"--save {path}: wanted an .mp4 file.")
         make_folder(self._path.parent)
@@ -125,7 +136,14 @@ class AnnotatedVideoWriter:
                 target=self._write, daemon=True, name="videorwkv-annotate"
             )
             self._thread.start()
-        image_HWC = draw(frame.image_HWC, edges_HW, scores_K, self._labels, time=frame.time)
+        image_HWC = draw(
+            frame.image_HWC,
+            edges_HW,
+            scores_K,
+            self._labels,
+            time=frame.time,
+            frame_fit=self._fit,
+        )
         self._images.put((image_HWC, frame.time))
 
     def close(self) -> None:
@@ -191,18 +209,25 @@ def draw(
     labels: Sequence[str],
     *,
     time: float,
+    frame_fit: FrameFit = "crop",
 ) -> Image:
-    """One annotated frame, [HEIGHT, W, 3]; scores of None are drawn as not yet known."""
+    """One annotated frame, [HEIGHT, W, 3]; scores of None are drawn as not yet known.
+
+    Edges of a stretched frame get its proportions back, so that both panels look alike.
+    """
+    seen = image_HWC if frame_fit == "stretch" else edges_HW
+    edges_HWC = np.repeat(edges_HW[..., None], 3, axis=2)
     panels = [
-        _scaled(image_HWC, cv2.INTER_AREA),
-        _scaled(np.repeat(edges_HW[..., None], 3, axis=2), cv2.INTER_NEAREST),
+        _scaled(image_HWC, cv2.INTER_AREA, image_HWC.shape),
+        _scaled(edges_HWC, cv2.INTER_NEAREST, seen.shape),
         _scores(scores_K, labels, time=time),
     ]
     return np.concatenate(panels, axis=1)
 
 
-def _scaled(image_HWC: Image, how: int) -> Image:
-    height, width = image_HWC.shape[:2]
+def _scaled(image_HWC: Image, how: int, shape: tuple[int, ...]) -> Image:
+    """[H, W, 3] as a panel with the proportions of `shape`, (height, width, ...)."""
+    height, width = shape[:2]
     # A panorama must not push the labels out of sight.
     target = min(round(width * HEIGHT / height), 2 * HEIGHT)
     return cv2.resize(image_HWC, (max(2, target // 2 * 2), HEIGHT), interpolation=how)

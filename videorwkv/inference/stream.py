@@ -348,7 +348,10 @@ def stream(
         writer = None
         if save is not None:
             writer = AnnotatedVideoWriter(
-                save, recogniser.labels, options.rate(recogniser.sampling)
+                save,
+                recogniser.labels,
+                options.rate(recogniser.sampling),
+                frame_fit=recogniser.network.config.frame_fit,
             )
             resources.enter_context(writer)
         return Stream(recogniser, options, video, writer, resources.pop_all())

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.preprocess.edges import EDGE_METHODS, EdgeOptions
+from videorwkv.preprocess.inputs import FrameFit
 from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict
 
 Stem = Literal["patch", "conv"]
@@ -28,6 +29,9 @@ class LCRConfig:
 
     Args:
         image_size: side of the square frames in pixels; other sizes run too, if patches fit.
+        frame_fit: how a frame becomes that square: `crop`, its largest centred square; `stretch`,
+            the whole frame, resized without its proportions, so that nothing at the sides of a
+            wide frame is lost.
         patch_size: side of a token's patch in pixels.
         num_frames: frames of a clip, for costs and defaults; the model takes any number.
         num_classes: K.
@@ -77,6 +81,7 @@ class LCRConfig:
     """
 
     image_size: int = 224
+    frame_fit: FrameFit = "crop"
     patch_size: int = 16
     num_frames: int = 16
     num_classes: int = 400

@@ -151,7 +151,11 @@ class LCR(nn.Module):
         """
         config = self.config
         return preprocess(
-            clip, size=config.image_size, edges=config.edges, edge_options=config.edge_options
+            clip,
+            size=config.image_size,
+            edges=config.edges,
+            edge_options=config.edge_options,
+            frame_fit=config.frame_fit,
         )
 
     def init_state(

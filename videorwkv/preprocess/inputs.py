@@ -5,7 +5,7 @@ Both stay uint8 until they are on the model's device: a quarter of the memory an
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,6 +15,19 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.preprocess.edges import EdgeOptions, check_frames, edge_map
+
+# How a frame becomes a square: its largest centred square, or the whole frame, which then loses its
+# proportions.
+FrameFit = Literal["crop", "stretch"]
+
+
+class Box(NamedTuple):
+    """Rows [top, bottom) and columns [left, right) of every frame, in pixels."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
 
 
 class Inputs(NamedTuple):
@@ -68,7 +81,9 @@ def check_size(height: int, width: int, patch_size: int) -> None:
         )
 
 
-def preprocess(clip: Any, *, size: int, edges: str, edge_options: EdgeOptions) -> Inputs:
+def preprocess(
+    clip: Any, *, size: int, edges: str, edge_options: EdgeOptions, frame_fit: FrameFit = "crop"
+) -> Inputs:
     """Frames as decoded -> a batch of one of `size` x `size`, with edge maps.
 
     Args:
@@ -76,6 +91,7 @@ def preprocess(clip: Any, *, size: int, edges: str, edge_options: EdgeOptions) -
             RGB, uint8, [T, H, W, 3] or [H, W, 3].
         size: the side in pixels.
         edges, edge_options: as in `edge_map`.
+        frame_fit: as in `fit_box`.
 
     Raises:
         UsageError: anything else, or no frame.
@@ -84,22 +100,35 @@ def preprocess(clip: Any, *, size: int, edges: str, edge_options: EdgeOptions) -
     check_frames(frames, "preprocess")
     if not len(frames):
         raise UsageError("preprocess: got a clip of 0 frames; wanted: one frame or more.")
-    square_THWC = fit(frames if frames.ndim == 4 else frames[None], size)
+    square_THWC = fit(frames if frames.ndim == 4 else frames[None], size, frame_fit)
     edges_THW = edge_map(square_THWC, edges, edge_options)
     return Inputs(torch.from_numpy(square_THWC)[None], torch.from_numpy(edges_THW)[None])
 
 
-def fit(frames_THWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The largest centred square of each frame, resized: [T, H, W, 3] -> [T, size, size, 3]."""
-    return np.stack([fit_image(image_HWC, size) for image_HWC in frames_THWC])
+def fit(
+    frames_THWC: NDArray[np.uint8], size: int, frame_fit: FrameFit = "crop"
+) -> NDArray[np.uint8]:
+    """Each frame as a square, see `fit_box`: [T, H, W, 3] -> [T, size, size, 3]."""
+    return np.stack([fit_image(image_HWC, size, frame_fit) for image_HWC in frames_THWC])
 
 
-def fit_image(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """The largest centred square of one frame, resized: [H, W, 3] -> [size, size, 3]."""
+def fit_image(
+    image_HWC: NDArray[np.uint8], size: int, frame_fit: FrameFit = "crop"
+) -> NDArray[np.uint8]:
+    """One frame as a square, see `fit_box`: [H, W, 3] -> [size, size, 3]."""
     height, width = image_HWC.shape[:2]
+    box = fit_box(height, width, frame_fit)
+    return resize(image_HWC[box.top : box.bottom, box.left : box.right], size)
+
+
+def fit_box(height: int, width: int, frame_fit: FrameFit) -> Box:
+    """The part of a frame that becomes the square: the largest centred square of it (`crop`), or
+    all of it (`stretch`)."""
+    if frame_fit == "stretch":
+        return Box(0, 0, height, width)
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    return resize(image_HWC[top : top + side, left : left + side], size)
+    return Box(top, left, top + side, left + side)
 
 
 def resize(image_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

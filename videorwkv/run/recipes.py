@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from videorwkv.data.loader import CLIP_TIMEOUT
-from videorwkv.data.transforms import Augmentation
+from videorwkv.data.transforms import Augmentation, check_views
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 from videorwkv.models import LCRConfig, model_config
 from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict, override
@@ -99,8 +99,7 @@ class Recipe:
             raise ConfigError(f"Recipe: min_lr ({self.min_lr}) is a fraction of lr, in [0, 1].")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"Recipe: betas {self.betas} must each lie in [0, 1).")
-        if min(self.views) < 1:
-            raise ConfigError(f"Recipe: views {self.views} must each be at least 1, such as 2x3.")
+        check_views(self.views, self.model.frame_fit, "Recipe")
         if not self.can_learn_from(self.batch_size, self.sampling.num_frames):
             raise ConfigError(
                 "Recipe: batch_size=1 of sampling.num_frames=1 leaves batch norm nothing to compare"
