@@ -64,7 +64,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_gradients_see_a_posture_and_not_its_contrast(tmp_path: Path) -> None:
-    """Still clips of two classes: standing or lying stripes, dim in training, bright in the test."""
+    """Still clips: standing or lying stripes, dim in training, bright in the test."""
     for split, light in (("train", 40), ("test", 200)):
         for label in ("standing", "lying"):
             stripes_HW = np.zeros((64, 64), np.uint8)
