@@ -6,13 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
 from videorwkv.cli.main import main
+from videorwkv.data import Manifest, Row
 from videorwkv.data.load import load_manifest
 from videorwkv.errors import DataError
-from videorwkv.inference.baselines import baselines
+from videorwkv.inference.baselines import baselines, some_clips
+from videorwkv.video.base import Video
+from videorwkv.video.writer import write_video
+
+NAMES = ("motion pieces", "motion map", "middle frame", "gradient mean + change")
 
 
 def clips(folder: Path) -> None:
@@ -32,7 +38,7 @@ def test_unreadable_clips_count_as_wrong(tmp_path: Path) -> None:
     found = {
         b.name: b for b in baselines(manifest.split("train"), manifest.split("test"), calls.append)
     }
-    assert set(found) == {"motion pieces", "motion map", "middle frame"}
+    assert tuple(found) == NAMES
     assert found["motion pieces"].nearest == found["motion pieces"].ridge == 4 / 5
     assert calls == list(range(1, 12))
     nothing = replace(manifest.split("test"), rows=manifest.split("test").rows[-1:])
@@ -50,10 +56,52 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--json", f"--out={tmp_path / 'out'}"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["baselines"] == saved["baselines"]
-    assert [b["name"] for b in saved["baselines"]] == [
-        "motion pieces", "motion map", "middle frame",
-    ]  # fmt: skip
+    assert tuple(b["name"] for b in saved["baselines"]) == NAMES
     assert 0 <= saved["baselines"][0]["ridge"] <= 1
     for split in ("train", "all"):  # on the clips that they have learnt from, they know everything
         assert main(["evaluate", str(run), tiny.MOTION, f"--split={split}", "--baselines"]) == 2
         assert "they learn from the train split" in capsys.readouterr().err
+
+
+def test_gradients_see_a_posture_and_not_its_contrast(tmp_path: Path) -> None:
+    """Still clips: standing or lying stripes, dim in training, bright in the test."""
+    for split, light in (("train", 40), ("test", 200)):
+        for label in ("standing", "lying"):
+            stripes_HW = np.zeros((64, 64), np.uint8)
+            stripes_HW[:, 8::16] = stripes_HW[:, 9::16] = light
+            image_HW = stripes_HW if label == "standing" else stripes_HW.T
+            clip_THWC = np.repeat(image_HW[None, :, :, None], 3, axis=3).repeat(4, axis=0)
+            (tmp_path / split / label).mkdir(parents=True)
+            write_video(tmp_path / split / label / "clip.mp4", clip_THWC, 8)
+    manifest = load_manifest(tmp_path)
+    found = {b.name: b for b in baselines(manifest.split("train"), manifest.split("test"))}
+    assert found["gradient mean + change"].nearest == found["gradient mean + change"].ridge == 1
+    assert found["motion map"].best == 0.5  # nothing moves: one answer for all
+
+
+def test_known_unreadable_clips_are_not_opened_again(tmp_path: Path) -> None:
+    clips(tmp_path)
+    manifest = load_manifest(tmp_path)
+    opened: list[str] = []
+
+    def opener(row: Row) -> Video:
+        opened.append(row.path)
+        return manifest.open(row)
+
+    bad = next(row.path for row in manifest.rows if row.path.endswith("broken.mp4"))
+    watched = replace(manifest, opener=opener)
+    parts = watched.split("train"), watched.split("test")
+    assert baselines(*parts, unreadable={bad}) == baselines(*parts)
+    assert opened.count(bad) == 1
+    assert len(opened) == 2 * 11 - 1
+
+
+def test_some_clips_are_spread_over_the_classes() -> None:
+    labels = ("a", "b", "c", "d")
+    # The classes take turns, and one clip has no label.
+    rows = (Row("none", None), *(Row(str(i), labels[i % 4]) for i in range(40)))
+    manifest = Manifest(name="turns", rows=rows, labels=labels)
+    some = some_clips(manifest, 8)
+    assert [row.label for row in some.rows] == ["a", "a", "b", "b", "c", "c", "d", "d"]
+    assert len({row.path for row in some.rows}) == 8
+    assert some_clips(manifest, 40).rows == rows[1:]

@@ -77,7 +77,7 @@ def add_evaluate(commands: Commands) -> None:
         "--baselines",
         action="store_true",
         help="also score baselines without a network, which learn from the train split: the change "
-        "of small grey frames, with a nearest neighbour and ridge regression",
+        "of small grey frames and their gradients, with a nearest neighbour and ridge regression",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     add_decoder(parser)
@@ -142,10 +142,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     make_console().print(evaluation.table())
     print(evaluation.summary())
     for baseline in evaluation.baselines:
-        print(
-            f"baseline {baseline.name}: nearest neighbour {baseline.nearest:.4f}, ridge regression "
-            f"{baseline.ridge:.4f}"
-        )
+        print(baseline.summary())
     for clip in evaluation.bad:
         where = "" if clip.path in clip.reason else f"{clip.path}: "
         print(f"unreadable, counted as wrong: {where}{clip.reason}")

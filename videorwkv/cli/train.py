@@ -29,7 +29,9 @@ def add_train(commands: Commands) -> None:
         "train",
         "Train a model on videos.\n\nWrites a run's folder: config.json, best.safetensors and "
         "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl and tensorboard/. Ctrl-C "
-        "saves a checkpoint;\n--resume continues from it and ends with bit-identical weights.",
+        "saves a checkpoint;\n--resume continues from it and ends with bit-identical weights.\n\n"
+        "At the end, baselines without a network are scored on the validation split beside the\n"
+        "model.",
         "  videorwkv train my_videos --out runs/mine\n"
         "  videorwkv train my_videos --model lcr_nano --epochs 30 --set augmentation.scale=0.5,1\n"
         "  videorwkv train motion --recipe motion_demo --out runs/motion\n"
@@ -77,6 +79,13 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
     )
+    parser.add_argument(
+        "--no-baselines",
+        dest="baselines",
+        action="store_false",
+        help="do not score baselines without a network at the end; they learn from at most 2,000 "
+        "clips of the train split and are scored on at most 1,000 of the validation split",
+    )
     parser.add_argument("--quiet", action="store_true", help="print only the result")
     add_decoder(parser)
     add_data_options(parser)
@@ -105,8 +114,12 @@ def run_train(options: argparse.Namespace) -> int:
         device=options.device,
         cache=options.cache,
         quiet=options.quiet,
+        baselines=options.baselines,
     )
     best = "" if result.best_top1 is None else f", best validation top-1 {result.best_top1:.4f}"
+    if result.baselines:
+        baseline = max(result.baselines, key=lambda baseline: baseline.best)
+        best += f", best baseline {baseline.best:.4f} ({baseline.name})"
     bad = f", {len(result.bad)} clips unreadable (log.jsonl lists them)" if result.bad else ""
     print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}{bad}")
     if result.interrupted:

@@ -1,23 +1,25 @@
-"""Baselines without a network: the change of small grey frames in pieces of time, and simpler ones.
+"""Baselines without a network: change of small grey frames, and gradients as in HOG.
 
-They see what moved, where and when, and nothing of the picture. A model that does not beat them on
-a data set has learnt something else than its actions. N clips, T frames, S side of a grey frame, X
-features, K classes.
+They have no weights that anybody trained, so a model that does not beat them on a data set has
+learnt something else than its actions. N clips, T frames, S side of a grey frame, X features, K
+classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError, VideoRWKVError
 
 FRAMES, SIDE, PIECES = 24, 32, 6
+# Of the gradients: side of a grey frame, cells on a side, orientations of the whole circle.
+GRADIENT_SIDE, CELLS, ORIENTATIONS = 64, 4, 8
 # Of the ridge regression, relative to the mean diagonal of the Gram matrix.
 RIDGE = 0.05
 
@@ -36,9 +38,25 @@ class Baseline:
     nearest: float
     ridge: float
 
+    @property
+    def best(self) -> float:
+        """The better of the two accuracies."""
+        return max(self.nearest, self.ridge)
+
+    def summary(self) -> str:
+        """One line: the name and both accuracies."""
+        return (
+            f"baseline {self.name}: nearest neighbour {self.nearest:.4f}, ridge regression "
+            f"{self.ridge:.4f}"
+        )
+
 
 def baselines(
-    train: Manifest, test: Manifest, on_clip: Callable[[int], None] | None = None
+    train: Manifest,
+    test: Manifest,
+    on_clip: Callable[[int], None] | None = None,
+    *,
+    unreadable: Container[str] = (),
 ) -> list[Baseline]:
     """Learn from the labelled clips of one split and score those of another.
 
@@ -47,6 +65,7 @@ def baselines(
     Args:
         train, test: the two splits.
         on_clip: called with the number of clips read, after each.
+        unreadable: paths of clips that are known to be unreadable and are not tried again.
 
     Raises:
         DataError: a split without a readable, labelled clip.
@@ -59,53 +78,87 @@ def baselines(
         if on_clip is not None:
             on_clip(read)
 
-    known_NTSS, known = _grey(train, count)
-    asked_NTSS, asked = _grey(test, count)
+    known_features, known = _read(train, count, unreadable)
+    asked_features, asked = _read(test, count, unreadable)
     total = sum(row.label is not None for row in test.rows)
     found = []
-    for name, pieces in (("motion pieces", PIECES), ("motion map", 1), ("middle frame", 0)):
-        known_NX, asked_NX = (_features(x_NTSS, pieces) for x_NTSS in (known_NTSS, asked_NTSS))
+    for name, known_NX in known_features.items():
+        asked_NX = asked_features[name]
         nearest = known[(asked_NX @ known_NX.T).argmax(1)]
         ridge = _ridge(known_NX, known, asked_NX)
         found.append(Baseline(name, *(float((x == asked).sum() / total) for x in (nearest, ridge))))
     return found
 
 
-def _grey(
-    manifest: Manifest, count: Callable[[], None]
-) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """The readable, labelled clips as small grey frames, uniformly sampled, and their labels."""
+def some_clips(manifest: Manifest, limit: int) -> Manifest:
+    """The labelled clips; of more than `limit` only so many, spread evenly over the classes."""
+    rows = [row for row in manifest.rows if row.label is not None]
+    if len(rows) > limit:
+        # By class: equal steps over rows in which the classes take turns would leave some out.
+        rows.sort(key=lambda row: row.label or "")
+        rows = [rows[i * len(rows) // limit] for i in range(limit)]
+    return replace(manifest, rows=tuple(rows))
+
+
+def _read(
+    manifest: Manifest, count: Callable[[], None], unreadable: Container[str]
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.str_]]:
+    """Features [N, X] of the readable, labelled clips, and their labels."""
     clips, labels = [], []
     for row in manifest.rows:
         if row.label is None:
             continue
         try:
+            if row.path in unreadable:
+                continue
             with manifest.open(row) as video:
                 clip = video.sample(num_frames=FRAMES)
         except (VideoRWKVError, OSError):
             continue
         finally:
             count()
-        clips.append([_small(image_HWC) for image_HWC in clip.frames_THWC])
+        clips.append(_features(clip.frames_THWC))
         labels.append(row.label)
     if not clips:
         raise DataError(f"{manifest.name}: no labelled clip could be read for the baselines.")
-    return np.asarray(clips, np.float32), np.asarray(labels)
+    return {name: np.stack([x[name] for x in clips]) for name in clips[0]}, np.asarray(labels)
 
 
-def _small(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    grey_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.resize(grey_HW, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
+def _features(frames_THWC: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """Features of one clip for each baseline, of unit length."""
+    grey = [cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY) for image_HWC in frames_THWC]
+    small_TSS, large_TSS = (
+        np.stack([cv2.resize(x, (side, side), interpolation=cv2.INTER_AREA) for x in grey])
+        for side in (SIDE, GRADIENT_SIDE)
+    )
+    small_TSS = small_TSS.astype(np.float32)
+    change_TSS = np.abs(np.diff(small_TSS, axis=0))
+    gradients_TX = np.stack([_gradients(grey_SS) for grey_SS in large_TSS])
+    turned_X = np.abs(np.diff(gradients_TX, axis=0)).mean(0)
+    return {
+        "motion pieces": _unit([part.mean(0) for part in np.array_split(change_TSS, PIECES)]),
+        "motion map": _unit(change_TSS.mean(0)),
+        "middle frame": _unit(small_TSS[FRAMES // 2]),
+        "gradient mean + change": _unit([_unit(gradients_TX.mean(0)), _unit(turned_X)]),
+    }
 
 
-def _features(x_NTSS: NDArray[np.float32], pieces: int) -> NDArray[np.float32]:
-    """Mean absolute change in pieces of time, or for none the middle frame, of unit length."""
-    parts = [x_NTSS[:, FRAMES // 2, None]]
-    if pieces:
-        parts = np.array_split(np.abs(np.diff(x_NTSS, axis=1)), pieces, axis=1)
-    features_NX = np.concatenate([part.mean(1).reshape(len(part), -1) for part in parts], 1)
-    length_N1 = np.linalg.norm(features_NX, axis=1, keepdims=True)
-    return np.asarray(features_NX / (length_N1 + 1e-6), np.float32)
+def _gradients(grey_SS: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Histograms of oriented gradients on a grid of cells (Dalal and Triggs, 2005), without the
+    overlapping blocks; OpenCV 5 has no HOGDescriptor."""
+    x_SS, y_SS = (cv2.Sobel(grey_SS, cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    magnitude_SS, angle_SS = cv2.cartToPolar(x_SS, y_SS)
+    orientation_SS = (angle_SS * (ORIENTATIONS / (2 * np.pi))).astype(int) % ORIENTATIONS
+    cell_S = np.arange(GRADIENT_SIDE) * CELLS // GRADIENT_SIDE
+    bin_SS = (cell_S[:, None] * CELLS + cell_S) * ORIENTATIONS + orientation_SS
+    bins = CELLS * CELLS * ORIENTATIONS
+    return _unit(np.bincount(bin_SS.ravel(), magnitude_SS.ravel(), bins))
+
+
+def _unit(features: ArrayLike) -> NDArray[np.float32]:
+    """As one vector of unit length."""
+    features_X = np.ravel(features)
+    return np.asarray(features_X / (np.linalg.norm(features_X) + 1e-6), np.float32)
 
 
 def _ridge(
@@ -116,7 +169,8 @@ def _ridge(
     mean_X, mean_K = known_NX.mean(0), target_NK.mean(0)
     centred_NX = known_NX - mean_X
     gram_NN = centred_NX @ centred_NX.T
-    gram_NN[np.diag_indices_from(gram_NN)] += RIDGE * np.trace(gram_NN) / len(gram_NN)
+    # More than 0, for clips that are all alike.
+    gram_NN[np.diag_indices_from(gram_NN)] += RIDGE * np.trace(gram_NN) / len(gram_NN) + 1e-6
     weights_NK = np.linalg.solve(gram_NN, target_NK - mean_K)
     scores_NK = (asked_NX - mean_X) @ centred_NX.T @ weights_NK + mean_K
     return np.asarray(names[scores_NK.argmax(1)])

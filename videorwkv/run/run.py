@@ -4,7 +4,7 @@ config.json            recipe, labels, flips, data (see `Run`), seed, versions
 best.safetensors       weights at the best validation; absent without a validation split
 last.safetensors       weights at the last checkpoint
 state.pt               what resuming needs (training/state.py)
-log.jsonl              one JSON object a line: steps and validations
+log.jsonl              one JSON object a line: steps, validations, bad clips, baselines
 tensorboard/           the same curves
 """
 

@@ -17,12 +17,14 @@ from torch import Tensor
 
 from videorwkv.data import Batch, Manifest
 from videorwkv.errors import ConfigError, DataError, NonFiniteError
+from videorwkv.inference.baselines import Baseline
 from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.models import Inputs, build_model
 from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import save_weights
+from videorwkv.training.compare import compare
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.interrupt import Interrupts
 from videorwkv.training.monitor import Monitor
@@ -53,6 +55,8 @@ class TrainResult:
         best_top1: best top-1 on the validation split; None without one.
         bad: clips that could not be read -> why; training skipped them, validation counted them as
             wrong.
+        baselines: how well methods without a network do on the validation split; empty where they
+            were not asked for, or could not be scored.
     """
 
     folder: Path
@@ -61,6 +65,7 @@ class TrainResult:
     interrupted: bool
     best_top1: float | None
     bad: Mapping[str, str]
+    baselines: tuple[Baseline, ...] = ()
 
 
 def train(
@@ -73,6 +78,7 @@ def train(
     cache: str | Path | None = None,
     on_step: Callable[[int], None] | None = None,
     quiet: bool = False,
+    baselines: bool = False,
 ) -> TrainResult:
     """Train a model on the `train` split of a data set and keep it in the folder `out`.
 
@@ -89,6 +95,8 @@ def train(
         cache: folder that keeps decoded, resized frames.
         on_step: called with the number of steps taken, after each.
         quiet: print nothing.
+        baselines: after the last step, also score baselines without a network on the `validation`
+            split, and say how the model compares.
 
     Raises:
         UsageError: `out` holds a run already, or the one to resume was another.
@@ -129,13 +137,25 @@ def train(
                     f"{folder} can be resumed."
                 )
             monitor.bad_clips(trainer.step, len(trainer.bad), trainer.num_clips)
+        best_top1 = trainer.best[0] if trainer.best else None
+        found: tuple[Baseline, ...] = ()
+        if baselines and not interrupted:
+            try:
+                found = compare(
+                    manifest, trainer.validation, monitor, step=trainer.step, best_top1=best_top1,
+                    unreadable=trainer.bad, quiet=quiet,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                interrupted = True
+                monitor.say(f"Baselines interrupted; the run in {folder} is complete without them.")
     return TrainResult(
         folder=folder,
         step=trainer.step,
         total_steps=trainer.total_steps,
         interrupted=interrupted,
-        best_top1=trainer.best[0] if trainer.best else None,
+        best_top1=best_top1,
         bad=dict(trainer.bad),
+        baselines=found,
     )
 
 

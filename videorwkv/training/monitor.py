@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.errors import CheckpointError
 from videorwkv.utils.files import write_atomic
+from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.progress import make_bar
 
 if TYPE_CHECKING:
+    from videorwkv.inference.baselines import Baseline
     from videorwkv.inference.metrics import Evaluation
 
 
@@ -161,6 +164,14 @@ class Monitor:
                 f"{count} of {total} clips could not be read (skipped in training, wrong in "
                 f"validation); {listed} lists them (bad_clip)."
             )
+
+    def baselines(
+        self, step: int, found: Sequence[Baseline], *, train: int, validation: int
+    ) -> None:
+        """After the last step: how well baselines do, and with how many clips of both splits."""
+        scored = [dataclass_to_dict(baseline) for baseline in found]
+        counts = {"train": train, "validation": validation}
+        self._write({"kind": "baselines", "step": step, **counts, "baselines": scored})
 
     def _warn_if_starved(self, pace: _Pace) -> None:
         if self._warned:

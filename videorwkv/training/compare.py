@@ -1,0 +1,79 @@
+"""After the last step: does the model beat baselines without a network?"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from contextlib import nullcontext
+
+from videorwkv.data import Manifest
+from videorwkv.errors import DataError
+from videorwkv.inference.baselines import Baseline, baselines, some_clips
+from videorwkv.training.monitor import Monitor, read_log
+from videorwkv.utils.options import dataclass_from_dict
+from videorwkv.utils.progress import Meter
+
+# Clips that the baselines learn from and are scored on, at most: one process reads them.
+TRAIN_LIMIT, VALIDATION_LIMIT = 2000, 1000
+
+
+def compare(
+    manifest: Manifest,
+    validation: Manifest | None,
+    monitor: Monitor,
+    *,
+    step: int,
+    best_top1: float | None,
+    unreadable: Container[str],
+    quiet: bool,
+) -> tuple[Baseline, ...]:
+    """Score the baselines, once for a run, and say how the model compares.
+
+    Args:
+        manifest: the data set; the baselines learn from its `train` split.
+        validation: the clips that they are scored on; None where there are none.
+        monitor: of the run; its log keeps the result.
+        step: steps that the model has taken.
+        best_top1: the model's best accuracy on `validation`.
+        unreadable: paths of clips that training could not read.
+        quiet: show no progress.
+    """
+    if validation is None or best_top1 is None:
+        monitor.say(
+            "note: no validation split to compare the model with baselines on; `videorwkv evaluate "
+            "RUN DATA --split test --baselines` does it on the test split."
+        )
+        return ()
+    log = read_log(monitor.log_path)
+    entry = next((entry for entry in log if entry["kind"] == "baselines"), None)
+    if entry is not None:  # a run that was resumed after its end
+        found = [dataclass_from_dict(Baseline, values) for values in entry["baselines"]]
+    else:
+        train = manifest.split("train")
+        known, asked = some_clips(train, TRAIN_LIMIT), some_clips(validation, VALIDATION_LIMIT)
+        meter = nullcontext() if quiet else Meter("baselines", len(known) + len(asked), "clips")
+        try:
+            with meter as shown:
+                on_clip = None if shown is None else shown.update
+                found = baselines(known, asked, on_clip, unreadable=unreadable)
+        except DataError as error:
+            monitor.say(f"note: the model is not compared with baselines. {error}")
+            return ()
+        monitor.baselines(step, found, train=len(known), validation=len(asked))
+        if len(known) == TRAIN_LIMIT or len(asked) == VALIDATION_LIMIT:
+            monitor.say(
+                f"note: the baselines learn from {len(known):,} of {len(train):,} training clips "
+                f"and are scored on {len(asked):,} of {len(validation):,} validation clips, spread "
+                "evenly over the classes; the model is scored on all of them"
+            )
+    last = [f", last {e['top1']:.4f}" for e in log if e["kind"] == "validation"]
+    monitor.say(f"validation top-1: model best {best_top1:.4f}{last[-1] if last else ''}")
+    for baseline in found:
+        monitor.say(f"validation top-1: {baseline.summary()}")
+    best = max(found, key=lambda baseline: baseline.best)
+    if best_top1 <= best.best:
+        monitor.say(
+            f"The model does not beat the best baseline ({best.name}, {best.best:.4f}): it has not "
+            "learnt more than a few lines without a network see. Train for more --steps, or with "
+            "other options, before you use it; docs/training.md says what to try."
+        )
+    return tuple(found)
