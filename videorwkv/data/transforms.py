@@ -28,6 +28,7 @@ class Draw(NamedTuple):
             `frame_fit='stretch'` as a multiple of the frame's own.
         places: of the crop, from top to bottom and from left to right, in [0, 1).
         colours: factors on brightness, contrast and saturation.
+        tint: factor on each colour, [3], after those.
         flipped: whether the frames are flipped horizontally; the label has to follow.
         erased: the box to erase once the edges are made (see `erase`), or None.
         angle: by which all frames are turned, anticlockwise, in degrees.
@@ -39,6 +40,7 @@ class Draw(NamedTuple):
     ratios: NDArray[np.float64]
     places: NDArray[np.float64]
     colours: tuple[float, float, float]
+    tint: NDArray[np.float64]
     flipped: bool
     erased: Box | None
     angle: float
@@ -69,7 +71,7 @@ class Draw(NamedTuple):
             frames_THWC = np.ascontiguousarray(frames_THWC[:, :, ::-1])
         if self.angle:
             frames_THWC = _turn(frames_THWC, self.angle)
-        return _colour(frames_THWC, *self.colours)
+        return _colour(frames_THWC, *self.colours, self.tint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ class Augmentation:
         brightness: factor on the brightness, from 1 - b to 1 + b; 0 is off. So for the next two.
         contrast: factor on the distance from the clip's mean grey.
         saturation: factor on the distance of a colour from its grey.
+        grey_probability: how often that factor is 0, so that nothing but grey is left.
+        tint: factor on each of the three colours, from 1 - t to 1 + t, as under another light.
         erase_probability: how often a box is erased.
         erase_area: fraction of the frame's area that the box takes, lowest and highest.
         flip_probability: how often a clip is flipped horizontally; never where the data set does
@@ -92,6 +96,8 @@ class Augmentation:
         rotate: degrees; a clip is turned by an angle between -rotate and rotate at the model's
             size, and its corners are filled with a reflection of the frame.
     """
+
+    # Options are drawn in the order in which they came to be: with 0, runs stay as they were.
 
     scale: tuple[float, float] = (0.4, 1.0)
     ratio: tuple[float, float] = (0.75, 1.33)
@@ -103,6 +109,8 @@ class Augmentation:
     flip_probability: float = 0.5
     speed: tuple[float, float] = (1.0, 1.0)
     rotate: float = 0.0
+    grey_probability: float = 0.0
+    tint: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio", "erase_area", "speed"):
@@ -116,10 +124,10 @@ class Augmentation:
                 raise ConfigError(
                     f"Augmentation: {name} {getattr(self, name)} is a fraction of the area."
                 )
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("brightness", "contrast", "saturation", "tint"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1).")
-        for name in ("erase_probability", "flip_probability"):
+        for name in ("erase_probability", "flip_probability", "grey_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1].")
         if not 0 <= self.rotate <= 180:
@@ -171,10 +179,12 @@ class Augmentation:
         )
         flipped = bool(rng.uniform() < self.flip_probability) and may_flip
         erased = self._draw_erased(rng, size)
-        colours = (brightness, contrast, saturation)
-        # Last, so that everything else is as it was before there were angles.
         angle = self.rotate * rng.uniform(-1, 1)
-        return Draw(size, areas, ratios, places, colours, flipped, erased, angle, frame_fit)
+        if rng.uniform() < self.grey_probability:
+            saturation = 0.0
+        tint = 1 + self.tint * rng.uniform(-1, 1, size=3)
+        colours = (brightness, contrast, saturation)
+        return Draw(size, areas, ratios, places, colours, tint, flipped, erased, angle, frame_fit)
 
     def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:
         hit, place_y, place_x, amount = rng.uniform(size=4)
@@ -258,10 +268,14 @@ def _turn(frames_THWC: NDArray[np.uint8], angle: float) -> NDArray[np.uint8]:
 
 
 def _colour(
-    frames_THWC: NDArray[np.uint8], brightness: float, contrast: float, saturation: float
+    frames_THWC: NDArray[np.uint8],
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    tint_C: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    """Brightness, then contrast about the clip's mean grey, then saturation, as one matrix."""
-    if brightness == contrast == saturation == 1:
+    """Brightness, then contrast about the clip's mean grey, saturation and tint, as one matrix."""
+    if brightness == contrast == saturation == 1 and (tint_C == 1).all():
         return frames_THWC
     num_frames, height, width = frames_THWC.shape[:3]
     flat = frames_THWC.reshape(num_frames * height, width, 3)
@@ -269,5 +283,5 @@ def _colour(
     # Every row of this matrix sums to 1, so the grey offset passes through it unchanged.
     saturate = saturation * np.eye(3) + (1 - saturation) * _LUMA[None]
     offset = np.full((3, 1), mean_grey * (1 - contrast))
-    matrix = np.hstack([brightness * contrast * saturate, offset])
+    matrix = tint_C[:, None] * np.hstack([brightness * contrast * saturate, offset])
     return cv2.transform(flat, matrix).reshape(frames_THWC.shape)
