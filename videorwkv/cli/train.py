@@ -20,6 +20,7 @@ from videorwkv.cli.options import (
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
+    from videorwkv.data.manifest import Manifest
     from videorwkv.run.recipes import Recipe
 
 
@@ -43,14 +44,21 @@ def add_train(commands: Commands) -> None:
         "  videorwkv train my_videos --out runs/mine --resume",
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
-    parser.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/DATA-MODEL)")
     parser.add_argument(
-        "--model", metavar="NAME", help="model preset; `videorwkv models` lists them"
+        "--out",
+        metavar="RUN",
+        help="folder of the run (default: runs/DATA, with --model or --recipe runs/DATA-NAME)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="model preset; `videorwkv models` lists them (default: the recipe's)",
     )
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="training recipe: default, motion_demo or handwash (default: default)",
+        help="training recipe: default, motion_demo or handwash (default: chosen by number, "
+        "length and shape of the clips, and said)",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", metavar="N", help="number of passes over the training split")
@@ -104,11 +112,12 @@ def run_train(options: argparse.Namespace) -> int:
 
     if options.out is None:
         data = Path(options.data.partition(":")[0]).stem or "data"
-        options.out = f"runs/{data}-{options.model or options.recipe or 'lcr_tiny'}"
-    recipe = _recipe(options)
+        chosen = options.model or options.recipe
+        options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
+    manifest = load_data(options)
     result = train(
-        recipe,
-        load_data(options),
+        _recipe(options, manifest),
+        manifest,
         options.out,
         resume=options.resume,
         device=options.device,
@@ -129,8 +138,9 @@ def run_train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(options: argparse.Namespace) -> Recipe:
+def _recipe(options: argparse.Namespace, manifest: Manifest) -> Recipe:
     from videorwkv.run import recipes
+    from videorwkv.run.choose import choose
     from videorwkv.run.run import read_run
 
     if options.resume and options.recipe is None and options.model is None:
@@ -140,7 +150,9 @@ def _recipe(options: argparse.Namespace) -> Recipe:
         if options.model is not None:
             recipe = recipes.with_model(recipe, options.model)
     else:
-        recipe = recipes.default(options.model or "lcr_tiny")
+        recipe, why = choose(manifest, options.model)
+        if not options.quiet:
+            print(why, file=sys.stderr)
     assignments = [
         f"{name}={getattr(options, name)}"
         for name in _RECIPE_OPTIONS

@@ -375,8 +375,8 @@ class StepLayer(nn.Module):
         else:
             forget_BLC = self._forget(edge_BLC)
             if moved_BL2 is not None:
-                write_BLC = 1 - torch.exp(-F.linear(moved_BL2, self.clock_C2))
-                forget_BLC = 1 - write_BLC * (1 - forget_BLC)
+                held_BLC = torch.exp(F.linear(moved_BL2, self.clock_C2))
+                forget_BLC = forget_BLC + (1 - forget_BLC) * held_BLC
             memory_BLC = new_BLC + (memory_BLC - new_BLC) * forget_BLC
         return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
 

@@ -145,7 +145,9 @@ class CrossRWKVLayer(nn.Module):
         keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
         forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
         if moved_TBL2 is not None:
-            forget_TBLC = 1 - self._write_share(moved_TBL2) * (1 - forget_TBLC)
+            with no_autocast(moved_TBL2.device.type):
+                held_TBLC = torch.exp(F.linear(moved_TBL2, self._clock()))
+            forget_TBLC = torch.lerp(forget_TBLC, held_TBLC.new_ones(()), held_TBLC)
         forgets = forget_TBLC.unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
         xs, normeds = x_TBLC.unbind(0), normed_TBLC.unbind(0)
@@ -337,15 +339,10 @@ class CrossRWKVLayer(nn.Module):
             return at_least_float32(_not_none(edge_TBLC))
         return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
 
-    def _write_share(self, moved_TBL2: Tensor) -> Tensor:
-        """Of each token and channel, 0 where nothing has moved: [T, B, L, C]."""
-        with no_autocast(moved_TBL2.device.type):
-            return -torch.expm1(-F.linear(moved_TBL2, self._clock()))
-
     def _clock(self) -> Tensor:
-        """How fast the memory's time runs with the change at the own patch and in the whole frame,
-        [C, 2]."""
-        return F.softplus(torch.stack([self.clock_own, self.clock_frame], 1))
+        """Log of what change at the own patch and in the whole frame lets the memory hold, [C, 2]:
+        where nothing moves it holds all."""
+        return -F.softplus(torch.stack([self.clock_own, self.clock_frame], 1))
 
     def draw_kept(self, batch: int) -> Tensor | None:
         """Drop-path: one draw a clip, the same in all its frames; None where nothing is dropped."""

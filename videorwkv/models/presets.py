@@ -103,6 +103,24 @@ def lcr_tiny() -> LCRConfig:
 
 
 @register_model
+def lcr_pico() -> LCRConfig:
+    """For few clips: it sees what changes, not the picture, and keeps where and when (LOG.md)."""
+    return LCRConfig(
+        image_size=64,
+        patch_size=8,
+        num_frames=16,
+        width=64,
+        depth=2,
+        head_width=32,
+        channel_mix_ratio=2.0,
+        stem_picture=False,
+        memory_clock="change",
+        readout="cells",
+        position="none",
+    )
+
+
+@register_model
 def lcr_nano() -> LCRConfig:
     """For CPUs and cameras: 112 px, 49 tokens a frame."""
     return LCRConfig(

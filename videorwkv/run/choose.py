@@ -5,8 +5,6 @@ What is measured on the clips decides, by rules that were fixed on other data (L
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ import numpy as np
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
-from videorwkv.models import LCRConfig, model_config
+from videorwkv.models import model_config
 from videorwkv.run.recipes import Recipe, default
 from videorwkv.video.base import Sampling
 
@@ -27,19 +25,37 @@ WHOLE_SECONDS = 10.0
 # Width / height from which a centred square loses too much, and its inverse.
 WIDE = 1.15
 
+# Steps for each training clip, and the fewest and most.
+STEPS_PER_CLIP = 3
+STEPS = (300, 1200)
+# Windows of a long clip in an epoch.
+WINDOWS = 8
+# Another light, place and slant, but never a subject that is cut out or covered.
+AUGMENTATION = Augmentation(
+    scale=(0.4, 1.0),
+    ratio=(0.8, 1.25),
+    brightness=0.4,
+    contrast=0.4,
+    saturation=0.4,
+    grey_probability=0.5,
+    tint=0.25,
+    rotate=12.0,
+    erase_probability=0.0,
+)
+
 
 class Look(NamedTuple):
     """What the clips of a training split are like.
 
     Args:
         clips: how many there are.
-        seconds: length of the shortest, the middle and the longest that was looked at.
+        seconds: length of the shortest and of the longest that was looked at.
         long_seconds: length that nine in ten do not exceed.
         height, width: of the middle frame size in pixels.
     """
 
     clips: int
-    seconds: tuple[float, float, float]
+    seconds: tuple[float, float]
     long_seconds: float
     height: int
     width: int
@@ -56,7 +72,7 @@ def look(manifest: Manifest) -> Look | None:
     middle = int(np.argsort(width_N / height_N)[len(found) // 2])
     return Look(
         len(rows),
-        (float(seconds_N.min()), float(np.median(seconds_N)), float(seconds_N.max())),
+        (float(seconds_N.min()), float(seconds_N.max())),
         float(np.quantile(seconds_N, 0.9)),
         int(height_N[middle]),
         int(width_N[middle]),
@@ -68,8 +84,49 @@ def _measure(manifest: Manifest, row: Row) -> tuple[float, int, int] | None:
     try:
         with manifest.open(row) as video:
             times = video.times()
-            height, width = video.read([0], transform=None).frames_THWC.shape[1:3]
+            height, width = video.read([0]).frames_THWC.shape[1:3]
     except (VideoRWKVError, OSError):
         return None  # training names it
     # The last frame is shown as long as those before.
     return float(times[-1] - times[0]) * len(times) / max(1, len(times) - 1), height, width
+
+
+def choose(manifest: Manifest, model_name: str | None = None) -> tuple[Recipe, str]:
+    """A recipe for the training split of a data set, and in a line why it is that one.
+
+    Few clips get a small model that sees what changes and keeps where; it is read out at the end
+    of the clip where clips are short, and of windows where they go on. Many get `default`.
+
+    Args:
+        manifest: the data set.
+        model_name: a preset that is wanted in any case; None chooses.
+    """
+    seen = look(manifest)
+    if seen is None or seen.clips > SMALL:
+        why = "no clip could be opened" if seen is None else f"{seen.clips:,} clips to train on"
+        return default(model_name or "lcr_tiny"), f"recipe default: {why}"
+    whole = seen.long_seconds <= WHOLE_SECONDS
+    stretch = not 1 / WIDE < seen.width / seen.height < WIDE
+    model = model_config(model_name or "lcr_pico", frame_fit="stretch" if stretch else "crop")
+    steps = int(np.clip(STEPS_PER_CLIP * seen.clips, *STEPS))
+    recipe = Recipe(
+        model=model,
+        sampling=Sampling(num_frames=16) if whole else Sampling(num_frames=12, fps=6.0),
+        augmentation=AUGMENTATION,
+        steps=steps,
+        repeats=1 if whole else WINDOWS,
+        lr=2e-3,
+        ema=0.98,
+        # The label of a short clip holds for its end, that of a window for most of it.
+        loss_frames="last" if whole else "all",
+        eval_every=max(1, steps // 4),
+        views=(3, 1) if whole else (8, 1),
+    )
+    size = "a small model" if model_name is None else model_name
+    parts = "whole clips, as they are short" if whole else "windows of 2 s, as clips are long"
+    fit = "whole frames, as they are not square" if stretch else "the frame's centred square"
+    return recipe, (
+        f"recipe chosen for {seen.clips:,} clips of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} "
+        f"s, {seen.width}x{seen.height}: {size}; {parts}; {fit}; another light, place and slant "
+        "each time. --recipe, --model and --set choose otherwise."
+    )
