@@ -34,6 +34,15 @@ def test_the_clip_as_it_is_sampled_and_then_its_last_frame(tmp_path: Path) -> No
     assert set(at_3) == {0.0, 1.0}
 
 
+def test_of_many_clips_every_third_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = make_trained(tmp_path)
+    all_NM = np.array(REPEATED.measure(trained).clips).reshape(3, 16)
+    monkeypatch.setattr("studies.stops.CLIPS", 5)
+    assert np.array_equal(np.array(REPEATED.measure(trained).clips), all_NM[:, ::3].flatten())
+
+
 def test_a_state_that_is_carried_on_is_a_longer_clip(tmp_path: Path) -> None:
     model = make_trained(tmp_path).run.model(torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
@@ -64,10 +73,13 @@ def test_a_clip_that_cannot_be_read_is_wrong(tmp_path: Path) -> None:
         return torch.eye(2).expand(len(inputs.frames_BTHWC), 2, 2)
 
     found_MN = outcomes(trained, test, run.recipe.sampling, 2, ask, 2)
-    assert {row.path: found_MN[i].tolist() for i, row in enumerate(test.rows)} == {
-        "a/bad.mp4": [0, 0],
-        "a/good.mp4": [1, 0],
-        "b/good.mp4": [0, 1],
+    assert {
+        Path(row.path).stem + f" {row.label}": right_N.tolist()
+        for row, right_N in zip(test.rows, found_MN, strict=True)
+    } == {
+        "bad a": [0, 0],
+        "good a": [1, 0],
+        "good b": [0, 1],
     }
 
 
