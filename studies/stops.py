@@ -222,5 +222,5 @@ _ABOUT = (
 )
 _LEFT = (
     "What is left of the accuracy above chance at the clip's last frame, in %, with its 95 % "
-    "interval; empty where there was none."
+    "interval; nothing of variants that are not significantly above chance there."
 )
