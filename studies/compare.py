@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from studies import pictures, sentences
 from studies.data import test_clips, training_clips
 from studies.design import Measure
 from studies.report import Code, Findings, Page, Plot, Section, Table, Text
-from studies.results import Results
+from studies.results import Outcomes, Results, cell
 from studies.statistics import mean_and_deviation
 
 # What has to be equal for a budget to be: fields of the recipe.
@@ -139,6 +139,19 @@ def short_table(results: Results, measures: Sequence[Measure]) -> Table:
         rows.append(row)
     caption = "Mean ± standard deviation over seeds (difference [95 %])."
     return Table(["variant", *(measure.name for measure in measures)], rows, caption)
+
+
+def accuracy_table(head: str, values: Mapping[str, Mapping[int, Outcomes]]) -> Table:
+    """One row a variant and one column a condition.
+
+    Args:
+        head: what the conditions are.
+        values: variant -> condition -> outcomes.
+    """
+    places = list(next(iter(values.values())))
+    rows = [[name, *(cell(by[place]) for place in places)] for name, by in values.items()]
+    caption = "Accuracy in %, mean [95 % interval]."
+    return Table([head, *map(str, places)], rows, caption)
 
 
 def _plots(results: Results, measure: Measure) -> list[Plot]:

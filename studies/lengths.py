@@ -3,18 +3,20 @@
 LCR is causal: its answer after t frames of a clip is its answer to the clip of those t frames. So
 one pass over the longest clip measures all lengths.
 
-B batch, T frames, K classes, M clips.
+B batch, T frames, K classes, M clips, N answers to a clip.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from studies.data import is_generated, merge_options
 from studies.design import Measured, Trained
@@ -23,6 +25,7 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import FPS, MotionOptions
 from videorwkv.errors import UsageError
+from videorwkv.models import LCR, Inputs
 from videorwkv.video.base import Sampling
 
 # A share of the test clips: the longest one is read, and looked at, for each of them.
@@ -33,7 +36,7 @@ ROOM = 2048
 
 @dataclass(frozen=True)
 class Lengths:
-    """Accuracy after so many frames of a clip, at the pace of the training.
+    """Accuracy after so many frames of a clip, at the pace of the training; unknown for orders.
 
     Args:
         frames: after how many.
@@ -47,6 +50,8 @@ class Lengths:
     needs_generated = True
 
     def measure(self, trained: Trained) -> Measured:
+        if is_order(trained.data):
+            return Measured(math.nan)
         longest, pace = max(self.frames), pace_of(trained)
         # All frames move, whatever the training's did.
         test = clips(trained, f"frames={longest * pace},event=0,at=0")
@@ -56,7 +61,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Held:
-    """Accuracy after still frames, a movement, and still frames again.
+    """Accuracy after still frames, a movement, and still frames again; unknown for orders.
 
     Args:
         event: frames of the movement.
@@ -72,6 +77,8 @@ class Held:
     needs_generated = True
 
     def measure(self, trained: Trained) -> Measured:
+        if is_order(trained.data):
+            return Measured(math.nan)
         pace = pace_of(trained)
         found: dict[str, list[float]] = {}
         for before, afters in self.places:
@@ -103,10 +110,15 @@ def pace_of(trained: Trained) -> int:
     return max(1, round(_options(trained).frames / sampling.num_frames))
 
 
+def is_order(data: str) -> bool:
+    """Whether the class of generated clips is an order, which the first frames alone do not
+    have."""
+    return is_generated(data) and MotionOptions.parse(data.partition(":")[2]).order > 0
+
+
 def check(data: str) -> None:
-    """`UsageError` where the class of generated clips is an order, which the first frames alone do
-    not have."""
-    if is_generated(data) and MotionOptions.parse(data.partition(":")[2]).order:
+    """`UsageError` for clips whose class is an order."""
+    if is_order(data):
         raise UsageError(
             "Lengths and still frames need clips of one movement; leave out order= of the data."
         )
@@ -127,21 +139,51 @@ def answers(trained: Trained, test: Manifest, frames: int) -> NDArray[np.float64
         test: generated clips.
         frames: T, spread evenly over each clip.
     """
+    batch_size = max(1, min(16, ROOM // frames))
+    sampling = Sampling(num_frames=frames)
+    return outcomes(trained, test, sampling, frames, lambda m, x: m.scan(x)[0], batch_size)
+
+
+def outcomes(
+    trained: Trained,
+    test: Manifest,
+    sampling: Sampling,
+    count: int,
+    ask: Callable[[LCR, Inputs], Tensor],
+    batch_size: int,
+) -> NDArray[np.float64]:
+    """Whether each of a model's answers to a clip is right: 0 or 1, [M, N]; 0 where the clip can't
+    be read.
+
+    Args:
+        trained: the model.
+        test: clips.
+        sampling: which of their frames the model sees.
+        count: N, answers to a clip.
+        ask: model and clips -> logits [B, N, K].
+        batch_size: clips at once.
+    """
     from videorwkv.data import make_loader
     from videorwkv.data.dataset import make_dataset
     from videorwkv.utils.device import autocast, pick_device
 
     run, device = trained.run, pick_device(trained.device)
     model = run.model(device)
-    dataset = make_dataset(model.config, test.with_labels(run.labels), Sampling(num_frames=frames))
-    loader = make_loader(dataset, batch_size=max(1, min(16, ROOM // frames)))
-    found = []
+    test = test.with_labels(run.labels)
+    dataset = make_dataset(model.config, test, sampling, cache=trained.cache)
+    loader = make_loader(
+        dataset,
+        batch_size=batch_size,
+        workers=run.recipe.workers,
+        clip_timeout=run.recipe.clip_timeout,
+    )
+    right_MN = np.zeros((len(dataset), count))
     with torch.inference_mode(), autocast(device, run.recipe.precision):
         for batch in loader:
-            assert batch.inputs is not None  # generated clips can always be read
-            logits_BTK, _ = model.scan(batch.inputs.to(device))
-            found.append((logits_BTK.argmax(-1).cpu() == batch.labels[:, None]).double().numpy())
-    return np.concatenate(found)
+            if batch.inputs is not None:
+                answer_BN = ask(model, batch.inputs.to(device)).argmax(-1).cpu()
+                right_MN[batch.indices] = (answer_BN == batch.labels[:, None]).numpy()
+    return right_MN
 
 
 def half_way(

@@ -94,6 +94,45 @@ def curves(
     return to_png(made)
 
 
+def places(
+    values: Mapping[str, Mapping[int, Estimate]], label: str, level: tuple[float, str], what: str
+) -> bytes:
+    """One line a variant over places that are drawn at even steps, whatever their numbers.
+
+    Args:
+        values: variant -> place -> a share.
+        label: what the places are.
+        level: a value in % to mark, with its name.
+        what: what the values are.
+    """
+    made = figure(8.5, 4.4)
+    axes = made.subplots()
+    marks = list(next(iter(values.values())))
+    for number, (name, by) in enumerate(values.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        estimates = [by[place] for place in marks]
+        # Beside each other: bands of six variants would hide one another.
+        step = min(0.09, 0.5 / len(values))
+        x = [i + step * (number - (len(values) - 1) / 2) for i in range(len(marks))]
+        y = [100 * e.value for e in estimates]
+        bars = [
+            [100 * (e.value - e.low) for e in estimates],
+            [100 * (e.high - e.value) for e in estimates],
+        ]
+        style = "o-" if number < len(COLOURS) else "s:"
+        axes.plot(x, y, style, color=colour, label=name, markersize=4)
+        axes.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=1, alpha=0.5)
+    axes.axhline(level[0], color="black", linewidth=0.8, linestyle="--", label=level[1])
+    axes.set_xticks(range(len(marks)), [str(place) for place in marks])
+    drawn = [100 * e.value for by in values.values() for e in by.values()]
+    axes.set_ylim(min(0.0, *drawn), max(100.0, *drawn) + 2)
+    axes.set_xlabel(label)
+    axes.set_ylabel(what)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return to_png(made)
+
+
 def bars(
     groups: Sequence[str],
     series: Mapping[str, Sequence[Estimate]],

@@ -35,10 +35,11 @@ def interleaved(
 
 
 def frame_times(
-    configs: Mapping[str, LCRConfig], *, seconds: float, device: torch.device
+    configs: Mapping[str, LCRConfig], *, seconds: float, device: torch.device, folded: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of one frame of one stream (`LCR.step`) for each configuration."""
-    cases = {name: _step(config, device) for name, config in configs.items()}
+    """Milliseconds of one frame of one stream (`LCR.step`) for each configuration; `folded`: of
+    `LCR.for_inference`."""
+    cases = {name: _step(config, device, folded) for name, config in configs.items()}
     return interleaved(cases, seconds=seconds)
 
 
@@ -52,8 +53,9 @@ def random_inputs(config: LCRConfig, batch: int, frames: int) -> Inputs:
     )
 
 
-def _step(config: LCRConfig, device: torch.device) -> Case:
+def _step(config: LCRConfig, device: torch.device, folded: bool) -> Case:
     model = build_model(config).to(device).eval()
+    model = model.for_inference() if folded else model
     inputs = random_inputs(config, 1, 1).to(device)
     state = model.init_state()
 

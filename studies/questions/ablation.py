@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from studies.design import FULL_FIVE_SEEDS, Study, Variant
-from studies.questions.order import FOR_TWO, TWO_MOVEMENTS
+from studies.questions.order import FOR_PAUSES, FOR_TWO, TWO_MOVEMENTS, WITH_PAUSES
 from videorwkv.models.presets import PUBLISHED
 
 
@@ -120,8 +120,8 @@ ORDERS = (
     ),
     Order(
         "order with pauses",
-        data="order=2,pause=3,frames=40",
-        changes=(*FOR_TWO, "sampling.num_frames=20"),
+        data=WITH_PAUSES,
+        changes=FOR_PAUSES,
         parts=("no edges", "no memory", "plain LSTM"),
         about="The same with six still frames between and around, of which the model sees every "
         "other: stem and time shift, which reach back three, never see both movements at once.",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.plots import to_png
-from studies import sentences
-from studies.compare import compare, table
+from studies import pictures, sentences
+from studies.compare import accuracy_table, chance, compare, table
 from studies.design import Measured, Study, Trained, Variant
-from studies.lengths import Held, Lengths, check, condition, half_way
+from studies.lengths import Held, Lengths, check, condition, half_way, is_order
 from studies.measures import Accuracy
+from studies.questions.order import FOR_PAUSES, WITH_PAUSES
 from studies.report import Findings, Plot, Section, Table, Text
 from studies.results import Outcomes, Results, cell, difference, unpack
-from studies.statistics import clips_interval, mean_and_deviation
-from videorwkv.inference.plots import COLOURS, figure
+from studies.statistics import Estimate, clips_interval, mean_and_deviation
+from studies.stops import CLOCKS, ClockCost, Repeated, present_stops
 from videorwkv.run.recipes import Recipe
 
 # Frames that the model sees; the movement is as long as a clip of the default's training.
@@ -25,6 +25,8 @@ LATE = WINDOW - EVENT
 ACCURACY = Accuracy()
 LENGTHS = Lengths((4, 8, 16, 32, 64, 128, 256, 512))
 HELD = Held(EVENT, ((0, STILL), (MIDDLE, (MIDDLE,)), (LATE, (0,))))
+REPEATED = Repeated((0, 4, 16, 64, 128, 256), judged=128)
+COST = ClockCost(("lcr_nano", "lcr_tiny"))
 PLACES = {
     "early": condition(0, LATE),
     "middle": condition(MIDDLE, MIDDLE),
@@ -47,17 +49,18 @@ class Twice:
 
 
 def present(results: Results) -> Sequence[Section]:
+    stops, stopped = present_stops(results, REPEATED, COST)
     if LENGTHS not in results.measures:
-        return compare(results)
-    names = [variant.name for variant in results.variants]
+        return [*compare(results), Section(stopped.title, [Findings(stops), *stopped.blocks])]
+    names = [v.name for v in results.variants if not is_order(_data(results, v.name))]
     lengths = {name: unpack(results, name, LENGTHS.name) for name in names}
     held = {name: unpack(results, name, HELD.name) for name in names}
     after = {name: {s: held[name][condition(0, s)] for s in STILL} for name in names}
-    chance = 1 / _recipe(results, names[0]).model.num_classes
+    guess = chance(results, names[0])
     found = [*_over_lengths(results, lengths)]
-    found += [_hold(name, after[name], chance) for name in names]
-    found += _placed(names[0], held[names[0]])
-    level = (100 * chance, "chance")
+    found += [_hold(name, after[name], guess) for name in names]
+    found += [*_placed(names[0], held[names[0]]), *stops]
+    level = (100 * guess, "chance")
     over = {n: {int(k): v for k, v in by.items()} for n, by in lengths.items()}
     return [
         Section(
@@ -66,22 +69,33 @@ def present(results: Results) -> Sequence[Section]:
                 Findings(found),
                 Plot(
                     "lengths",
-                    _curves(over, "frames of the clip, at the pace of the training", level),
+                    pictures.places(
+                        _accuracies(over),
+                        "frames of the clip, at the pace of the training",
+                        level,
+                        "accuracy, %",
+                    ),
                     "Accuracy over the length of the clip, with 95 % intervals.",
                 ),
                 Plot(
                     "held",
-                    _curves(after, f"still frames after a movement of {EVENT} frames", level),
+                    pictures.places(
+                        _accuracies(after),
+                        f"still frames after a movement of {EVENT} frames",
+                        level,
+                        "accuracy, %",
+                    ),
                     "Accuracy over the still frames that follow the movement, with 95 % intervals.",
                 ),
             ],
         ),
         Section("As trained", [table(results, ACCURACY), Text(_AS_TRAINED), _twice(results)]),
-        Section("Over lengths", [_table("frames", over)]),
+        Section("Over lengths", [accuracy_table("frames", over)]),
         Section(
             "How long the memory holds",
-            [_table("still frames after", after), _places_table(held)],
+            [accuracy_table("still frames after", after), _places_table(held)],
         ),
+        stopped,
         Section("What was not done", [Text(_NOT_DONE)]),
     ]
 
@@ -150,13 +164,6 @@ def _placed(name: str, held: dict[str, Outcomes]) -> list[str]:
     ]
 
 
-def _table(head: str, values: dict[str, dict[int, Outcomes]]) -> Table:
-    places = list(next(iter(values.values())))
-    rows = [[name, *(cell(by[place]) for place in places)] for name, by in values.items()]
-    caption = "Accuracy in %, mean [95 % interval]."
-    return Table([head, *map(str, places)], rows, caption)
-
-
 def _places_table(held: dict[str, dict[str, Outcomes]]) -> Table:
     rows = []
     for name, by in held.items():
@@ -189,35 +196,19 @@ def _twice(results: Results) -> Table:
     return Table(["variant", measure.name], rows, caption)
 
 
-def _curves(values: dict[str, dict[int, Outcomes]], label: str, level: tuple[float, str]) -> bytes:
-    """One line a variant over places that are drawn at even steps, whatever their numbers."""
-    made = figure(8.5, 4.4)
-    axes = made.subplots()
-    places = list(next(iter(values.values())))
-    for number, (name, by) in enumerate(values.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        estimates = [clips_interval(by[place]).possible() for place in places]
-        # Beside each other: bands of six variants would hide one another.
-        x = [i + 0.09 * (number - (len(values) - 1) / 2) for i in range(len(places))]
-        y = [100 * e.value for e in estimates]
-        bars = [
-            [100 * (e.value - e.low) for e in estimates],
-            [100 * (e.high - e.value) for e in estimates],
-        ]
-        axes.plot(x, y, "o-", color=colour, label=name, markersize=4)
-        axes.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=1, alpha=0.5)
-    axes.axhline(level[0], color="black", linewidth=0.8, linestyle="--", label=level[1])
-    axes.set_xticks(range(len(places)), [str(place) for place in places])
-    axes.set_ylim(0, 102)
-    axes.set_xlabel(label)
-    axes.set_ylabel("accuracy, %")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return to_png(made)
+def _accuracies(values: Mapping[str, Mapping[int, Outcomes]]) -> dict[str, dict[int, Estimate]]:
+    return {
+        name: {place: clips_interval(x).possible() for place, x in by.items()}
+        for name, by in values.items()
+    }
 
 
 def _recipe(results: Results, name: str) -> Recipe:
     return results.of(name)[0].training.recipe
+
+
+def _data(results: Results, name: str) -> str:
+    return results.of(name)[0].training.data
 
 
 _AS_TRAINED = "Here a variant is tested on clips like those that it was trained on."
@@ -227,11 +218,37 @@ _NOT_DONE = (
     "never looks ahead that trains it at all lengths from half of the clip to the whole."
 )
 
+_CLOCK_ABOUT = {
+    "frames": "The memory forgets and writes at every frame.",
+    "change": "The memory forgets and writes as far as the pixels have changed.",
+}
+PAUSES = tuple(
+    Variant(
+        f"order with pauses: memory_clock={clock}",
+        changes=(*FOR_PAUSES, f"model.memory_clock={clock}"),
+        data=WITH_PAUSES,
+        against=f"order with pauses: memory_clock={CLOCKS[0]}",
+        full_only=True,
+        about="Two movements with still frames around each, whose order is the class: nothing but "
+        f"a memory tells it. {_CLOCK_ABOUT[clock]}",
+    )
+    for clock in CLOCKS
+)
+
 STUDY = Study(
     "length",
     question="Does the model handle clips of another length, and how long does its memory hold?",
     variants=(
-        Variant("default", about="The loss at every frame of the second half of a clip."),
+        Variant(
+            "default",
+            about="The loss at every frame of the second half of a clip. "
+            f"{_CLOCK_ABOUT[CLOCKS[0]]}",
+        ),
+        Variant(
+            f"memory_clock={CLOCKS[1]}",
+            changes=(f"model.memory_clock={CLOCKS[1]}",),
+            about=_CLOCK_ABOUT[CLOCKS[1]],
+        ),
         Variant(
             "loss at the last frame",
             changes=("loss_frames=last",),
@@ -270,14 +287,18 @@ STUDY = Study(
             "frames so far. Its cost a frame grows with the clip; the table's MACs are those of "
             "the first frame.",
         ),
+        *PAUSES,
     ),
-    measures=(ACCURACY, Twice(), LENGTHS, HELD),
+    measures=(ACCURACY, Twice(), LENGTHS, HELD, REPEATED),
+    probes=(COST,),
     reading=(
         "Lengths are frames that the model sees, at the pace of its training. A class goes on for "
         "the whole clip, so longer clips say more, if the model can use it; what falls there falls "
         "for want of training at that length. Still frames move nothing, and nothing tells the "
         "class but what was seen before or will be: a memory has to hold it, and to wait for it. A "
-        "mean over frames forgets nothing and dilutes everything; attention can look back at will."
+        "mean over frames forgets nothing and dilutes everything; attention can look back at will. "
+        "A memory whose clock is the change of the pixels stands still with them, so it should "
+        "lose nothing while a clip's last frame is repeated."
     ),
     present=present,
     check=lambda plan: check(plan.trainings[0].data),

@@ -19,6 +19,9 @@ from videorwkv.utils.files import slug
 # It begins to be learnt later than single movements do, and at 2e-3 not with every seed (LOG.md).
 TWO_MOVEMENTS = "order=2,frames=16"
 FOR_TWO = ("steps=800", "lr=1e-3")
+# The same with six still frames between and around, of which the model sees every other.
+WITH_PAUSES = "order=2,pause=3,frames=40"
+FOR_PAUSES = (*FOR_TWO, "sampling.num_frames=20")
 
 # An interval that stays so near says more than that no difference was found.
 NEAR = 0.05

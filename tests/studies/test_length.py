@@ -20,8 +20,9 @@ from studies.index import study
 from studies.lengths import Held, Lengths, condition, half_way, pace_of
 from studies.measures import Accuracy
 from studies.plan import make_plan
-from studies.questions.length import STILL, _hold
+from studies.questions.length import PAUSES, STILL, _hold
 from studies.results import cell, pack, unpack
+from studies.stops import CLOCKS
 from videorwkv.data.load import load_manifest
 from videorwkv.errors import UsageError
 from videorwkv.models import build_model
@@ -167,16 +168,21 @@ def test_sentences_on_memory_follow_from_the_numbers() -> None:
 
 
 def test_page(tmp_path: Path) -> None:
-    """Short lengths, two variants: every table and plot is there."""
+    """Short lengths, a variant of each kind: every table and plot is there."""
     source = (Path(lengths.__file__).parent / "questions" / "length.py").read_text()
     source = source.replace("(4, 8, 16, 32, 64, 128, 256, 512)", "(2, 3, 5)")
     source = source.replace("EVENT, WINDOW = 8, 64", "EVENT, WINDOW = 2, 6")
     source = source.replace(
         "STILL = (0, 1, 2, 4, 8, 16, 32, WINDOW - EVENT, 128)", "STILL = (0, 4)"
     )
+    source = source.replace("(0, 4, 16, 64, 128, 256), judged=128", "(0, 3), judged=3")
+    source = source.replace('("lcr_nano", "lcr_tiny")', '("lcr_nano",)')
+    source = source.replace("*FOR_PAUSES", '"steps=2", "sampling.num_frames=4"')
     reference = small.study_file(tmp_path, source, "length.py")
     changes = (*small.CHANGES, "sampling.fps=none")
-    settings = small.settings(tmp_path, only=("joint attention",), changes=changes)
+    default, other = PAUSES
+    only = ("joint attention", f"memory_clock={CLOCKS[1]}", other.name)
+    settings = small.settings(tmp_path, only=only, changes=changes)
     text = study(reference, settings, out=tmp_path / "pages").markdown.read_text()
     assert "default at 5 frames against default at 3" in text
     assert "joint attention at 5 frames against default there" in text
@@ -184,6 +190,13 @@ def test_page(tmp_path: Path) -> None:
     assert "| frames | 2 | 3 | 5 |" in text
     assert "| still frames after | 0 | 4 |" in text
     assert "| movement | early | middle | late |" in text
+    assert "| last frame repeated | 0 | 3 |" in text
+    assert f"{only[1]} after 3 repetitions of the last frame" in text
+    assert f"{other.name} after 3 repetitions of the last frame" in text
+    assert f"against {default.name} there" in text
+    # The first frames of an order have no class.
+    assert f"{other.name} at 5 frames" not in text
+    assert "A frame of lcr_nano takes" in text
     for name in ("lengths", "held"):
         assert (tmp_path / "pages" / "length-part" / f"{name}.png").is_file()
 
@@ -202,3 +215,4 @@ def test_own_clips_get_the_usual_page(tmp_path: Path) -> None:
     assert "mean over frames against default" in text
     assert "accuracy over lengths is skipped: it needs the generated data" in text
     assert "accuracy, twice the frames" in text
+    assert "| last frame repeated | 0 | 4 | 16 | 64 | 128 | 256 |" in text
