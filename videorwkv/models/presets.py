@@ -114,9 +114,11 @@ def lcr_pico() -> LCRConfig:
         head_width=32,
         channel_mix_ratio=2.0,
         stem_picture=False,
+        key_value_source="frame",
         memory_clock="change",
         readout="cells",
         position="none",
+        edges="none",
     )
 
 
