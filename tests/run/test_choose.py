@@ -21,6 +21,7 @@ from videorwkv.errors import DecodeError
 from videorwkv.models import model_config
 from videorwkv.run.choose import SMALL, WHOLE_SECONDS, choose, look
 from videorwkv.run.recipes import default
+from videorwkv.utils.workers import WorkerPool
 from videorwkv.video.array import ArrayVideo
 from videorwkv.video.base import Video
 
@@ -162,6 +163,12 @@ def test_a_clip_that_crashes_or_hangs_the_decoder_is_left_out(
 
     monkeypatch.setattr(module, "PATIENCE", 1.0)
     assert look(replace(whole, opener=opener)) == (6, (SHORT, SHORT), SHORT, 24, 24)
+
+
+def test_a_daemonic_process_looks_by_itself() -> None:
+    with WorkerPool(look, workers=1) as pool:  # its processes are such, and may start none
+        pool.submit("clips", clips())
+        assert pool.next() == ("clips", look(clips()))
 
 
 @pytest.mark.parametrize(
