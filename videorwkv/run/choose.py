@@ -33,13 +33,13 @@ WHOLE_SECONDS = 10.0
 WIDE = 1.15
 
 # Steps for each training clip, and the fewest and most.
-STEPS_PER_CLIP = 3
-STEPS = (300, 1200)
+STEPS_PER_CLIP = 6
+STEPS = (600, 1500)
 # Windows of a long clip in an epoch.
 WINDOWS = 8
 # Another light, place and slant, but never a subject that is cut out or covered.
 AUGMENTATION = Augmentation(
-    scale=(0.4, 1.0),
+    scale=(0.5, 1.0),
     ratio=(0.8, 1.25),
     brightness=0.4,
     contrast=0.4,
