@@ -10,8 +10,8 @@ mkdir -p "$out"
 if [ ! -f "$run/config.json" ]; then
   run=$out/nano
   [ -f "$run/config.json" ] || videorwkv train motion:size=112,train=4000,validation=160 \
-    --model lcr_nano --set sampling.fps=4 --set sampling.num_frames=8 --steps 300 --batch-size 8 \
-    --lr 0.002 --workers 0 --quiet --out "$run"
+    --recipe default --model lcr_nano --set sampling.fps=4 --set sampling.num_frames=8 --steps 300 \
+    --batch-size 8 --lr 0.002 --workers 0 --quiet --out "$run"
 fi
 status=0
 python -m benchmarks.stream_length "$run" --json "$out/length.json" || status=$?

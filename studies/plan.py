@@ -295,7 +295,7 @@ def _base(settings: Settings, budget: Budget) -> tuple[Recipe, list[str]]:
         if is_generated(settings.data.spec or ""):
             name = budget.recipe
         else:
-            return recipes.default("lcr_nano"), ["--model", "lcr_nano"]
+            return recipes.default("lcr_nano"), ["--recipe", "default", "--model", "lcr_nano"]
     return recipes.recipe(name), ["--recipe", name]
 
 

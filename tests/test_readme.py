@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import videorwkv
 from videorwkv import LCRConfig, list_models, load_run, model_config
 from videorwkv.cli.info import describe_models
 from videorwkv.cli.main import make_parser
-from videorwkv.run.recipes import apply_overrides, default, recipe
+from videorwkv.run.choose import SMALL, WHOLE_SECONDS, choose
+from videorwkv.run.recipes import Recipe, apply_overrides, default, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "videorwkv/ops/README.md"]
@@ -83,6 +85,12 @@ def test_readme_is_short() -> None:
     assert len(PAGES["README.md"].splitlines()) <= 150
 
 
+@cache
+def possible(model: str | None) -> list[Recipe]:
+    """What `train` may choose: for few clips, and for many."""
+    return [choose(tiny.manifest(), model)[0], default(model or "lcr_tiny")]
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_parses(line: str) -> None:
     words = shlex.split(line, comments=True)
@@ -93,8 +101,10 @@ def test_command_parses(line: str) -> None:
     options = make_parser().parse_args(words[1:])
     assert options.command == words[1]
     if options.command == "train":
-        named = options.recipe and recipe(options.recipe)
-        apply_overrides(named or default(options.model or "lcr_tiny"), options.assignments)
+        # Without a name the recipe depends on the clips; the options have to fit all that may come.
+        bases = [recipe(options.recipe)] if options.recipe else possible(options.model)
+        for base in bases:
+            apply_overrides(base, options.assignments)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
@@ -205,6 +215,14 @@ def test_live_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     source = next(b for b in blocks("docs/python.md", "python") if "stream(" in b)
     exec(compile(source, "python.md", "exec"), {})
     assert re.match(r"\d+\.\d\d \w+\n", capsys.readouterr().out)
+
+
+def test_rules_of_the_choice_are_those_of_the_code() -> None:
+    rules = {row[0]: row[1] for row in table("docs/training.md", "what is looked at")}
+    number, length, shape = rules.values()
+    assert set(re.findall(r"[\d,]*\d", number)) == {f"{SMALL:,}"}
+    assert f"at most {WHOLE_SECONDS:g} seconds" in length
+    assert "frame_fit" in shape
 
 
 def test_option_table_is_the_configuration() -> None:

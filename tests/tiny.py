@@ -27,6 +27,7 @@ OPTIONS = [
     "--set=model.head_width=8",
     "--set=model.depth=1",
     "--set=sampling.num_frames=3",
+    "--recipe=default",
 ]
 
 

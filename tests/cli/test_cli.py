@@ -15,7 +15,11 @@ import tiny
 from safetensors.numpy import load_file, save_file
 
 from videorwkv.cli.main import main
+from videorwkv.data.load import load_manifest
 from videorwkv.inference.recogniser import load_run
+from videorwkv.run.choose import choose
+from videorwkv.run.recipes import apply_overrides, default
+from videorwkv.training.setup import for_data
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2", "--quiet"]
@@ -98,6 +102,54 @@ def test_resume_takes_the_runs_own_recipe(
     assert (code, "trained with steps=2; now epochs=3. Give --set steps=2" in line) == (
         2, True,
     )  # fmt: skip
+
+
+# What makes a step of the chosen recipe cheap.
+CHEAP = ["steps=1", "batch_size=4", "workers=0", "model.image_size=32", "model.readout_cells=2"]
+
+
+def test_a_recipe_is_chosen_and_said(
+    own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    manifest = load_manifest(str(own_videos))
+    train = ["train", str(own_videos), *(f"--set={change}" for change in CHEAP)]
+    for name, options, said in (
+        ("my videos", [], True),
+        ("my videos-lcr_nano", ["--model=lcr_nano"], True),
+        ("my videos-default", ["--recipe=default"], False),
+        ("quiet", ["--quiet", "--out=runs/quiet"], False),
+    ):
+        assert main([*train, "--no-baselines", *options]) == 0
+        shown = capsys.readouterr()
+        model = "lcr_nano" if "nano" in name else None
+        wanted, why = choose(manifest, model) if "default" not in name else (default(), "")
+        assert "recipe" not in shown.out
+        lines = [line for line in shown.err.splitlines() if line.startswith("recipe")]
+        assert lines == ([why] if said else [])
+        wanted = for_data(apply_overrides(wanted, CHEAP), manifest)
+        assert load_run(f"runs/{name}").recipe == wanted
+    assert "6 clips of 1.0 to 1.0 s, 64x48" in choose(manifest)[1]
+
+
+def test_a_resumed_run_chooses_nothing(
+    own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = ["--out", str(tmp_path / "run"), "--no-baselines"]
+    changes = [f"--set={change}" for change in CHEAP]
+    assert main(["train", str(own_videos), *out, "--model=lcr_nano", *changes]) == 0
+    assert load_run(tmp_path / "run").recipe.model.frame_fit == "stretch"
+    capsys.readouterr()
+    monkeypatch.setattr("videorwkv.run.choose.choose", None)  # it is not asked
+    for options in ([], ["--model=lcr_nano", *changes]):
+        assert main(["train", str(own_videos), *out, *options, "--resume"]) == 0
+        shown = capsys.readouterr()
+        assert "1 of 1 steps" in shown.out
+        assert "recipe" not in shown.err
+    code, line = fails(capsys, "train", own_videos, *out, "--model=lcr_tiny", *changes, "--resume")
+    assert (code, "another model" in line) == (2, True)
 
 
 def test_folds_choose_the_test_split(
@@ -231,7 +283,7 @@ def test_a_class_with_one_clip_trains_and_is_noted(
 
 def test_a_single_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.write_clip(tmp_path / "videos" / "jump" / "only.mp4")
-    code, line = fails(capsys, "train", tmp_path / "videos", "--out", tmp_path / "run")
+    code, line = fails(capsys, "train", tmp_path / "videos", "--out", tmp_path / "run", "--quiet")
     assert (code, "at least two classes" in line) == (1, True)
 
 
@@ -273,7 +325,8 @@ def test_a_file_that_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_wrong_options(
     arguments: list[str], part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, line = fails(capsys, "train", tiny.MOTION, "--out", tmp_path / "run", *arguments)
+    quiet = ["--quiet"] if "--device" in arguments[0] else []  # found once a recipe is chosen
+    code, line = fails(capsys, "train", tiny.MOTION, "--out", tmp_path / "run", *arguments, *quiet)
     assert code == 2
     assert part in line
     assert not (tmp_path / "run").exists()

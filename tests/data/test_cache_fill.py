@@ -19,6 +19,7 @@ from videorwkv.data.cache_fill import fill_cache, plan_fill
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError
+from videorwkv.run.choose import choose
 from videorwkv.utils.workers import WorkerPool
 from videorwkv.video.base import Video
 from videorwkv.video.source import open_video
@@ -229,8 +230,10 @@ def test_the_command_that_follows_reads_the_entries(
         return shlex.split(line.partition(": ")[2])
 
     command = ["videorwkv", "train", str(videos), "--cache", str(tmp_path / "c")]
-    assert following(224) == command
-    assert following(32) == [*command, "--set", "model.image_size=32"]
+    chosen, _ = choose(load_manifest(videos))
+    assert following(chosen.model.image_size) == command
+    assert following(224) == [*command, "--recipe", "default"]
+    assert following(32) == [*command, "--recipe", "default", "--set", "model.image_size=32"]
 
 
 def test_entries_of_another_store_are_refused(

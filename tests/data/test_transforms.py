@@ -36,7 +36,9 @@ def test_off_is_what_evaluation_sees(frame_fit: FrameFit) -> None:
 
 def test_one_draw_for_all_frames() -> None:
     still_THWC = np.repeat(noise(1, 40, 60, 3), 5, axis=0)
-    augmentation = Augmentation(erase_probability=1, flip_probability=0.5, rotate=20.0)
+    augmentation = Augmentation(
+        erase_probability=1, flip_probability=0.5, rotate=20.0, tint=0.3, grey_probability=0.5
+    )
     for seed in range(20):
         result_THWC, _ = augmented(augmentation, still_THWC, seed, 24, may_flip=True)
         assert (result_THWC == result_THWC[0]).all()
@@ -159,6 +161,53 @@ def test_colour_does_what_it_says(name: str) -> None:
     assert np.abs(out_THWC - wanted.clip(0, 255)).max() <= 1
 
 
+def test_tint_is_a_factor_on_each_colour() -> None:
+    frames_THWC = noise(3, 24, 24, 3) // 2
+    tinted = replace(Augmentation.off(), tint=0.25)
+    factors = []
+    for seed in range(100):
+        result_THWC, draw = augmented(tinted, frames_THWC, seed, 24)
+        assert np.abs(result_THWC - (frames_THWC * draw.tint).clip(0, 255)).max() <= 1
+        factors.append(draw.tint)
+    assert np.ptp(factors, axis=1).min() > 0  # not the same on all three: that is brightness
+    assert 0.75 <= np.min(factors) < 0.77
+    assert 1.23 < np.max(factors) <= 1.25
+
+
+def test_grey_is_all_or_nothing() -> None:
+    frames_THWC = noise(2, 24, 24, 3)
+    luma_THW = frames_THWC @ np.array([0.299, 0.587, 0.114])
+    often = replace(Augmentation.off(), grey_probability=0.5)
+    num_grey = 0
+    for seed in range(100):
+        result_THWC, _ = augmented(often, frames_THWC, seed, 24)
+        if np.array_equal(result_THWC, frames_THWC):
+            continue
+        num_grey += 1
+        assert np.ptp(result_THWC, axis=-1).max() == 0
+        assert np.abs(result_THWC[..., 0] - luma_THW).max() <= 1
+    assert 35 < num_grey < 65
+
+
+def test_another_light_changes_nothing_else_that_is_drawn() -> None:
+    frames_THWC = noise(2, 40, 60, 3)
+    plain = Augmentation(rotate=10.0, erase_probability=1.0)
+    lit = replace(plain, tint=0.5, grey_probability=1.0)
+    for seed in range(20):
+        before, after = (
+            augmentation.draw(np.random.default_rng(seed), 24, may_flip=True)
+            for augmentation in (plain, lit)
+        )
+        assert (before.tint == 1).all()
+        assert (after.tint != 1).any()
+        assert after.colours == (*before.colours[:2], 0.0)
+        for field in ("areas", "ratios", "places", "flipped", "erased", "angle"):
+            assert np.array_equal(getattr(after, field), getattr(before, field))
+    # Off, both leave every bit as it is.
+    draw = Augmentation.off().draw(np.random.default_rng(0), 24)
+    assert draw.finish(frames_THWC) is frames_THWC
+
+
 def test_erase() -> None:
     frames_THWC, edges_THW = noise(3, 20, 20, 3), np.full((3, 20, 20), 255, np.uint8)
     means_TC = frames_THWC.mean(axis=(1, 2))
@@ -229,6 +278,8 @@ def test_speed_stays_in_its_range() -> None:
         {"ratio": (2.0, 1.0)},
         {"brightness": 1.0},
         {"erase_probability": 1.5},
+        {"grey_probability": -0.1},
+        {"tint": 1.0},
         {"speed": (0.0, 1.0)},
         {"rotate": -1.0},
         {"rotate": 181.0},

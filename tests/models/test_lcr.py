@@ -321,7 +321,7 @@ def test_default_cell_stays_finite_for_ten_thousand_frames():
 
 
 def test_presets():
-    assert list_models("lcr_*") == ["lcr_nano", "lcr_paper", "lcr_tiny"]
+    assert list_models("lcr_*") == ["lcr_nano", "lcr_paper", "lcr_pico", "lcr_tiny"]
     for name in list_models():
         assert (
             model_config(name).to_dict()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
 
 from videorwkv.errors import ConfigError, UsageError
+from videorwkv.models import model_config
 from videorwkv.run import recipes
 from videorwkv.run.recipes import Recipe, apply_overrides
 
@@ -51,9 +53,20 @@ def test_crops_of_a_stretched_frame_are_refused() -> None:
 
 def test_a_recipe_from_before_an_option_existed() -> None:
     values = tiny.recipe().to_dict()
-    del values["model"]["frame_fit"], values["augmentation"]["rotate"]
-    assert Recipe.from_dict(values) == tiny.recipe()
-    assert (tiny.recipe().model.frame_fit, tiny.recipe().augmentation.rotate) == ("crop", 0.0)
+    del values["model"]["frame_fit"], values["model"]["memory_clock"]
+    for name in ("rotate", "tint", "grey_probability"):
+        del values["augmentation"][name]
+    recipe = Recipe.from_dict(values)
+    assert recipe == tiny.recipe()
+    assert (recipe.model.frame_fit, recipe.model.memory_clock) == ("crop", "frames")
+    augmentation = recipe.augmentation
+    assert augmentation.rotate == augmentation.tint == augmentation.grey_probability == 0
+
+
+def test_another_model_keeps_how_frames_become_squares() -> None:
+    wide = apply_overrides(tiny.recipe(), ["model.frame_fit=stretch"])
+    other = recipes.with_model(wide, "lcr_nano")
+    assert other == replace(wide, model=model_config("lcr_nano", frame_fit="stretch"))
 
 
 def test_epochs_and_steps_replace_each_other() -> None:

@@ -189,7 +189,8 @@ def test_commands_say_the_same_again() -> None:
     plan = plan_of(Variant("a"), Variant("b", changes=("model.cell=none",)))
     for training in plan.trainings:
         options = make_parser().parse_args(list(training.command[1:]))
-        recipe = for_data(_recipe(options), load_manifest(options.data))
+        manifest = load_manifest(options.data)
+        recipe = for_data(_recipe(options, manifest), manifest)
         assert recipe == training.recipe
 
 

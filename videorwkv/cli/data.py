@@ -216,6 +216,7 @@ def _unpack(options: argparse.Namespace) -> tuple[int, str]:
 
 def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> int:
     from videorwkv.data.cache_fill import fill_cache, plan_fill
+    from videorwkv.run.choose import choose
     from videorwkv.run.recipes import default
     from videorwkv.utils.files import usable_cores
 
@@ -232,8 +233,10 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
         print(f"{len(filled.unreadable):,} clips can't be read; they are not in the cache")
     command = ["videorwkv", "train", spec, "--cache", options.cache]
     # A model of another size would not find the entries.
-    if options.size != default().model.image_size:
-        command += ["--set", f"model.image_size={options.size}"]
+    if options.size != choose(manifest)[0].model.image_size:
+        command += ["--recipe", "default"]
+        if options.size != default().model.image_size:
+            command += ["--set", f"model.image_size={options.size}"]
     print(f"Train from it, at {options.size} px: {shlex.join(command)}")
     return int(bool(filled.unreadable))
 

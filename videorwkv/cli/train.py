@@ -143,19 +143,20 @@ def _recipe(options: argparse.Namespace, manifest: Manifest) -> Recipe:
     from videorwkv.run.choose import choose
     from videorwkv.run.run import read_run
 
-    if options.resume and options.recipe is None and options.model is None:
-        recipe = read_run(options.out).recipe
-    elif options.recipe is not None:
-        recipe = recipes.recipe(options.recipe)
+    why = ""
+    if options.recipe is None and not options.resume:
+        recipe, why = choose(manifest, options.model)
+    else:
+        named = options.recipe is not None
+        recipe = recipes.recipe(options.recipe) if named else read_run(options.out).recipe
         if options.model is not None:
             recipe = recipes.with_model(recipe, options.model)
-    else:
-        recipe, why = choose(manifest, options.model)
-        if not options.quiet:
-            print(why, file=sys.stderr)
     assignments = [
         f"{name}={getattr(options, name)}"
         for name in _RECIPE_OPTIONS
         if getattr(options, name) is not None
     ]
-    return recipes.apply_overrides(recipe, [*assignments, *options.assignments])
+    recipe = recipes.apply_overrides(recipe, [*assignments, *options.assignments])
+    if why and not options.quiet:
+        print(why, file=sys.stderr)
+    return recipe

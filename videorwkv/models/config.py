@@ -191,7 +191,7 @@ class LCRConfig:
             raise ConfigError(
                 "LCRConfig: memory_clock='change' scales the gated cell's forgetting by the change "
                 f"since the frame before; got cell={self.cell!r}, stem_frames={self.stem_frames}: "
-                "choose cell='gated' and stem_frames=2."
+                "choose cell='gated' and stem_frames=2, or memory_clock='frames'."
             )
         if self.cell == "convlstm" and (self.readout == "cls" or self.tube_mask_ratio):
             raise ConfigError(

@@ -5,6 +5,10 @@ What is measured on the clips decides, by rules that were fixed on other data (L
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +18,13 @@ from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
 from videorwkv.models import model_config
 from videorwkv.run.recipes import Recipe, default
+from videorwkv.utils.workers import Lost, WorkerPool
 from videorwkv.video.base import Sampling
 
 # Clips that are looked at, evenly spaced over the training split.
 LOOKED_AT = 40
+# Seconds after which a clip is left out; training gives it more.
+PATIENCE = 30.0
 # Training clips up to which a data set is small: the default recipe learns as many by heart.
 SMALL = 2000
 # Length up to which a clip is one action, seen whole, and not an activity that goes on.
@@ -64,8 +71,10 @@ class Look(NamedTuple):
 def look(manifest: Manifest) -> Look | None:
     """Open some clips of the training split; None where none can be read."""
     rows = [row for row in manifest.rows if row.split == "train" and row.label is not None]
+    if not rows:
+        return None
     chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
-    found = [seen for row in chosen if (seen := _measure(manifest, row)) is not None]
+    found = _measure_all(manifest, chosen)
     if not found:
         return None
     seconds_N, height_N, width_N = np.array(found).T
@@ -77,6 +86,19 @@ def look(manifest: Manifest) -> Look | None:
         int(height_N[middle]),
         int(width_N[middle]),
     )
+
+
+def _measure_all(manifest: Manifest, rows: Sequence[Row]) -> list[tuple[float, int, int]]:
+    """`_measure` of the clips that can be read, in a process that a clip may crash or hang."""
+    work = functools.partial(_measure, replace(manifest, rows=(), missing=()))
+    if multiprocessing.current_process().daemon:  # it may start no other
+        answers = [work(row) for row in rows]
+    else:
+        with WorkerPool(work, workers=1, timeout=PATIENCE) as pool:
+            for row in rows:
+                pool.submit(row.path, row)
+            answers = [pool.next()[1] for _ in rows]
+    return [answer for answer in answers if answer and not isinstance(answer, Lost)]
 
 
 def _measure(manifest: Manifest, row: Row) -> tuple[float, int, int] | None:

@@ -209,5 +209,6 @@ def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
 
 def with_model(recipe: Recipe, model_name: str) -> Recipe:
-    """The same run with another preset."""
-    return replace(recipe, model=model_config(model_name))
+    """The same run with another preset; `frame_fit` belongs to the clips and stays."""
+    fit = recipe.model.frame_fit
+    return replace(recipe, model=model_config(model_name, frame_fit=fit))
