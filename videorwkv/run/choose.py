@@ -70,7 +70,7 @@ class Look(NamedTuple):
 
 def look(manifest: Manifest) -> Look | None:
     """Open some clips of the training split; None where none can be read."""
-    rows = [row for row in manifest.rows if row.split == "train" and row.label is not None]
+    rows = _training_rows(manifest)
     if not rows:
         return None
     chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
@@ -86,6 +86,10 @@ def look(manifest: Manifest) -> Look | None:
         int(height_N[middle]),
         int(width_N[middle]),
     )
+
+
+def _training_rows(manifest: Manifest) -> list[Row]:
+    return [row for row in manifest.rows if row.split == "train" and row.label is not None]
 
 
 def _measure_all(manifest: Manifest, rows: Sequence[Row]) -> list[tuple[float, int, int]]:
@@ -123,9 +127,10 @@ def choose(manifest: Manifest, model_name: str | None = None) -> tuple[Recipe, s
         manifest: the data set.
         model_name: a preset that is wanted in any case; None chooses.
     """
-    seen = look(manifest)
-    if seen is None or seen.clips > SMALL:
-        why = "no clip could be opened" if seen is None else f"{seen.clips:,} clips to train on"
+    clips = len(_training_rows(manifest))
+    seen = look(manifest) if clips <= SMALL else None
+    if seen is None:
+        why = f"{clips:,} clips to train on" if clips > SMALL else "no clip could be opened"
         return default(model_name or "lcr_tiny"), f"recipe default: {why}"
     whole = seen.long_seconds <= WHOLE_SECONDS
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
