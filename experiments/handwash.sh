@@ -10,6 +10,7 @@ folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008)
 # Options are changes to lcr_nano, so all variants go without a position encoding, `published` too.
 declare -A variants=(
   [default]=""
+  [chosen]="" # what `train` chooses by itself
   [published]="stem=patch stem_frames=1 key_value_source=edges time_shift=false cell=paper
                residual=false readout=cls head_norm=layer"
   [patch-stem]="stem=patch"
@@ -18,11 +19,12 @@ declare -A variants=(
 )
 
 one_fold() {  # VARIANT FOLD
-  local run=$out/$1/fold$2 options=()
+  local run=$out/$1/fold$2 options=() recipe=(--recipe handwash)
+  [ "$1" = chosen ] && recipe=(--workers 1)
   for option in ${variants[$1]}; do options+=(--set "model.$option"); done
   [ -f "$run/evaluation-test/predictions.csv" ] && return
   local resume=(); [ -f "$run/state.pt" ] && resume=(--resume)
-  videorwkv train "$data" --recipe handwash --out "$run" --cache "$out/cache" --quiet \
+  videorwkv train "$data" "${recipe[@]}" --out "$run" --cache "$out/cache" --quiet \
     --flips experiments/handwash_flips.csv "${folds[@]}" --fold "$2" "${options[@]}" "${resume[@]}"
   videorwkv evaluate "$run" "$data" --split test "${folds[@]}" --fold "$2" --workers 0 > "$run/evaluation.txt"
 }
