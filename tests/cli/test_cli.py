@@ -130,7 +130,7 @@ def test_a_recipe_is_chosen_and_said(
         assert lines == ([why] if said else [])
         wanted = for_data(apply_overrides(wanted, CHEAP), manifest)
         assert load_run(f"runs/{name}").recipe == wanted
-    assert "6 clips of 1.0 to 1.0 s, 64x48" in choose(manifest)[1]
+    assert "6 clips of 1.0 to 1.0 s, mostly of 64x48" in choose(manifest)[1]
 
 
 def test_a_resumed_run_chooses_nothing(

@@ -10,7 +10,7 @@ from tiny_models import SMALL, VARIANTS, make_inputs, make_model
 
 from videorwkv.errors import ConfigError
 from videorwkv.models import Inputs, LCRConfig, model_config
-from videorwkv.models.stems import MOVED, moved
+from videorwkv.models.stems import HALF_MOVED, moved
 
 CLOCK = VARIANTS["clock of change"]
 OF_CHANGE = [name for name, config in VARIANTS.items() if config.memory_clock == "change"]
@@ -84,9 +84,9 @@ def test_noise_of_a_grey_level_writes_far_less_than_motion() -> None:
 
 def test_how_far_a_patch_has_moved() -> None:
     change_FHWI = torch.zeros(3, 16, 32, 3)  # two rows of four patches
-    change_FHWI[1, :8, 8:16] = MOVED
-    change_FHWI[1, 8:, 24:] = -100 * MOVED
-    change_FHWI[2] = 0.1 * MOVED
+    change_FHWI[1, :8, 8:16] = HALF_MOVED
+    change_FHWI[1, 8:, 24:] = -100 * HALF_MOVED
+    change_FHWI[2] = 0.1 * HALF_MOVED
     result_FL2 = moved(change_FHWI, 8, torch.tensor([True, False, False]))
     assert (result_FL2[0] == 1).all()  # a stream's first frame
     own_L, frame_L = result_FL2[1].unbind(-1)

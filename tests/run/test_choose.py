@@ -19,7 +19,7 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
 from videorwkv.errors import DecodeError
 from videorwkv.models import model_config
-from videorwkv.run.choose import SMALL, WHOLE_SECONDS, choose, look
+from videorwkv.run.choose import SMALL, WHOLE_SECONDS, ClipStatistics, choose, measure_clips
 from videorwkv.run.recipes import default
 from videorwkv.utils.workers import WorkerPool
 from videorwkv.video.array import ArrayVideo
@@ -78,7 +78,7 @@ def test_few_short_wide_clips() -> None:
     assert recipe.model == model_config("lcr_pico", frame_fit="stretch")
     assert (recipe.sampling.fps, recipe.repeats, recipe.loss_frames) == (None, 1, "last")
     assert recipe.augmentation.erase_probability == 0
-    for part in ("20 clips", "42x32", "a small model", "whole clips", "whole frames"):
+    for part in ("20 clips", "42x32", "lcr_pico", "whole clips", "whole frames"):
         assert part in why
 
 
@@ -91,7 +91,7 @@ def test_long_clips_are_cut_into_windows() -> None:
     assert recipe.views[0] > 1
     assert recipe.loss_frames == "all"
     assert "windows" in why
-    assert f"6 clips of {LONG:.1f} to {LONG:.1f} s, 24x24" in why
+    assert f"6 clips of {LONG:.1f} to {LONG:.1f} s, mostly of 24x24" in why
 
 
 @pytest.mark.parametrize(
@@ -122,27 +122,32 @@ def test_wide_and_tall_frames_are_stretched(height: int, width: int, fit: str) -
 def test_many_clips_get_the_default_recipe(name: str | None) -> None:
     recipe, why = choose(clips(count=SMALL + 1), name)
     assert recipe == default(name or "lcr_tiny")
-    assert why == f"recipe default: {SMALL + 1:,} clips to train on"
+    assert why.startswith(
+        f"recipe default with {name or 'lcr_tiny'}, as there are {SMALL + 1:,} clips"
+    )
     assert choose(clips(count=SMALL), name)[0] != recipe
 
 
 def test_steps_grow_with_the_clips_within_bounds() -> None:
-    steps = [choose(clips(count=count))[0].steps for count in (2, SMALL // 8, SMALL // 4, SMALL)]
-    assert steps == sorted(steps, key=lambda x: x or 0)
-    assert (steps[0], steps[-1]) == module.STEPS
+    fewest, most = module.STEPS
+    middle = (fewest + most) // 2 // module.STEPS_PER_CLIP
+    steps = [choose(clips(count=count))[0].steps for count in (2, middle, SMALL)]
+    assert steps == [fewest, middle * module.STEPS_PER_CLIP, most]
 
 
 def test_a_named_model_is_kept() -> None:
     recipe, why = choose(clips(width=40), "lcr_nano")
     assert recipe.model == model_config("lcr_nano", frame_fit="stretch")
-    assert recipe == replace(choose(clips(width=40))[0], model=recipe.model)
+    own = default("lcr_nano")
+    chosen = choose(clips(width=40))[0]
+    assert recipe == replace(chosen, model=recipe.model, lr=own.lr, ema=own.ema)
     assert "lcr_nano" in why
-    assert "a small model" not in why
+    assert "lcr_pico" not in why
 
 
 def test_what_can_not_be_read_is_left_out() -> None:
-    seen = look(clips(others={0: LONG, 1: LONG}, unreadable=(0, 1)))
-    assert seen == (6, (SHORT, SHORT), SHORT, 24, 24)
+    seen = measure_clips(clips(others={0: LONG, 1: LONG}, unreadable=(0, 1)))
+    assert seen == ClipStatistics((SHORT, SHORT), SHORT, 24, 24)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the opener needs fork")
@@ -161,39 +166,54 @@ def test_a_clip_that_crashes_or_hangs_the_decoder_is_left_out(
             time.sleep(600)
         return open_whole(row)
 
-    monkeypatch.setattr(module, "PATIENCE", 1.0)
-    assert look(replace(whole, opener=opener)) == (6, (SHORT, SHORT), SHORT, 24, 24)
+    monkeypatch.setattr(module, "CLIP_TIMEOUT", 1.0)
+    assert measure_clips(replace(whole, opener=opener)) == ClipStatistics(
+        (SHORT, SHORT), SHORT, 24, 24
+    )
 
 
 def test_a_daemonic_process_looks_by_itself() -> None:
-    with WorkerPool(look, workers=1) as pool:  # its processes are such, and may start none
+    with WorkerPool(measure_clips, workers=1) as pool:  # its processes are such, and may start none
         pool.submit("clips", clips())
-        assert pool.next() == ("clips", look(clips()))
+        assert pool.next() == ("clips", measure_clips(clips()))
 
 
 @pytest.mark.parametrize(
-    "manifest", [clips(unreadable=tuple(range(6))), clips(split="test"), clips(count=0)]
+    ("manifest", "why"),
+    [
+        (clips(unreadable=tuple(range(6))), "no clip could be opened in time"),
+        (clips(split="test"), "there is no clip to train on"),
+        (clips(count=0), "there is no clip to train on"),
+    ],
 )
-def test_where_no_clip_can_be_read(manifest: Manifest) -> None:
-    assert look(manifest) is None
-    assert choose(manifest) == (default("lcr_tiny"), "recipe default: no clip could be opened")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_where_no_clip_can_be_read(manifest: Manifest, why: str, workers: int) -> None:
+    assert measure_clips(manifest, workers=workers) is None
+    chosen = choose(manifest, workers=workers)
+    assert chosen == (default("lcr_tiny"), f"recipe default, as {why}.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_measuring_ends_in_time(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    monkeypatch.setattr(module, "ALL_TIMEOUT", 0.0)
+    seen = measure_clips(clips(others={0: LONG}), workers=workers)
+    assert seen == ClipStatistics((LONG, LONG), LONG, 24, 24)
 
 
 def test_only_training_clips_with_a_label_are_looked_at() -> None:
     whole = clips(SHORT)
     others = (Row("6", None, "train"), Row("7", "a", "test"))
-    assert look(replace(whole, rows=whole.rows + others)) == look(whole)
+    assert measure_clips(replace(whole, rows=whole.rows + others)) == measure_clips(whole)
 
 
 def test_the_middle_size_counts() -> None:
     sizes = {0: (24, 400), 1: (300, 24), **dict.fromkeys(range(2, 6), (24, 24))}
-    seen = look(replace(clips(), opener=Opener(dict.fromkeys(range(6), SHORT), sizes)))
+    seen = measure_clips(replace(clips(), opener=Opener(dict.fromkeys(range(6), SHORT), sizes)))
     assert seen is not None
     assert (seen.height, seen.width) == (24, 24)
 
 
-def test_a_single_frame_has_no_length() -> None:
-    seen = look(clips(1 / FPS))
-    assert seen is not None
-    assert seen.seconds == (0.0, 0.0)
-    assert choose(clips(1 / FPS))[0].sampling.fps is None
+def test_single_pictures_in_which_nothing_moves() -> None:
+    recipe, why = choose(clips(1 / FPS))
+    assert recipe == default("lcr_tiny")
+    assert "single pictures" in why

@@ -145,7 +145,7 @@ def _recipe(options: argparse.Namespace, manifest: Manifest) -> Recipe:
 
     why = ""
     if options.recipe is None and not options.resume:
-        recipe, why = choose(manifest, options.model)
+        recipe, why = choose(manifest, options.model, workers=int(options.workers != "0"))
     else:
         named = options.recipe is not None
         recipe = recipes.recipe(options.recipe) if named else read_run(options.out).recipe

@@ -85,8 +85,9 @@ class Augmentation:
         brightness: factor on the brightness, from 1 - b to 1 + b; 0 is off. So for the next two.
         contrast: factor on the distance from the clip's mean grey.
         saturation: factor on the distance of a colour from its grey.
-        grey_probability: how often that factor is 0, so that nothing but grey is left.
-        tint: factor on each of the three colours, from 1 - t to 1 + t, as under another light.
+        grey_probability: how often that factor is 0, so that only grey is left, before the tint.
+        tint: factor on each of the three colours, from 1 - t to 1 + t, as under another light; 0
+            is off.
         erase_probability: how often a box is erased.
         erase_area: fraction of the frame's area that the box takes, lowest and highest.
         flip_probability: how often a clip is flipped horizontally; never where the data set does

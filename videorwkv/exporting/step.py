@@ -28,7 +28,7 @@ from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolu
 from videorwkv.models.lcr import LCR
 from videorwkv.models.state import require_grid
 from videorwkv.models.stems import (
-    MOVED,
+    HALF_MOVED,
     PIXEL_MEAN,
     PIXEL_STD,
     RotaryEmbedding,
@@ -118,7 +118,7 @@ class RecurrentStep(nn.Module):
         self._constant("pixel_mean_I11", torch.tensor(PIXEL_MEAN)[:, None, None] * 255)
         scale_I = torch.tensor(PIXEL_STD * (config.stem_channels // 3)) * 255
         self.stem = stem_as_convolutions(folded.stem, scale_I)
-        self._constant("moved_scale_I11", torch.tensor(PIXEL_STD)[:, None, None] * 255 * MOVED)
+        self._constant("moved_scale_I11", torch.tensor(PIXEL_STD)[:, None, None] * 255 * HALF_MOVED)
         if config.edges != "none":
             self.edge_stem = stem_as_convolutions(folded.edge_stem, torch.tensor([255.0]))
         has_cls = config.readout == "cls"
@@ -233,7 +233,7 @@ class RecurrentStep(nn.Module):
         ).flatten(1)
         strength_BL = power_BL.square()
         first_B1 = (given["seen"] == 0).float()[:, None]
-        moved_BL = strength_BL / (1 + strength_BL) * (1 - first_B1) + first_B1
+        moved_BL = (1 - 1 / (1 + strength_BL)) * (1 - first_B1) + first_B1
         frame_BL = moved_BL.mean(1, keepdim=True) + moved_BL * 0
         moved_BL2 = torch.stack([moved_BL, frame_BL], -1)
         if self.kept is not None:
@@ -374,10 +374,12 @@ class StepLayer(nn.Module):
             memory_BLC = (new_BLC + memory_BLC) * edge_BLC + memory_BLC
         else:
             forget_BLC = self._forget(edge_BLC)
-            if moved_BL2 is not None:
+            if moved_BL2 is None:
+                memory_BLC = new_BLC + (memory_BLC - new_BLC) * forget_BLC
+            else:  # in the form that leaves the memory as it is to the bit where nothing moves
                 held_BLC = torch.exp(F.linear(moved_BL2, self.clock_C2))
-                forget_BLC = forget_BLC + (1 - forget_BLC) * held_BLC
-            memory_BLC = new_BLC + (memory_BLC - new_BLC) * forget_BLC
+                write_BLC = (1 - held_BLC) * (1 - forget_BLC)
+                memory_BLC = memory_BLC + (new_BLC - memory_BLC) * write_BLC
         return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
 
     def _lstm(self, branch_BLC: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -19,9 +19,10 @@ from videorwkv.models.masking import patches, take
 # ImageNet's statistics, as Vision-RWKV's weights expect them.
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
-# Change of the pixels by which a patch counts as moved for one half: 8 of 255 grey levels, in units
-# of the pixels' standard deviation.
-MOVED = 8 / 255 / 0.226
+# Change of the pixels by which a patch counts as moved for one half: 8 of 255 grey levels, well
+# above the noise of sensors and codecs and well below a moving outline. In units of the pixels'
+# standard deviation.
+HALF_MOVED = 8 / 255 / 0.226
 
 
 def pixels_and_change(
@@ -59,8 +60,8 @@ def moved(change_FHWI: Tensor, patch_size: int, first_F: Tensor) -> Tensor:
     """How far each patch has moved on since the frame before, and the mean over its frame: numbers
     in [0, 1], float32 [F, L, 2].
 
-    A patch whose change has a root mean square of `MOVED` counts half, noise of a sensor or of a
-    codec next to nothing; in a stream's first frame everything is new.
+    A patch whose change has a root mean square of `HALF_MOVED` counts half, noise of a sensor or of
+    a codec next to nothing; in a stream's first frame everything is new.
 
     Args:
         change_FHWI: as from `pixels_and_change`.
@@ -69,10 +70,12 @@ def moved(change_FHWI: Tensor, patch_size: int, first_F: Tensor) -> Tensor:
     """
     p = patch_size
     num, height, width, _ = change_FHWI.shape
-    power_FHW = change_FHWI.float().square().mean(-1)
-    power_FL = power_FHW.view(num, height // p, p, width // p, p).mean((2, 4)).flatten(1)
-    strength_FL = (power_FL / MOVED**2).square()
-    moved_FL = torch.where(first_F[:, None], 1.0, strength_FL / (1 + strength_FL))
+    power_FRPSX = (
+        change_FHWI.float().square().flatten(2).view(num, height // p, p, width // p, 3 * p)
+    )
+    strength_FL = (power_FRPSX.mean((2, 4)).flatten(1) / HALF_MOVED**2).square()
+    # This form stays finite where half precision makes the strength infinite.
+    moved_FL = torch.where(first_F[:, None], 1.0, 1 - 1 / (1 + strength_FL))
     return torch.stack([moved_FL, moved_FL.mean(1, keepdim=True).expand_as(moved_FL)], -1)
 
 

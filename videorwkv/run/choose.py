@@ -1,12 +1,13 @@
 """The recipe for clips that nobody has tuned anything for: `videorwkv train DATA` and nothing else.
 
-What is measured on the clips decides, by rules that were fixed on other data (LOG.md).
+What is measured on the clips decides, by rules that were found on other data (LOG.md, 2026-11-30).
 """
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,11 +22,11 @@ from videorwkv.run.recipes import Recipe, default
 from videorwkv.utils.workers import Lost, WorkerPool
 from videorwkv.video.base import Sampling
 
-# Clips that are looked at, evenly spaced over the training split.
-LOOKED_AT = 40
-# Seconds after which a clip is left out; training gives it more.
-PATIENCE = 30.0
-# Training clips up to which a data set is small: the default recipe learns as many by heart.
+# Clips that are measured, evenly spaced over the training split, and seconds for one and for all.
+MEASURED = 40
+CLIP_TIMEOUT = 30.0
+ALL_TIMEOUT = 60.0
+# Training clips up to which a data set is small: `default` learns as many by heart.
 SMALL = 2000
 # Length up to which a clip is one action, seen whole, and not an activity that goes on.
 WHOLE_SECONDS = 10.0
@@ -35,9 +36,10 @@ WIDE = 1.15
 # Steps for each training clip, and the fewest and most.
 STEPS_PER_CLIP = 6
 STEPS = (600, 1500)
-# Windows of a long clip in an epoch.
+# Windows of a long clip in an epoch, their frames and rate.
 WINDOWS = 8
-# Another light, place and slant, but never a subject that is cut out or covered.
+WINDOW = Sampling(num_frames=12, fps=6.0)
+# Other colours, crops and rotations, but never a subject that is cut out or covered.
 AUGMENTATION = Augmentation(
     scale=(0.5, 1.0),
     ratio=(0.8, 1.25),
@@ -51,36 +53,38 @@ AUGMENTATION = Augmentation(
 )
 
 
-class Look(NamedTuple):
+class ClipStatistics(NamedTuple):
     """What the clips of a training split are like.
 
     Args:
-        clips: how many there are.
-        seconds: length of the shortest and of the longest that was looked at.
+        seconds: length of the shortest and of the longest that was measured.
         long_seconds: length that nine in ten do not exceed.
-        height, width: of the middle frame size in pixels.
+        height, width: of the frames whose proportions are the middle ones, in pixels.
     """
 
-    clips: int
     seconds: tuple[float, float]
     long_seconds: float
     height: int
     width: int
 
 
-def look(manifest: Manifest) -> Look | None:
-    """Open some clips of the training split; None where none can be read."""
+def measure_clips(manifest: Manifest, *, workers: int = 1) -> ClipStatistics | None:
+    """Open some clips of the training split; None where none can be opened in time.
+
+    Args:
+        manifest: the data set.
+        workers: 1 opens them in another process, which a clip may crash or hang; 0 in this one.
+    """
     rows = _training_rows(manifest)
     if not rows:
         return None
-    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))]
-    found = _measure_all(manifest, chosen)
+    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, MEASURED).astype(int))]
+    found = _measure_all(manifest, chosen, workers)
     if not found:
         return None
     seconds_N, height_N, width_N = np.array(found).T
     middle = int(np.argsort(width_N / height_N)[len(found) // 2])
-    return Look(
-        len(rows),
+    return ClipStatistics(
         (float(seconds_N.min()), float(seconds_N.max())),
         float(np.quantile(seconds_N, 0.9)),
         int(height_N[middle]),
@@ -92,16 +96,26 @@ def _training_rows(manifest: Manifest) -> list[Row]:
     return [row for row in manifest.rows if row.split == "train" and row.label is not None]
 
 
-def _measure_all(manifest: Manifest, rows: Sequence[Row]) -> list[tuple[float, int, int]]:
-    """`_measure` of the clips that can be read, in a process that a clip may crash or hang."""
+def _measure_all(
+    manifest: Manifest, rows: Sequence[Row], workers: int
+) -> list[tuple[float, int, int]]:
+    """`_measure` of those that can be read, until time is up."""
     work = functools.partial(_measure, replace(manifest, rows=(), missing=()))
-    if multiprocessing.current_process().daemon:  # it may start no other
-        answers = [work(row) for row in rows]
+    end = time.monotonic() + ALL_TIMEOUT
+    answers = []
+    # A daemonic process may start no other.
+    if not workers or multiprocessing.current_process().daemon:
+        for row in rows:
+            answers.append(work(row))
+            if time.monotonic() > end:
+                break
     else:
-        with WorkerPool(work, workers=1, timeout=PATIENCE) as pool:
+        with WorkerPool(work, workers=1, timeout=CLIP_TIMEOUT) as pool:
             for row in rows:
                 pool.submit(row.path, row)
-            answers = [pool.next()[1] for _ in rows]
+                answers.append(pool.next()[1])
+                if time.monotonic() > end:
+                    break
     return [answer for answer in answers if answer and not isinstance(answer, Lost)]
 
 
@@ -117,7 +131,9 @@ def _measure(manifest: Manifest, row: Row) -> tuple[float, int, int] | None:
     return float(times[-1] - times[0]) * len(times) / max(1, len(times) - 1), height, width
 
 
-def choose(manifest: Manifest, model_name: str | None = None) -> tuple[Recipe, str]:
+def choose(
+    manifest: Manifest, model_name: str | None = None, *, workers: int = 1
+) -> tuple[Recipe, str]:
     """A recipe for the training split of a data set, and in a line why it is that one.
 
     Few clips get a small model that sees what changes and keeps where; it is read out at the end
@@ -125,35 +141,48 @@ def choose(manifest: Manifest, model_name: str | None = None) -> tuple[Recipe, s
 
     Args:
         manifest: the data set.
-        model_name: a preset that is wanted in any case; None chooses.
+        model_name: a preset that is wanted in any case, with the learning rate of `default`; None
+            chooses.
+        workers: as in `measure_clips`.
     """
     clips = len(_training_rows(manifest))
-    seen = look(manifest) if clips <= SMALL else None
+    fallback = default(model_name or "lcr_tiny")
+    if clips > SMALL:
+        return fallback, (
+            f"recipe default with {model_name or 'lcr_tiny'}, as there are {clips:,} clips to "
+            "train on. On a CPU, --model lcr_nano or lcr_pico is far faster."
+        )
+    seen = measure_clips(manifest, workers=workers)
     if seen is None:
-        why = f"{clips:,} clips to train on" if clips > SMALL else "no clip could be opened"
-        return default(model_name or "lcr_tiny"), f"recipe default: {why}"
+        why = "no clip could be opened in time" if clips else "there is no clip to train on"
+        return fallback, f"recipe default, as {why}."
+    if seen.long_seconds == 0:
+        return fallback, "recipe default, as the clips are single pictures, in which nothing moves."
     whole = seen.long_seconds <= WHOLE_SECONDS
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
-    model = model_config(model_name or "lcr_pico", frame_fit="stretch" if stretch else "crop")
-    steps = int(np.clip(STEPS_PER_CLIP * seen.clips, *STEPS))
-    recipe = Recipe(
-        model=model,
-        sampling=Sampling(num_frames=16) if whole else Sampling(num_frames=12, fps=6.0),
+    steps = int(np.clip(STEPS_PER_CLIP * clips, *STEPS))
+    recipe = replace(
+        fallback,
+        model=model_config(model_name or "lcr_pico", frame_fit="stretch" if stretch else "crop"),
+        sampling=Sampling(num_frames=16) if whole else WINDOW,
         augmentation=AUGMENTATION,
+        epochs=None,
         steps=steps,
         repeats=1 if whole else WINDOWS,
-        lr=2e-3,
-        ema=0.98,
         # The label of a short clip holds for its end, that of a window for most of it.
         loss_frames="last" if whole else "all",
         eval_every=max(1, steps // 4),
         views=(3, 1) if whole else (8, 1),
     )
-    size = "a small model" if model_name is None else model_name
-    parts = "whole clips, as they are short" if whole else "windows of 2 s, as clips are long"
+    if model_name is None:
+        recipe = replace(recipe, lr=2e-3, ema=0.98)
+    parts = "whole clips, as they are short"
+    if not whole:
+        assert WINDOW.fps is not None
+        parts = f"windows of {WINDOW.num_frames / WINDOW.fps:g} s, as clips are long"
     fit = "whole frames, as they are not square" if stretch else "the frame's centred square"
     return recipe, (
-        f"recipe chosen for {seen.clips:,} clips of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} "
-        f"s, {seen.width}x{seen.height}: {size}; {parts}; {fit}; another light, place and slant "
-        "each time. --recipe, --model and --set choose otherwise."
+        f"recipe chosen for {clips:,} clips of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} s, "
+        f"mostly of {seen.width}x{seen.height}: {model_name or 'lcr_pico'}; {parts}; {fit}; "
+        "strong augmentation. --recipe, --model and --set choose otherwise."
     )
