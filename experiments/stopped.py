@@ -1,6 +1,6 @@
 """What a trained run still knows when the picture stops at a clip's last frame.
 
-Usage: python experiments/stopped.py RUN DATA [FRAMES ...]
+Usage, in the repository: PYTHONPATH=. python experiments/stopped.py RUN DATA [FRAMES ...]
 
 Each clip of the test split is seen as in training, then its last frame is shown 4, 16, 64, 128 and
 256 times more, the state carried on. Printed: accuracy, and the share of what was known above

@@ -87,7 +87,7 @@ def test_how_far_a_patch_has_moved() -> None:
     change_FHWI[1, :8, 8:16] = HALF_MOVED
     change_FHWI[1, 8:, 24:] = -100 * HALF_MOVED
     change_FHWI[2] = 0.1 * HALF_MOVED
-    result_FL2 = moved(change_FHWI, 8, torch.tensor([True, False, False]))
+    result_FL2 = moved(change_FHWI, 8, torch.tensor([False, True, True]))
     assert (result_FL2[0] == 1).all()  # a stream's first frame
     own_L, frame_L = result_FL2[1].unbind(-1)
     wanted_L = torch.tensor([0, 0.5, 0, 0, 0, 0, 0, 1.0])

@@ -283,7 +283,7 @@ class StepLayer(nn.Module):
 
     shift_C: Tensor
     forget_C: Tensor
-    clock_C2: Tensor
+    clock_2C: Tensor
     edge_strength: Tensor
     near: Tensor
 
@@ -317,7 +317,7 @@ class StepLayer(nn.Module):
                 forget_C = torch.sigmoid(layer.forget_rate)
                 self.register_buffer("forget_C", forget_C, persistent=False)
         if config.memory_clock == "change":
-            self.register_buffer("clock_C2", layer.clock_C2, persistent=False)
+            self.register_buffer("clock_2C", layer.clock_2C, persistent=False)
         if config.is_lstm:
             self.cell_new, self.cell_past = layer.cell_new, layer.cell_past
         if config.cell == "convlstm":
@@ -377,7 +377,7 @@ class StepLayer(nn.Module):
             if moved_BL2 is None:
                 memory_BLC = new_BLC + (memory_BLC - new_BLC) * forget_BLC
             else:  # in the form that leaves the memory as it is to the bit where nothing moves
-                held_BLC = torch.exp(F.linear(moved_BL2, self.clock_C2))
+                held_BLC = torch.exp(moved_BL2 @ self.clock_2C)
                 write_BLC = (1 - held_BLC) * (1 - forget_BLC)
                 memory_BLC = memory_BLC + (new_BLC - memory_BLC) * write_BLC
         return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC

@@ -88,7 +88,7 @@ class FoldedLayer(CrossRWKVLayer):
 
     frame_weight_C: Tensor
     log_decay_HD: Tensor
-    clock_C2: Tensor
+    clock_2C: Tensor
 
     def fold(self) -> None:
         if self.config.time_shift:
@@ -99,10 +99,10 @@ class FoldedLayer(CrossRWKVLayer):
         if hasattr(self, "forget"):
             self.forget.bias = self.forget_rate
         if self.config.memory_clock == "change":
-            self.register_buffer("clock_C2", super()._clock(), persistent=False)
+            self.register_buffer("clock_2C", super()._clock(), persistent=False)
 
     def _clock(self) -> Tensor:
-        return self.clock_C2
+        return self.clock_2C
 
     def _frame_weight(self) -> Tensor:
         return self.frame_weight_C

@@ -145,9 +145,10 @@ class CrossRWKVLayer(nn.Module):
         keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
         forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
         if moved_TBL2 is not None:
-            with no_autocast(moved_TBL2.device.type):
-                held_TBLC = torch.exp(F.linear(moved_TBL2, self._clock()))
-            forget_TBLC = torch.lerp(forget_TBLC, held_TBLC.new_ones(()), held_TBLC)
+            # Under autocast the product is in bfloat16, which has an exact zero, too, and `exp` is
+            # not.
+            held_TBLC = torch.exp(moved_TBL2 @ self._clock())
+            forget_TBLC = torch.lerp(forget_TBLC, self.one_D[0], held_TBLC)
         forgets = forget_TBLC.unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
         xs, normeds = x_TBLC.unbind(0), normed_TBLC.unbind(0)
@@ -340,9 +341,9 @@ class CrossRWKVLayer(nn.Module):
         return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
 
     def _clock(self) -> Tensor:
-        """Log of what change at the own patch and in the whole frame lets the memory hold, [C, 2]:
+        """Log of what change at the own patch and in the whole frame lets the memory hold, [2, C]:
         where nothing moves it holds all."""
-        return -F.softplus(torch.stack([self.clock_own, self.clock_frame], 1))
+        return -F.softplus(torch.stack([self.clock_own, self.clock_frame]))
 
     def draw_kept(self, batch: int) -> Tensor | None:
         """Drop-path: one draw a clip, the same in all its frames; None where nothing is dropped."""

@@ -357,13 +357,15 @@ class LCR(nn.Module):
         keep_FJ = None if keep_TBJ is None else keep_TBJ.flatten(0, 1)
         frames_TBHWC, edges_TBHW = (x.transpose(0, 1) for x in inputs)
         shape = frames_TBHWC.shape[:2]
-        before = (state.pixels_BHWC, state.seen_B) if config.stem_frames == 2 else None
+        before = None
+        if config.stem_frames == 2:
+            time_T1 = torch.arange(shape[0], device=state.seen_B.device)[:, None]
+            started_TB = time_T1 + state.seen_B > 0
+            before = state.pixels_BHWC, started_TB
         seen_FHWI = pixels_and_change(frames_TBHWC, before, self.pixel_scale, self.pixel_shift)
         moved_TBL2 = None
         if config.memory_clock == "change":
-            time_T1 = torch.arange(shape[0], device=state.seen_B.device)[:, None]
-            first_F = (time_T1 + state.seen_B == 0).flatten()
-            moved_FL2 = moved(seen_FHWI[1], config.patch_size, first_F)
+            moved_FL2 = moved(seen_FHWI[1], config.patch_size, started_TB.flatten())
             if keep_FJ is not None:
                 moved_FL2 = take(moved_FL2, keep_FJ)
             moved_TBL2 = moved_FL2.to(self.head.weight.dtype).unflatten(0, shape)
