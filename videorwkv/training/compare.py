@@ -24,6 +24,7 @@ def compare(
     step: int,
     best_top1: float | None,
     unreadable: Container[str],
+    clip_timeout: float,
     quiet: bool,
 ) -> tuple[Baseline, ...]:
     """Score the baselines, once for a run, and say how the model compares.
@@ -35,6 +36,7 @@ def compare(
         step: steps that the model has taken.
         best_top1: the model's best accuracy on `validation`.
         unreadable: paths of clips that training could not read.
+        clip_timeout: seconds for reading a clip, as in the recipe.
         quiet: show no progress.
     """
     if validation is None or best_top1 is None:
@@ -54,7 +56,9 @@ def compare(
         try:
             with meter as shown:
                 on_clip = None if shown is None else shown.update
-                found = baselines(known, asked, on_clip, unreadable=unreadable)
+                found = baselines(
+                    known, asked, on_clip, unreadable=unreadable, clip_timeout=clip_timeout
+                )
         except DataError as error:
             monitor.say(f"note: the model is not compared with baselines. {error}")
             return ()
