@@ -6,7 +6,7 @@ Writes OUT/SPLIT/CLASS/NAME.mp4. Files are decoded once and kept (`--cache`), wh
 are drawn anew at every epoch.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -26,4 +26,9 @@ def main(spec: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("spec", metavar="DATA")
+    parser.add_argument("out", metavar="OUT", type=Path)
+    main(**vars(parser.parse_args()))

@@ -133,6 +133,19 @@ def test_a_recipe_is_chosen_and_said(
     assert "6 clips of 1.0 to 1.0 s, mostly of 64x48" in choose(manifest)[1]
 
 
+def test_a_folder_that_holds_a_run_is_refused_before_a_recipe_is_chosen(
+    own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "file"
+    run.mkdir()
+    (run / "last.safetensors").touch()
+    file.touch()
+    for out, said in ((run, "holds a run already (last.safetensors)"), (file, "is a file")):
+        assert main(["train", str(own_videos), "--out", str(out)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()  # no line that says a recipe
+        assert said in line
+
+
 def test_a_resumed_run_chooses_nothing(
     own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -147,18 +147,17 @@ def test_interrupt_keeps_what_is_done(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    advance = WorkerPool.next
-    count = 0
+    class Interrupted(WorkerPool):
+        count = 0
 
-    def interrupted(self: WorkerPool) -> Any:
-        nonlocal count
-        count += 1
-        if count == 5:
-            raise KeyboardInterrupt
-        return advance(self)
+        def next(self) -> Any:
+            self.count += 1
+            if self.count == 5:
+                raise KeyboardInterrupt
+            return super().next()
 
     with monkeypatch.context() as patch:
-        patch.setattr(WorkerPool, "next", interrupted)
+        patch.setattr(cache_fill, "WorkerPool", Interrupted)
         assert run(videos, "--cache", cache.folder, "--size", "32") == 130
     assert "run the same command to continue" in capsys.readouterr().err
     done = entries(cache)
@@ -224,16 +223,22 @@ def test_unpack_then_cache(
 def test_the_command_that_follows_reads_the_entries(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def following(size: int) -> list[str]:
-        assert run(videos, "--cache", tmp_path / "c", "--size", str(size), "--workers", "2") == 0
-        (line,) = (t for t in capsys.readouterr().out.splitlines() if t.startswith("Train from"))
-        return shlex.split(line.partition(": ")[2])
+    def following(*size: str) -> tuple[str, list[str]]:
+        assert run(videos, "--cache", tmp_path / "c", *size, "--workers", "2") == 0
+        first, *lines = capsys.readouterr().out.splitlines()
+        (line,) = (text for text in lines if text.startswith("Train from"))
+        return first, shlex.split(line.partition(": ")[2])
 
     command = ["videorwkv", "train", str(videos), "--cache", str(tmp_path / "c")]
-    chosen, _ = choose(load_manifest(videos))
-    assert following(chosen.model.image_size) == command
-    assert following(224) == [*command, "--recipe", "default"]
-    assert following(32) == [*command, "--recipe", "default", "--set", "model.image_size=32"]
+    chosen, why = choose(load_manifest(videos))
+    size = chosen.model.image_size
+    assert following() == (f"{size} px, as `train` chooses: {why}", command)
+    first, same = following(f"--size={size}")
+    assert "12 of 12 clips are there" in first  # the same entries, and nothing was chosen
+    assert same == command
+    assert following("--size=224")[1] == [*command, "--recipe", "default"]
+    smaller = ["--recipe", "default", "--set", "model.image_size=32"]
+    assert following("--size=32")[1] == [*command, *smaller]
 
 
 def test_entries_of_another_store_are_refused(

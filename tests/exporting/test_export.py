@@ -289,24 +289,43 @@ def test_command_line_names_both_files_of_openvino(
     assert sorted(tmp_path.iterdir()) == [out.with_suffix(".bin"), out]
 
 
-def test_onnxruntime_alone_as_documented(
-    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def follow_documentation(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> dict[str, Any]:
+    """Run the example on a clip and compare its answer with ours; the names that it defines."""
     documentation = sys.modules["videorwkv.exporting"].__doc__ or ""
     example = textwrap.dedent("    import json\n" + documentation.split("    import json\n")[1])
     assert "videorwkv." not in example
     # Wide, so that the square must be cut out.
     clip = tiny.write_clip(tmp_path / "wave.mp4")
-    code = example.replace("step-float32.onnx", str(onnx_file)).replace("wave.mp4", str(clip))
+    code = example.replace("step-float32.onnx", str(file)).replace("wave.mp4", str(clip))
     names: dict[str, Any] = {}
     exec(compile(code, "example", "exec"), names)
-    model = videorwkv.open_exported(onnx_file)
+    model = videorwkv.open_exported(file)
     state = model.init_state(1)
     for frame in videorwkv.open_video(clip):
         logits_BK, state = model.step(model.preprocess(frame), state)
     assert capsys.readouterr().out.strip() == model.labels[int(logits_BK.argmax())]
     # OpenCV and PyAV may decode to colours that differ by a level.
     np.testing.assert_allclose(names["logits_BK"], logits_BK, atol=0.02)
+    return names
+
+
+def test_onnxruntime_alone_as_documented_without_edges(
+    need: Need, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need("onnx")
+    model = {"edges": "none", "key_value_source": "frame"}
+    run = tiny.trained(tmp_path / "run", steps=1, model=model)
+    file = videorwkv.export(run, to="onnx").path
+    follow_documentation(file, tmp_path, capsys)
+
+
+def test_onnxruntime_alone_as_documented(
+    onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = follow_documentation(onnx_file, tmp_path, capsys)
+    size = videorwkv.open_exported(onnx_file).height
     rng = np.random.default_rng(0)
     images = [
         np.zeros((40, 60, 3), np.uint8),
@@ -319,7 +338,7 @@ def test_onnxruntime_alone_as_documented(
         for image_HWC in images:
             for frame_fit in ("stretch", "crop"):
                 names["model"]["frame_fit"] = frame_fit
-                square_HWC = fit_image(image_HWC, model.height, frame_fit)
+                square_HWC = fit_image(image_HWC, size, frame_fit)
                 np.testing.assert_array_equal(names["fit"](image_HWC), square_HWC)
             np.testing.assert_array_equal(
                 names["canny"](square_HWC), edge_map(square_HWC, options=edge_options)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
+import os
+import signal
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +19,10 @@ import tiny
 from videorwkv.cli.main import main
 from videorwkv.data import Manifest, Row
 from videorwkv.data.load import load_manifest
-from videorwkv.errors import DataError
+from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.baselines import baselines, some_clips
-from videorwkv.video.base import Video
+from videorwkv.video.array import ArrayVideo
+from videorwkv.video.base import Clip, Video
 from videorwkv.video.writer import write_video
 
 NAMES = ("motion pieces", "motion map", "middle frame", "gradient mean + change")
@@ -82,18 +89,81 @@ def test_gradients_see_a_posture_and_not_its_contrast(tmp_path: Path) -> None:
 def test_known_unreadable_clips_are_not_opened_again(tmp_path: Path) -> None:
     clips(tmp_path)
     manifest = load_manifest(tmp_path)
-    opened: list[str] = []
+    log = tmp_path / "opened.txt"  # another process opens them
 
     def opener(row: Row) -> Video:
-        opened.append(row.path)
+        with log.open("a") as file:
+            file.write(f"{row.path}\n")
         return manifest.open(row)
 
     bad = next(row.path for row in manifest.rows if row.path.endswith("broken.mp4"))
     watched = replace(manifest, opener=opener)
     parts = watched.split("train"), watched.split("test")
     assert baselines(*parts, unreadable={bad}) == baselines(*parts)
+    opened = log.read_text().splitlines()
     assert opened.count(bad) == 1
     assert len(opened) == 2 * 11 - 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the openers here need fork")
+@pytest.mark.parametrize("how", ["crashes", "hangs"])
+def test_a_clip_that_crashes_or_hangs_counts_as_wrong(tmp_path: Path, how: str) -> None:
+    clips(tmp_path)
+    manifest = load_manifest(tmp_path)
+
+    def opener(row: Row) -> Video:
+        if row.path.endswith("broken.mp4"):
+            if how == "crashes":
+                faulthandler.disable()
+                os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(600)
+        return manifest.open(row)
+
+    watched = replace(manifest, opener=opener)
+    parts = watched.split("train"), watched.split("test")
+    # Long enough for a clip of 64 x 48 pixels on a machine that is busy.
+    limit = 300.0 if how == "crashes" else 5.0
+    assert baselines(*parts, clip_timeout=limit) == baselines(
+        manifest.split("train"), manifest.split("test")
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the opener here needs fork")
+def test_a_process_that_is_killed_is_said(tmp_path: Path) -> None:
+    clips(tmp_path)
+    manifest = load_manifest(tmp_path)
+
+    def opener(row: Row) -> Video:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory has run out
+        raise AssertionError
+
+    watched = replace(manifest, opener=opener)
+    with pytest.raises(DataError, match=r"for the baselines has ended.*memory has run out"):
+        baselines(watched.split("train"), watched.split("test"))
+    with pytest.raises(ConfigError, match=r"clip_timeout \(-1\.0\) must be 0 or more"):
+        baselines(watched.split("train"), watched.split("test"), clip_timeout=-1.0)
+
+
+class Large(ArrayVideo):
+    """Allows no clip that takes more memory than one of its frames."""
+
+    def sample(self, *arguments: Any, **options: Any) -> Clip:
+        clip = super().sample(*arguments, **options)
+        assert clip.frames_THWC.nbytes < 3 * 600 * 800
+        return clip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the opener here needs fork")
+def test_whole_frames_never_lie_in_memory_together(tmp_path: Path) -> None:
+    clips(tmp_path)
+    manifest = load_manifest(tmp_path)
+    frames_THWC = np.random.default_rng(0).integers(0, 256, (30, 600, 800, 3), dtype=np.uint8)
+
+    def opener(row: Row) -> Video:
+        return Large(row.path, frames_THWC, np.arange(30) / 10)
+
+    watched = replace(manifest, opener=opener)
+    assert len(baselines(watched.split("train"), watched.split("test"))) == len(NAMES)
 
 
 def test_some_clips_are_spread_over_the_classes() -> None:

@@ -102,8 +102,9 @@ def test_published_form_classifies_edges_alone():
         assert not torch.allclose(same_pixels, model(first))
 
 
-def test_streams_are_independent_and_one_can_be_reset():
-    model = make_model(SMALL)
+@pytest.mark.parametrize("name", ["default", "clock of change"])
+def test_streams_are_independent_and_one_can_be_reset(name):
+    model = make_model(VARIANTS[name])
     inputs = make_inputs(3, 4)
     with torch.inference_mode():
         _, state = model.scan(inputs.at(0, 2))

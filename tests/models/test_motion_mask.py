@@ -133,8 +133,9 @@ def test_cost_falls_in_proportion():
     assert macs(0.75) < 0.3 * macs(0.0)
 
 
-def test_streams_are_independent_and_one_can_be_reset():
-    model = make_model(SMALL)
+@pytest.mark.parametrize("name", ["default", "clock of change"])
+def test_streams_are_independent_and_one_can_be_reset(name):
+    model = make_model(VARIANTS[name])
     inputs = make_inputs(3, 4)
     with torch.inference_mode():
         _, state = model.scan(inputs.at(0, 2), model.init_state(3, motion_mask_ratio=0.5))

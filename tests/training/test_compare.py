@@ -16,7 +16,7 @@ from videorwkv.data import Manifest, Row
 from videorwkv.inference.baselines import Baseline, baselines
 from videorwkv.training import compare
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
+from videorwkv.training.monitor import Monitor, read_log
 
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2"]
 
@@ -58,20 +58,47 @@ def test_they_are_scored_once_and_touch_no_weight(
     assert entries(tmp_path / "run", "baselines") == [entry]
 
 
-@pytest.mark.parametrize(("lead", "loses"), [(0.0, True), (0.1, True), (-0.1, False)])
+PERFECT = "The model and the best baseline (motion map, 1.0000) are both perfect"
+TIE = "The model is no better than the best baseline (motion map, {:.4f}): it has"
+CLOSE = "no better than the best baseline (motion map, {:.4f}), as one of 8 clips is no difference"
+WORSE = "The model is worse than the best baseline (motion map, {:.4f}) by 2 of 8 clips: it has"
+
+
+@pytest.mark.parametrize(
+    ("top1", "ridge", "verdict"),
+    [
+        (1.0, 1.0, PERFECT),
+        (0.5, 0.5, TIE),
+        (0.5, 0.625, CLOSE),
+        (1.0, 0.875, CLOSE),
+        (0.875, 1.0, CLOSE),
+        (0.5, 0.75, WORSE),
+        (0.75, 0.5, ""),
+    ],
+)
 def test_a_model_that_does_not_beat_them_is_no_success(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    lead: float,
-    loses: bool,
+    top1: float,
+    ridge: float,
+    verdict: str,
 ) -> None:
-    top1 = train(tiny.recipe(), tiny.manifest(), tmp_path / "run", quiet=True).best_top1
-    assert top1 is not None
-    scores(monkeypatch, top1 + lead)
-    train(None, tiny.manifest(), tmp_path / "run", resume=True, baselines=True)
-    told = f"does not beat the best baseline (motion map, {top1 + lead:.4f})"
-    assert (told in capfd.readouterr().err) == loses
+    scores(monkeypatch, ridge)
+    manifest = tiny.manifest()
+    (tmp_path / "log.jsonl").touch()
+    for _ in range(2):  # the second time as a run that was resumed after its end
+        with Monitor(tmp_path, step=1, total_steps=1) as monitor:
+            compare.compare(
+                manifest, manifest.split("validation"), monitor, step=1, best_top1=top1,
+                unreadable=(), clip_timeout=0.0, quiet=True,
+            )  # fmt: skip
+        shown = capfd.readouterr().err
+        assert verdict.format(ridge) in shown
+        assert ("The model" in shown) == bool(verdict)
+        assert ("train anew with more --steps and another --out" in shown) == (
+            verdict not in (PERFECT, "")
+        )
 
 
 def test_large_splits_are_limited(

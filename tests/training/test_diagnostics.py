@@ -37,7 +37,7 @@ def make_model(**changes: object) -> LCR:
 
 
 def found(model: LCR, inputs: Inputs | None = None) -> dict[str, str]:
-    return advice(examine(model, inputs or make_inputs(), LABELS), 4)
+    return advice(examine(model, inputs or make_inputs(), LABELS), model.config)
 
 
 def test_a_fresh_model_shows_none():
@@ -149,14 +149,24 @@ def _cut_past(model: LCR) -> LCR:
 def test_explosion_over_frames():
     signs = examine(make_model(), make_inputs(), LABELS)
     grown = replace(signs, gradient_by_distance=(1.0, 1e3, 1e6))
-    assert "gradient_explodes_over_frames" in advice(grown, 4)
+    assert "gradient_explodes_over_frames" in advice(grown, CONFIG)
     broken = replace(signs, gradient_by_layer=(math.nan, 1.0))
-    assert "gradient_not_finite" in advice(broken, 4)
+    assert "gradient_not_finite" in advice(broken, CONFIG)
 
 
 def test_the_published_form_gets_no_gradient_at_the_start():
     model = make_model(cell="paper", readout="cls", key_value_source="edges", residual=False)
-    assert "no_gradient" in found(model)
+    assert "stem_picture" not in found(model)["no_gradient"]
+
+
+def test_still_clips_give_a_model_of_changes_no_gradient():
+    inputs = make_inputs()
+    still = Inputs(*(x[:, :1].expand_as(x) for x in inputs))
+    model = make_model(stem_picture=False)
+    told = found(model, still)["no_gradient"]
+    assert "Or, with model.stem_picture=false, nothing changes in the clips" in told
+    assert "no_gradient" not in found(model, inputs)
+    assert "no_gradient" not in found(make_model(), still)
 
 
 def test_edges_empty_and_full():
@@ -170,10 +180,10 @@ def test_a_mask_that_takes_what_was_learnt():
     signs = examine(make_model(tube_mask_ratio=0.5), make_inputs(), LABELS)
     assert signs.masked_loss is not None
     assert signs.masked_loss != signs.loss
-    assert "mask_too_large" in advice(replace(signs, loss=0.1, masked_loss=1.2), 4)
-    assert "mask_too_large" not in advice(replace(signs, loss=0.1, masked_loss=0.3), 4)
+    assert "mask_too_large" in advice(replace(signs, loss=0.1, masked_loss=1.2), CONFIG)
+    assert "mask_too_large" not in advice(replace(signs, loss=0.1, masked_loss=0.3), CONFIG)
     # Nothing learnt yet: a mask can't take anything.
-    assert "mask_too_large" not in advice(replace(signs, loss=1.4, masked_loss=2.5), 4)
+    assert "mask_too_large" not in advice(replace(signs, loss=1.4, masked_loss=2.5), CONFIG)
 
 
 def test_stuck_accuracy():

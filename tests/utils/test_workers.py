@@ -17,7 +17,7 @@ import pytest
 
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.utils import workers
-from videorwkv.utils.workers import Lost, WorkerPool
+from videorwkv.utils.workers import Lost, WorkerPool, one_by_one
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tasks here need fork")
 
@@ -401,3 +401,26 @@ def test_wrong_use() -> None:
             WorkerPool(do, **options)  # type: ignore[arg-type]
     with WorkerPool(do, workers=1) as pool, pytest.raises(RuntimeError, match="submit"):
         pool.next()
+
+
+def test_one_by_one_keeps_the_order_and_loses_what_crashes() -> None:
+    first, lost, last = one_by_one(do, ["a", "crash", "b"], timeout=None)
+    assert (first, last) == ("a", "b")
+    assert isinstance(lost, Lost)
+    (slow,) = one_by_one(do, ["hang"], timeout=0.5)
+    assert slow.timed_out
+    assert list(one_by_one(do, [], timeout=None)) == []
+
+
+def whose(task: Any) -> list[int]:
+    """Each task's process and the one that asked."""
+    return [os.getpid(), *one_by_one(lambda _: os.getpid(), [task], timeout=None)]
+
+
+def test_one_by_one_starts_no_process_in_a_daemonic_one() -> None:
+    with WorkerPool(whose, workers=1) as pool:
+        pool.submit("key", "task")
+        own, used = pool.next()[1]
+    assert own == used
+    own, used = whose("task")
+    assert own != used

@@ -80,10 +80,9 @@ def _add_prepare(commands: Commands) -> None:
     group.add_argument(
         "--size",
         type=int,
-        default=224,
         metavar="N",
         help="the model's image size; frames are stored a quarter larger, to allow crops (default: "
-        "224)",
+        "that of the recipe that `train` chooses for these clips)",
     )
     group.add_argument(
         "--store",
@@ -165,28 +164,27 @@ def run_prepare(options: argparse.Namespace) -> int:
         raise UsageError(
             "data prepare: --cache takes one data set; --out ROOT would unpack several sources."
         )
-    # Checked before the hours that unpacking may take.
-    cache = None if options.cache is None else _cache(options)
+    if options.cache is not None:
+        # Checked before the hours that unpacking may take; which size is chosen does not matter.
+        _cache(options, 1 if options.size is None else options.size)
     code, spec = 0, options.sources[0]
     try:
         if options.out is not None:
             code, spec = _unpack(options)
-        if cache is not None:
-            code = max(code, _fill_cache(options, spec, cache))
+        if options.cache is not None:
+            code = max(code, _fill_cache(options, spec))
     except KeyboardInterrupt:
         print("Complete files are kept; run the same command to continue.", file=sys.stderr)
         raise
     return code
 
 
-def _cache(options: argparse.Namespace) -> FrameCache:
+def _cache(options: argparse.Namespace, size: int) -> FrameCache:
     from videorwkv.data.cache import FrameCache
 
-    if (options.workers is not None and options.workers < 1) or options.size < 1:
+    if (options.workers is not None and options.workers < 1) or size < 1:
         raise UsageError("data prepare: --workers and --size must be at least 1.")
-    return FrameCache.for_images(
-        options.cache, options.size, store=options.store, quality=options.quality
-    )
+    return FrameCache.for_images(options.cache, size, store=options.store, quality=options.quality)
 
 
 def _unpack(options: argparse.Namespace) -> tuple[int, str]:
@@ -214,7 +212,7 @@ def _unpack(options: argparse.Namespace) -> tuple[int, str]:
     return int(bool(unpacked.problems)), spec
 
 
-def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> int:
+def _fill_cache(options: argparse.Namespace, spec: str) -> int:
     from videorwkv.data.cache_fill import fill_cache, plan_fill
     from videorwkv.run.choose import choose
     from videorwkv.run.recipes import default
@@ -222,7 +220,11 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
 
     options.data = spec
     manifest = load_data(options)
-    plan = plan_fill(manifest, cache)
+    chosen, why = choose(manifest)
+    size = chosen.model.image_size if options.size is None else options.size
+    plan = plan_fill(manifest, _cache(options, size))
+    if options.size is None:
+        print(f"{size} px, as `train` chooses: {why}")
     print(plan.describe(), flush=True)
     filled = fill_cache(manifest, plan, workers=options.workers or usable_cores())
     print(f"cached: {filled.n_written:,} clips now, {plan.n_present:,} before")
@@ -233,11 +235,11 @@ def _fill_cache(options: argparse.Namespace, spec: str, cache: FrameCache) -> in
         print(f"{len(filled.unreadable):,} clips can't be read; they are not in the cache")
     command = ["videorwkv", "train", spec, "--cache", options.cache]
     # A model of another size would not find the entries.
-    if options.size != choose(manifest)[0].model.image_size:
+    if size != chosen.model.image_size:
         command += ["--recipe", "default"]
-        if options.size != default().model.image_size:
-            command += ["--set", f"model.image_size={options.size}"]
-    print(f"Train from it, at {options.size} px: {shlex.join(command)}")
+        if size != default().model.image_size:
+            command += ["--set", f"model.image_size={size}"]
+    print(f"Train from it, at {size} px: {shlex.join(command)}")
     return int(bool(filled.unreadable))
 
 

@@ -118,8 +118,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
                 f"{options.split}; give another split."
             )
         known = split_of(everything, "train")
+        given = options.clip_timeout
+        limit = run.recipe.clip_timeout if given is None else given
         with show_progress("baselines", len(known) + len(manifest)) as on_clip:
-            scored = tuple(baselines(known, manifest, on_clip))
+            scored = tuple(baselines(known, manifest, on_clip, clip_timeout=limit))
     with show_progress("evaluate", len(manifest)) as on_batch:
         evaluation = evaluate(
             run,

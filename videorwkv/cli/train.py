@@ -109,12 +109,14 @@ _RECIPE_OPTIONS = (
 
 def run_train(options: argparse.Namespace) -> int:
     from videorwkv.training.loop import train
+    from videorwkv.training.setup import check_folder
 
     if options.out is None:
         data = Path(options.data.partition(":")[0]).stem or "data"
         chosen = options.model or options.recipe
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
     manifest = load_data(options)
+    check_folder(Path(options.out), resume=options.resume)  # before clips are opened
     result = train(
         _recipe(options, manifest),
         manifest,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from videorwkv.data.cache import QUALITY, FrameCache, encode_jpeg, limit_size
@@ -16,7 +15,7 @@ from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
 from videorwkv.utils.files import decimal, free_space, memory_size, require_room
 from videorwkv.utils.progress import Meter
-from videorwkv.utils.workers import Lost, WorkerPool
+from videorwkv.utils.workers import Lost, WorkerPool, one_thread
 
 # An estimate looks at so many clips, and at so many frames of each.
 SAMPLED_CLIPS, SAMPLED_FRAMES = 12, 5
@@ -158,7 +157,7 @@ def fill_cache(manifest: Manifest, plan: FillPlan, *, workers: int) -> Filled:
             _Fill(manifest, plan.cache),
             workers=max(1, min(workers, total)),
             timeout=LIMIT,
-            initializer=_one_thread,
+            initializer=one_thread,
         ) as pool,
     ):
         for row in plan.missing:
@@ -200,12 +199,6 @@ def _reason(path: str, lost: Lost) -> str:
             "the same command again: what is complete stays."
         )
     return f"{path}: {'reading it' if lost.timed_out else 'the decoder crashed:'} {lost.reason}"
-
-
-def _one_thread() -> None:
-    """The processes are the parallelism. Not 1: OpenCV would wait for threads that a forked process
-    does not have."""
-    cv2.setNumThreads(0)
 
 
 def _require_same_store(cache: FrameCache, entries: Sequence[Path]) -> None:

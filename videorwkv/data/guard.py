@@ -31,7 +31,6 @@ from itertools import tee
 from multiprocessing.connection import wait
 from typing import Any, TypeAlias
 
-import cv2
 import torch
 from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, get_worker_info
@@ -48,6 +47,7 @@ from videorwkv.utils.workers import (
     become_worker,
     cause_of_death,
     no_fork_warning,
+    one_thread,
     time_counted,
 )
 
@@ -381,7 +381,7 @@ class _Reader:
     def start(self, worker: int) -> None:
         """Make this process a worker."""
         become_worker()
-        cv2.setNumThreads(0)  # the processes are the parallelism
+        one_thread()
         self._notes[1 + 2 * worker] = 2
 
     def __getitem__(self, task: tuple[int, Key]) -> tuple[int, Any]:

@@ -13,8 +13,8 @@ What a file needs to be run stands in it, as JSON under the key `videorwkv` (ONN
 OpenVINO: rt_info): labels, the run's recipe with sizes, sampling and edge options, the names,
 shapes and types of the state, the digest of the weights, versions, and how it was verified.
 `videorwkv.open_exported` reads all that; this is how to do without this package, for a model with
-Canny edges (`videorwkv/preprocess/edges.py` has the others) and without a tube mask. The model was
-trained on frames as far apart as about["recipe"]["sampling"] says; give it such.
+Canny edges or none (`videorwkv/preprocess/edges.py` has the others) and without a tube mask. The
+model was trained on frames as far apart as about["recipe"]["sampling"] says; give it such.
 
     import json
 
@@ -54,7 +54,9 @@ trained on frames as far apart as about["recipe"]["sampling"] says; give it such
     capture = cv2.VideoCapture("wave.mp4")
     while (found := capture.read())[0]:
         frame_HWC = fit(cv2.cvtColor(found[1], cv2.COLOR_BGR2RGB))
-        inputs = {"frame": frame_HWC[None], "edges": canny(frame_HWC)[None]}
+        inputs = {"frame": frame_HWC[None]}
+        if model["edges"] != "none":
+            inputs["edges"] = canny(frame_HWC)[None]
         logits_BK, *following = session.run(None, inputs | state)
         state = dict(zip(state, following))
     print(about["labels"][logits_BK[0].argmax()])

@@ -7,6 +7,7 @@ classes.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 
@@ -14,8 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from videorwkv.data.manifest import Manifest
-from videorwkv.errors import DataError, VideoRWKVError
+from videorwkv.data.loader import CLIP_TIMEOUT
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.errors import ConfigError, DataError, VideoRWKVError
+from videorwkv.utils.workers import Lost, one_by_one
 
 FRAMES, SIDE, PIECES = 24, 32, 6
 # Of the gradients: side of a grey frame, cells on a side, orientations of the whole circle.
@@ -57,19 +60,28 @@ def baselines(
     on_clip: Callable[[int], None] | None = None,
     *,
     unreadable: Container[str] = (),
+    clip_timeout: float = CLIP_TIMEOUT,
 ) -> list[Baseline]:
     """Learn from the labelled clips of one split and score those of another.
 
-    Clips of `train` that can't be read are skipped; those of `test` count as wrong.
+    Clips of `train` that can't be read are skipped; those of `test` count as wrong. A process
+    beside this one reads them, so that a clip may crash or hang it. It reads the clips themselves
+    and takes no frames from a `FrameCache`: those are resized, and the accuracies would depend on
+    whether there is a cache and for which size.
 
     Args:
         train, test: the two splits.
         on_clip: called with the number of clips read, after each.
         unreadable: paths of clips that are known to be unreadable and are not tried again.
+        clip_timeout: seconds after which a clip counts as unreadable; 0 waits forever.
 
     Raises:
-        DataError: a split without a readable, labelled clip.
+        DataError: a split without a readable, labelled clip; or the process was killed, mostly for
+            want of memory.
+        ConfigError: a time below 0.
     """
+    if not clip_timeout >= 0:
+        raise ConfigError(f"baselines: clip_timeout ({clip_timeout}) must be 0 or more.")
     read = 0
 
     def count() -> None:
@@ -78,8 +90,8 @@ def baselines(
         if on_clip is not None:
             on_clip(read)
 
-    known_features, known = _read(train, count, unreadable)
-    asked_features, asked = _read(test, count, unreadable)
+    known_features, known = _read(train, count, unreadable, clip_timeout)
+    asked_features, asked = _read(test, count, unreadable, clip_timeout)
     total = sum(row.label is not None for row in test.rows)
     found = []
     for name, known_NX in known_features.items():
@@ -101,37 +113,57 @@ def some_clips(manifest: Manifest, limit: int) -> Manifest:
 
 
 def _read(
-    manifest: Manifest, count: Callable[[], None], unreadable: Container[str]
+    manifest: Manifest, count: Callable[[], None], unreadable: Container[str], clip_timeout: float
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.str_]]:
     """Features [N, X] of the readable, labelled clips, and their labels."""
+    labelled = [row for row in manifest.rows if row.label is not None]
+    rows = [row for row in labelled if row.path not in unreadable]
+    for _ in range(len(labelled) - len(rows)):
+        count()
+    work = functools.partial(_read_clip, replace(manifest, rows=(), missing=()))
     clips, labels = [], []
-    for row in manifest.rows:
-        if row.label is None:
-            continue
-        try:
-            if row.path in unreadable:
-                continue
-            with manifest.open(row) as video:
-                clip = video.sample(num_frames=FRAMES)
-        except (VideoRWKVError, OSError):
-            continue
-        finally:
-            count()
-        clips.append(_features(clip.frames_THWC))
-        labels.append(row.label)
+    answers = one_by_one(work, rows, timeout=clip_timeout or None)
+    for row, answer in zip(rows, answers, strict=True):
+        count()
+        if isinstance(answer, Lost):
+            if not answer.by_its_task:
+                raise DataError(
+                    f"The process that read {row.path} for the baselines has ended: "
+                    f"{answer.reason}. Try again with more free memory."
+                )
+        elif answer is not None:
+            clips.append(answer)
+            labels.append(row.label)
     if not clips:
         raise DataError(f"{manifest.name}: no labelled clip could be read for the baselines.")
     return {name: np.stack([x[name] for x in clips]) for name in clips[0]}, np.asarray(labels)
 
 
+def _read_clip(manifest: Manifest, row: Row) -> dict[str, NDArray[np.float32]] | None:
+    """`_features` of one clip; None if it can't be read."""
+    try:
+        with manifest.open(row) as video:
+            clip = video.sample(num_frames=FRAMES, transform=_small)
+    except (VideoRWKVError, OSError):
+        return None
+    return _features(clip.frames_THWC)
+
+
+def _small(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame as two small grey ones, side by side and in three equal channels, as `sample` wants
+    RGB. 24 whole frames of 4K video would take 600 MB."""
+    grey_HW = cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY)
+    sides_HW = np.zeros((GRADIENT_SIDE, GRADIENT_SIDE + SIDE), np.uint8)
+    for side, part_HW in ((GRADIENT_SIDE, sides_HW), (SIDE, sides_HW[:, GRADIENT_SIDE:])):
+        small_SS = cv2.resize(grey_HW, (side, side), interpolation=cv2.INTER_AREA)
+        part_HW[:side, :side] = small_SS
+    return cv2.cvtColor(sides_HW, cv2.COLOR_GRAY2RGB)
+
+
 def _features(frames_THWC: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """Features of one clip for each baseline, of unit length."""
-    grey = [cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY) for image_HWC in frames_THWC]
-    small_TSS, large_TSS = (
-        np.stack([cv2.resize(x, (side, side), interpolation=cv2.INTER_AREA) for x in grey])
-        for side in (SIDE, GRADIENT_SIDE)
-    )
-    small_TSS = small_TSS.astype(np.float32)
+    """Features of one clip for each baseline, of unit length; its frames are those of `_small`."""
+    large_TSS = np.ascontiguousarray(frames_THWC[:, :, :GRADIENT_SIDE, 0])
+    small_TSS = frames_THWC[:, :SIDE, GRADIENT_SIDE:, 0].astype(np.float32)
     change_TSS = np.abs(np.diff(small_TSS, axis=0))
     gradients_TX = np.stack([_gradients(grey_SS) for grey_SS in large_TSS])
     turned_X = np.abs(np.diff(gradients_TX, axis=0)).mean(0)

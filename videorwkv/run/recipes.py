@@ -132,7 +132,7 @@ class Recipe:
 
 
 def default(model_name: str = "lcr_tiny") -> Recipe:
-    """A sound start on your own videos: `videorwkv train DATA --model NAME`."""
+    """A sound start on your own videos: `videorwkv train DATA --recipe default --model NAME`."""
     return Recipe(model=model_config(model_name), epochs=60)
 
 

@@ -24,6 +24,7 @@ def compare(
     step: int,
     best_top1: float | None,
     unreadable: Container[str],
+    clip_timeout: float,
     quiet: bool,
 ) -> tuple[Baseline, ...]:
     """Score the baselines, once for a run, and say how the model compares.
@@ -35,6 +36,7 @@ def compare(
         step: steps that the model has taken.
         best_top1: the model's best accuracy on `validation`.
         unreadable: paths of clips that training could not read.
+        clip_timeout: seconds for reading a clip, as in the recipe.
         quiet: show no progress.
     """
     if validation is None or best_top1 is None:
@@ -47,6 +49,7 @@ def compare(
     entry = next((entry for entry in log if entry["kind"] == "baselines"), None)
     if entry is not None:  # a run that was resumed after its end
         found = [dataclass_from_dict(Baseline, values) for values in entry["baselines"]]
+        count = entry["validation"]
     else:
         train = manifest.split("train")
         known, asked = some_clips(train, TRAIN_LIMIT), some_clips(validation, VALIDATION_LIMIT)
@@ -54,11 +57,14 @@ def compare(
         try:
             with meter as shown:
                 on_clip = None if shown is None else shown.update
-                found = baselines(known, asked, on_clip, unreadable=unreadable)
+                found = baselines(
+                    known, asked, on_clip, unreadable=unreadable, clip_timeout=clip_timeout
+                )
         except DataError as error:
             monitor.say(f"note: the model is not compared with baselines. {error}")
             return ()
-        monitor.baselines(step, found, train=len(known), validation=len(asked))
+        count = len(asked)
+        monitor.baselines(step, found, train=len(known), validation=count)
         if len(known) == TRAIN_LIMIT or len(asked) == VALIDATION_LIMIT:
             monitor.say(
                 f"note: the baselines learn from {len(known):,} of {len(train):,} training clips "
@@ -70,10 +76,30 @@ def compare(
     for baseline in found:
         monitor.say(f"validation top-1: {baseline.summary()}")
     best = max(found, key=lambda baseline: baseline.best)
-    if best_top1 <= best.best:
-        monitor.say(
-            f"The model does not beat the best baseline ({best.name}, {best.best:.4f}): it has not "
-            "learnt more than a few lines without a network see. Train for more --steps, or with "
-            "other options, before you use it; docs/training.md says what to try."
-        )
+    if verdict := _verdict(best_top1, best, count):
+        monitor.say(verdict)
     return tuple(found)
+
+
+def _verdict(top1: float, best: Baseline, count: int) -> str:
+    """What to say of a model beside the best baseline on `count` clips; nothing where it wins."""
+    against = f"the best baseline ({best.name}, {best.best:.4f})"
+    if min(top1, best.best) == 1:
+        return (
+            f"The model and {against} are both perfect: these clips cannot tell them apart. "
+            "Compare them on others."
+        )
+    lead = round((top1 - best.best) * count)
+    if lead > 1:
+        return ""
+    if lead == 0:
+        what = f"The model is no better than {against}"
+    elif abs(lead) == 1:
+        what = f"The model is no better than {against}, as one of {count:,} clips is no difference"
+    else:
+        what = f"The model is worse than {against} by {-lead:,} of {count:,} clips"
+    return (
+        f"{what}: it has not learnt more than a few lines without a network see. Before you use "
+        "it, train anew with more --steps and another --out, or with other options; "
+        "docs/training.md says what to try."
+    )

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videorwkv.models import LCR, Inputs
+from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.training.monitor import Monitor
 
@@ -116,7 +116,7 @@ class DiagnosticsMonitor:
                 monitor.say("note: no memory is left to look for signs of a failing training.")
             self._told.add("no_memory")
             return
-        found = advice(signs, self.num_classes)
+        found = advice(signs, model.config)
         stuck = is_stuck(self._accuracies, self.num_classes, step / self.total_steps)
         if stuck is not None:
             found["accuracy_stuck"] = stuck
@@ -180,8 +180,13 @@ def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
     )
 
 
-def advice(signs: Signs, num_classes: int) -> dict[str, str]:
-    """The signs of failure among what was measured: name -> what it is and what to try."""
+def advice(signs: Signs, config: LCRConfig) -> dict[str, str]:
+    """The signs of failure among what was measured: name -> what it is and what to try.
+
+    Args:
+        signs: what `examine` found.
+        config: of the model; some causes exist only with some options.
+    """
     found = {}
     layers = signs.gradient_by_layer
     if not all(map(math.isfinite, layers)):
@@ -189,10 +194,16 @@ def advice(signs: Signs, num_classes: int) -> dict[str, str]:
             "gradients are not finite: a lower --lr, clip_norm, or model.cell=gated."
         )
     elif not any(layers):
-        found["no_gradient"] = (
+        text = (
             "no layer's weights get any gradient: with model.readout=cls and K and V from edges "
             "alone, as published, nothing but edges can reach the logits; model.readout=mean."
         )
+        if not config.stem_picture:
+            text += (
+                " Or, with model.stem_picture=false, nothing changes in the clips; "
+                "model.stem_picture=true."
+            )
+        found["no_gradient"] = text
     elif min(layers) < VANISHED:
         found["gradient_vanishes_over_layers"] = (
             f"layer {layers.index(min(layers))} gets {min(layers):.0e} of the middle layer's "
@@ -243,7 +254,7 @@ def advice(signs: Signs, num_classes: int) -> dict[str, str]:
             f"in {signs.edges_full:.0%} of the frames edges cover more than {FULL:.0%}: noise? "
             "A larger model.edge_options.blur_size, or model.edges=none."
         )
-    learnt = math.log(num_classes) - signs.loss
+    learnt = math.log(config.num_classes) - signs.loss
     if signs.masked_loss is not None and learnt > 0.5:
         lost = signs.masked_loss - signs.loss
         if lost > MASK_COST * learnt:

@@ -143,7 +143,7 @@ def train(
             try:
                 found = compare(
                     manifest, trainer.validation, monitor, step=trainer.step, best_top1=best_top1,
-                    unreadable=trainer.bad, quiet=quiet,
+                    unreadable=trainer.bad, clip_timeout=recipe.clip_timeout, quiet=quiet,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 interrupted = True

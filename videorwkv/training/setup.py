@@ -24,6 +24,24 @@ _FREE_ON_RESUME = frozenset(
 SLOW_ON_A_CPU = 2_000_000
 
 
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Whether a run may be written to `folder`.
+
+    Raises:
+        UsageError: it is a file, or holds a run already that is not to be resumed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --out needs a folder for the run.")
+    begun = [
+        n for n in ("state.pt", "last.safetensors", "best.safetensors") if (folder / n).exists()
+    ]
+    if begun and not resume:
+        raise UsageError(
+            f"{folder} holds a run already ({begun[0]}). Resume it with --resume, or choose "
+            "another folder with --out; nothing is overwritten."
+        )
+
+
 def resolve_recipe(
     recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool
 ) -> Recipe:
@@ -32,17 +50,8 @@ def resolve_recipe(
     Raises:
         UsageError: the folder holds a run already, or the run to resume was another.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; --out needs a folder for the run.")
-    begun = [
-        n for n in ("state.pt", "last.safetensors", "best.safetensors") if (folder / n).exists()
-    ]
+    check_folder(folder, resume=resume)
     if not resume:
-        if begun:
-            raise UsageError(
-                f"{folder} holds a run already ({begun[0]}). Resume it with --resume, or choose "
-                "another folder with --out; nothing is overwritten."
-            )
         if recipe is None:
             raise UsageError("train: a recipe is needed unless a run is resumed.")
         return for_data(recipe, manifest)

@@ -15,12 +15,14 @@ import traceback
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NoReturn
+
+import cv2
 
 from videorwkv.errors import ConfigError, DataError
 
@@ -260,6 +262,37 @@ class WorkerPool:
         worker.release()
         self._start()
         self._feed()
+
+
+def one_by_one(
+    work: Callable[[Any], Any], tasks: Sequence[Any], *, timeout: float | None
+) -> Iterator[Any]:
+    """What `work` returns for each task, or a `Lost`, in order, from one process beside this one.
+
+    In a daemonic process, which may start no other, `work` runs without protection.
+
+    Args:
+        work: as in `WorkerPool`.
+        tasks: what `work` gets, one after the other; picklable.
+        timeout: seconds for one task; None waits forever.
+
+    Raises:
+        Exception: as `WorkerPool.next`.
+    """
+    if multiprocessing.current_process().daemon:
+        yield from map(work, tasks)
+        return
+    with WorkerPool(work, workers=1, timeout=timeout, initializer=one_thread) as pool:
+        for place, task in enumerate(tasks):
+            pool.submit(place, task)
+        for _ in tasks:
+            yield pool.next()[1]
+
+
+def one_thread() -> None:
+    """The processes are the parallelism. Not 1: OpenCV would wait for threads that a forked process
+    does not have."""
+    cv2.setNumThreads(0)
 
 
 @dataclass(eq=False)
