@@ -6,9 +6,9 @@ What is measured on the clips decides, by rules that were found on other data (L
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
 from videorwkv.models import model_config
 from videorwkv.run.recipes import Recipe, default
-from videorwkv.utils.workers import Lost, WorkerPool
+from videorwkv.utils.workers import Lost, one_by_one
 from videorwkv.video.base import Sampling
 
 # Clips that are measured, evenly spaced over the training split, and seconds for one and for all.
@@ -103,19 +103,12 @@ def _measure_all(
     work = functools.partial(_measure, replace(manifest, rows=(), missing=()))
     end = time.monotonic() + ALL_TIMEOUT
     answers = []
-    # A daemonic process may start no other.
-    if not workers or multiprocessing.current_process().daemon:
-        for row in rows:
-            answers.append(work(row))
+    given = one_by_one(work, rows, timeout=CLIP_TIMEOUT) if workers else (work(row) for row in rows)
+    with closing(given):
+        for answer in given:
+            answers.append(answer)
             if time.monotonic() > end:
                 break
-    else:
-        with WorkerPool(work, workers=1, timeout=CLIP_TIMEOUT) as pool:
-            for row in rows:
-                pool.submit(row.path, row)
-                answers.append(pool.next()[1])
-                if time.monotonic() > end:
-                    break
     return [answer for answer in answers if answer and not isinstance(answer, Lost)]
 
 

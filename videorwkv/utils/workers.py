@@ -15,7 +15,7 @@ import traceback
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -266,7 +266,7 @@ class WorkerPool:
 
 def one_by_one(
     work: Callable[[Any], Any], tasks: Sequence[Any], *, timeout: float | None
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What `work` returns for each task, or a `Lost`, in order, from one process beside this one.
 
     In a daemonic process, which may start no other, `work` runs without protection.
