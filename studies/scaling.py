@@ -268,19 +268,26 @@ def frame_macs(config: LCRConfig) -> int:
     width, mix = config.width, config.mix_width
     tokens = config.num_patches + (config.readout == "cls")
     has_edges = config.edges != "none"
-    total = stem_macs(config, 3 * config.stem_frames)
+    total = stem_macs(config, config.stem_channels)
     if has_edges:
         total += stem_macs(config, 1) + config.num_patches * width**2
     layer = 2 * width + 2 * width + width  # receptance and gate, key and value, output
     layer += width + mix + mix  # the mixing's receptance and key, then its value
     if config.cell == "gated" and has_edges and config.forget_source == "edges":
         layer += width
+    if config.memory_clock == "change":
+        layer += 2  # of the own patch and of the whole frame
     if config.is_lstm:
         layer += 8 * width  # four gates, each of A and h
     if config.cell == "convlstm":
         layer += 9  # h of 3 x 3 neighbours, channel by channel
     total += config.depth * (tokens * width * layer + config.num_heads * scan_macs(tokens, config))
-    return total + (1 if config.cell == "none" else 2) * width * config.num_classes
+    features = (1 if config.cell == "none" else 2) * width
+    if config.readout == "cells":
+        cells = config.readout_cells**2
+        total += cells * features * (tokens + config.readout_width)
+        features = cells * config.readout_width
+    return total + features * config.num_classes
 
 
 def joint_macs(config: LCRConfig, frames: int) -> int:
