@@ -7,7 +7,7 @@ Each clip of the test split is seen as in training, then its last frame is shown
 chance (`videorwkv study length` has the same measure with trainings and intervals).
 """
 
-import sys
+import argparse
 
 import torch
 
@@ -38,4 +38,12 @@ def main(folder: str, spec: str, times: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], [int(n) for n in sys.argv[3:]] or [4, 16, 64, 128, 256])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="RUN")
+    parser.add_argument("spec", metavar="DATA")
+    parser.add_argument(
+        "times", metavar="FRAMES", type=int, nargs="*", default=[4, 16, 64, 128, 256]
+    )
+    main(**vars(parser.parse_args()))
