@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,12 @@ from videorwkv.cli.options import (
     add_device,
     load_data,
 )
+from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
     from videorwkv.data.manifest import Manifest
+    from videorwkv.run.pretrained import Pretrained
     from videorwkv.run.recipes import Recipe
 
 
@@ -41,7 +44,8 @@ def add_train(commands: Commands) -> None:
         "  videorwkv train list:train.txt --label-names classes.txt --out runs/list\n"
         "  videorwkv train my_videos --fold-by 'session_(\\d+)' --folds 1+2,3+4 --fold 0 --out "
         "runs/f0\n"
-        "  videorwkv train my_videos --out runs/mine --resume",
+        "  videorwkv train my_videos --out runs/mine --resume\n"
+        "  videorwkv train my_videos --init runs/large --out runs/tuned",
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument(
@@ -57,8 +61,29 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="training recipe: default, motion_demo or handwash (default: chosen by number, "
-        "length and shape of the clips, and said)",
+        help="training recipe: default, motion_demo or handwash; with --init also finetune and "
+        "linear_probe (default: chosen by number, length and shape of the clips, and said; with "
+        "--init finetune)",
+    )
+    parser.add_argument(
+        "--init",
+        metavar="RUN",
+        help="start from the weights of a run, RUN/last, or a safetensors file: every tensor that "
+        "fits by name and shape, of the classifier the classes that both have; the model is that "
+        "of the weights unless --model is given",
+    )
+    parser.add_argument(
+        "--freeze",
+        metavar="PATTERN",
+        action="append",
+        help="with --init: parameters that keep their values, by name or pattern, such as stem, "
+        "layers.0 or '*.norm_*'; may be given several times",
+    )
+    parser.add_argument(
+        "--layer-decay",
+        metavar="X",
+        help="factor on the learning rate from each layer to the one below it, in (0, 1]; 1 is one "
+        "rate for all (default: the recipe's, 0.75 in finetune)",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", metavar="N", help="number of passes over the training split")
@@ -103,11 +128,13 @@ def add_train(commands: Commands) -> None:
 
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
-    "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"
+    "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision",
+    "layer_decay",
 )  # fmt: skip
 
 
 def run_train(options: argparse.Namespace) -> int:
+    from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.loop import train
     from videorwkv.training.setup import check_folder
 
@@ -117,10 +144,14 @@ def run_train(options: argparse.Namespace) -> int:
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
     manifest = load_data(options)
     check_folder(Path(options.out), resume=options.resume)  # before clips are opened
+    init = options.init
+    if init is not None and not options.resume:
+        init = read_pretrained(init)
     result = train(
-        _recipe(options, manifest),
+        _recipe(options, manifest, init),
         manifest,
         options.out,
+        init=init,
         resume=options.resume,
         device=options.device,
         cache=options.cache,
@@ -140,25 +171,59 @@ def run_train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _recipe(options: argparse.Namespace, manifest: Manifest) -> Recipe:
+def _recipe(
+    options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None
+) -> Recipe:
     from videorwkv.run import recipes
-    from videorwkv.run.choose import choose
     from videorwkv.run.run import read_run
 
     why = ""
-    if options.recipe is None and not options.resume:
-        recipe, why = choose(manifest, options.model, workers=int(options.workers != "0"))
-    else:
-        named = options.recipe is not None
-        recipe = recipes.recipe(options.recipe) if named else read_run(options.out).recipe
+    if options.resume:
+        begun = read_run(options.out)
+        # A recipe that was laid over the one chosen for the clips stands in the run alone.
+        named = options.recipe is not None and options.recipe not in recipes.FROM_WEIGHTS
+        recipe = recipes.recipe(options.recipe) if named else begun.recipe
+        if named and begun.init is not None:
+            recipe = replace(recipe, model=begun.recipe.model)
         if options.model is not None:
             recipe = recipes.with_model(recipe, options.model)
+    else:
+        recipe, why = _new_recipe(options, manifest, init)
     assignments = [
         f"{name}={getattr(options, name)}"
         for name in _RECIPE_OPTIONS
         if getattr(options, name) is not None
     ]
     recipe = recipes.apply_overrides(recipe, [*assignments, *options.assignments])
+    if options.freeze:
+        recipe = replace(recipe, freeze=tuple(options.freeze))
     if why and not options.quiet:
         print(why, file=sys.stderr)
     return recipe
+
+
+def _new_recipe(
+    options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None
+) -> tuple[Recipe, str]:
+    """The recipe of a new run, and in a line why it is that one; nothing where it was named."""
+    from videorwkv.run import recipes
+    from videorwkv.run.choose import choose
+    from videorwkv.run.pretrained import Pretrained
+
+    model = None
+    if isinstance(init, Pretrained) and options.model is None:
+        model = init.config
+    over = options.recipe or ("finetune" if init is not None else None)
+    if over is not None and over not in recipes.FROM_WEIGHTS:
+        recipe = recipes.recipe(over)
+        if options.model is not None:
+            recipe = recipes.with_model(recipe, options.model)
+        elif model is not None:
+            recipe = replace(recipe, model=replace(model, frame_fit=recipe.model.frame_fit))
+        return recipe, ""
+    if over is not None and init is None:
+        raise UsageError(f"--recipe {over} starts from weights: name a run with --init.")
+    recipe, why = choose(manifest, options.model, model=model, workers=int(options.workers != "0"))
+    if over is not None:
+        recipe, why = recipes.FROM_WEIGHTS[over](recipe), f"recipe {over} over the {why}"
+    return recipe, why

@@ -17,7 +17,7 @@ import numpy as np
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
-from videorwkv.models import model_config
+from videorwkv.models import LCRConfig, model_config
 from videorwkv.run.recipes import Recipe, default
 from videorwkv.utils.workers import Lost, one_by_one
 from videorwkv.video.base import Sampling
@@ -125,7 +125,11 @@ def _measure(manifest: Manifest, row: Row) -> tuple[float, int, int] | None:
 
 
 def choose(
-    manifest: Manifest, model_name: str | None = None, *, workers: int = 1
+    manifest: Manifest,
+    model_name: str | None = None,
+    *,
+    model: LCRConfig | None = None,
+    workers: int = 1,
 ) -> tuple[Recipe, str]:
     """A recipe for the training split of a data set, and in a line why it is that one.
 
@@ -136,14 +140,19 @@ def choose(
         manifest: the data set.
         model_name: a preset that is wanted in any case, with the learning rate of `default`; None
             chooses.
+        model: one that is given, as weights to start from are for it, in place of a preset.
         workers: as in `measure_clips`.
     """
     clips = len(_training_rows(manifest))
     fallback = default(model_name or "lcr_tiny")
+    many, few = model_name or "lcr_tiny", model_name or "lcr_pico"
+    if model is not None:
+        fallback = replace(fallback, model=model)
+        many = few = "the model of the weights"
     if clips > SMALL:
         return fallback, (
-            f"recipe default with {model_name or 'lcr_tiny'}, as there are {clips:,} clips to "
-            "train on. On a CPU, --model lcr_nano or lcr_pico is far faster."
+            f"recipe default with {many}, as there are {clips:,} clips to train on. On a CPU, "
+            "--model lcr_nano or lcr_pico is far faster."
         )
     seen = measure_clips(manifest, workers=workers)
     if seen is None:
@@ -156,7 +165,10 @@ def choose(
     steps = int(np.clip(STEPS_PER_CLIP * clips, *STEPS))
     recipe = replace(
         fallback,
-        model=model_config(model_name or "lcr_pico", frame_fit="stretch" if stretch else "crop"),
+        model=replace(
+            model or model_config(model_name or "lcr_pico"),
+            frame_fit="stretch" if stretch else "crop",
+        ),
         sampling=Sampling(num_frames=16) if whole else WINDOW,
         augmentation=AUGMENTATION,
         epochs=None,
@@ -167,7 +179,7 @@ def choose(
         eval_every=max(1, steps // 4),
         views=(3, 1) if whole else (8, 1),
     )
-    if model_name is None:
+    if model_name is None and model is None:
         recipe = replace(recipe, lr=2e-3, ema=0.98)
     parts = "whole clips, as they are short"
     if not whole:
@@ -176,6 +188,6 @@ def choose(
     fit = "whole frames, as they are not square" if stretch else "the frame's centred square"
     return recipe, (
         f"recipe chosen for {clips:,} clips of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} s, "
-        f"mostly of {seen.width}x{seen.height}: {model_name or 'lcr_pico'}; {parts}; {fit}; "
+        f"mostly of {seen.width}x{seen.height}: {few}; {parts}; {fit}; "
         "strong augmentation. --recipe, --model and --set choose otherwise."
     )

@@ -37,6 +37,11 @@ class Recipe:
         precision: `float32`, or `bfloat16` autocast (scan and cell accumulate in float32 anyway).
         loss_frames: `last`, the logits after the last frame; `all`, the mean of the losses at every
             frame in the second half of the clip, so that the model answers early too.
+        freeze: parameters that keep the values they start with: names or patterns (`stem`,
+            `layers.0`, `*.norm_*`); what lies below a name is meant, too, and `!head` takes out
+            again. Batch norms that are frozen keep their statistics. Needs weights to start from.
+        layer_decay: factor on the learning rate from each layer to the one below it, with the
+            classifier at the full rate and the stem at the lowest; 1: one rate for all.
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
         compile: let PyTorch compile the model's frame.
         checkpoint_frames: activation checkpointing: frames of a clip whose activations are kept at
@@ -65,6 +70,8 @@ class Recipe:
     clip_norm: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     loss_frames: Literal["last", "all"] = "last"
+    freeze: tuple[str, ...] = ()
+    layer_decay: float = 1.0
     ema: float = 0.0
     compile: bool = False
     checkpoint_frames: int = 0
@@ -95,6 +102,11 @@ class Recipe:
         for name in ("warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must lie in [0, 1).")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(
+                f"Recipe: layer_decay ({self.layer_decay}) must lie in (0, 1]; 1 is one rate for "
+                "all layers, 0.75 is usual for fine-tuning."
+            )
         if not 0 <= self.min_lr <= 1:
             raise ConfigError(f"Recipe: min_lr ({self.min_lr}) is a fraction of lr, in [0, 1].")
         if not all(0 <= beta < 1 for beta in self.betas):
@@ -174,10 +186,49 @@ def handwash() -> Recipe:
     )
 
 
+def finetune(parent: Recipe | None = None) -> Recipe:
+    """Few clips, from the weights of another run: `videorwkv train DATA --init RUN`.
+
+    The layers near the pixels, which serve any video, learn slowly; the classifier at the full
+    rate.
+
+    Args:
+        parent: what is not about fine-tuning; None: `default`.
+    """
+    return replace(
+        parent or default(), lr=1e-3, layer_decay=0.75, warmup=0.1, weight_decay=0.05, ema=0.98
+    )
+
+
+def linear_probe(parent: Recipe | None = None) -> Recipe:
+    """What the features of a run are worth as they are: nothing learns but the classifier, with its
+    norm and, under `readout="cells"`, the projection of the cells.
+    `videorwkv train DATA --init RUN --recipe linear_probe`.
+
+    Args:
+        parent: what is not about the probe; None: `default`.
+    """
+    return replace(
+        parent or default(),
+        freeze=("*", "!head", "!norm_head", "!cells"),
+        lr=5e-3,
+        weight_decay=0.0,
+        ema=0.98,
+    )
+
+
+# Recipes that start from weights; each is laid over the one that is chosen for the clips.
+FROM_WEIGHTS: dict[str, Callable[[Recipe | None], Recipe]] = {
+    "finetune": finetune,
+    "linear_probe": linear_probe,
+}
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "default": default,
     "motion_demo": motion_demo,
     "handwash": handwash,
+    "finetune": finetune,
+    "linear_probe": linear_probe,
 }
 
 

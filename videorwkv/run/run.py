@@ -44,6 +44,7 @@ class Run:
         data: name, digest, digest of the clips whatever their splits, and split sizes of what it
             was trained on.
         versions: package, torch, Python and, where known, the commit.
+        init: the weights that it started from and what of them fitted (`Fit.to_dict`); None: none.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Run:
     flips: Mapping[str, str] | None
     data: Mapping[str, Any]
     versions: Mapping[str, Any]
+    init: Mapping[str, Any] | None = None
 
     @property
     def weights(self) -> Path:
@@ -146,6 +148,7 @@ def read_run(path: str | Path) -> Run:
             flips=values["flips"],
             data=values["data"],
             versions=values["versions"],
+            init=values.get("init"),
         )
     except ConfigError as error:
         raise CheckpointError(f"{config}: {error}") from error
@@ -170,6 +173,7 @@ def save_config(
     labels: tuple[str, ...],
     flips: Mapping[str, str] | None,
     data: Mapping[str, Any],
+    init: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json."""
     values = {
@@ -181,6 +185,8 @@ def save_config(
         "seed": recipe.seed,
         "versions": versions(),
     }
+    if init is not None:
+        values["init"] = dict(init)
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / "config.json", text)
 
@@ -202,11 +208,11 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     write_atomic(path, save(tensors, metadata={"format": "pt"}))
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill `model` from `path`; every name and shape must match.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file by name.
 
     Raises:
-        CheckpointError: no file, not a safetensors file, or weights of another model.
+        CheckpointError: no file, or not a safetensors file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -214,9 +220,19 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"No weights at {path}. Train a model first: videorwkv train --help")
     try:
-        weights = load_file(str(path))
+        weights: dict[str, Tensor] = load_file(str(path))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
+    return weights
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill `model` from `path`; every name and shape must match.
+
+    Raises:
+        CheckpointError: no file, not a safetensors file, or weights of another model.
+    """
+    weights = read_weights(path)
     wanted = model.state_dict()
     missing = sorted(wanted.keys() - weights.keys())
     unknown = sorted(weights.keys() - wanted.keys())

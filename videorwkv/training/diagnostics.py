@@ -134,7 +134,7 @@ def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
         labels: its classes, [B].
     """
     kept = model.checkpoint_frames
-    model = copy.deepcopy(model).eval()
+    model = copy.deepcopy(model).eval().requires_grad_(True)  # a frozen layer is examined, too
     model.checkpoint_frames = 0
     layers = [cast(CrossRWKVLayer, layer) for layer in model.layers]
     for layer in layers:

@@ -22,15 +22,18 @@ from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.models import Inputs, build_model
 from videorwkv.models.nonfinite import first_bad_module
+from videorwkv.run.pretrained import Fit, Pretrained, load_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import save_weights
 from videorwkv.training.compare import compare
 from videorwkv.training.diagnostics import DiagnosticsMonitor
+from videorwkv.training.freeze import freeze, train_mode
 from videorwkv.training.interrupt import Interrupts
 from videorwkv.training.monitor import Monitor
-from videorwkv.training.optim import learning_rate, make_optimizer
+from videorwkv.training.optim import learning_rate, make_optimizer, set_rate
 from videorwkv.training.setup import (
     notes,
+    resolve_init,
     resolve_recipe,
     training_loader,
     validation_split,
@@ -73,6 +76,7 @@ def train(
     manifest: Manifest,
     out: str | Path,
     *,
+    init: str | Path | Pretrained | None = None,
     resume: bool = False,
     device: str | torch.device = "auto",
     cache: str | Path | None = None,
@@ -90,6 +94,9 @@ def train(
         recipe: everything of the run; None takes that of the run to resume.
         manifest: the data set; its labels become the model's classes.
         out: the run's folder; must hold no run unless `resume`.
+        init: weights to start from, of a run or a safetensors file: every tensor that fits by name
+            and shape, of the classifier the rows of labels that both know. With `resume`, only to
+            say that they are the same ones.
         resume: go on from the state in `out`.
         device: `auto`, or a device by name.
         cache: folder that keeps decoded, resized frames.
@@ -99,19 +106,21 @@ def train(
             split, and say how the model compares.
 
     Raises:
-        UsageError: `out` holds a run already, or the one to resume was another.
+        UsageError: `out` holds a run already, or the one to resume was another; nothing of `init`
+            fits, or it can't be found.
         DataError: nothing to train on, or not one clip can be read.
         NonFiniteError: a loss or gradient is NaN or infinite; the message names the module.
         CheckpointError: a checkpoint can't be written or read; the one before is untouched.
     """
     folder = Path(out)
     recipe = resolve_recipe(recipe, manifest, folder, resume=resume)
+    pretrained = resolve_init(init, recipe, folder, resume=resume)
     with Interrupts() as interrupts:
-        trainer = _Trainer(recipe, manifest, folder, pick_device(device), cache)
+        trainer = _Trainer(recipe, manifest, folder, pick_device(device), cache, pretrained)
         if resume:
             trainer.load(load_state(folder))
         else:
-            write_config(recipe, manifest, folder)
+            write_config(recipe, manifest, folder, trainer.fit)
         with (
             closing(trainer.loader),
             Monitor(
@@ -169,6 +178,7 @@ class _Trainer:
         folder: Path,
         device: torch.device,
         cache: str | Path | None,
+        pretrained: Pretrained | None,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
@@ -183,11 +193,17 @@ class _Trainer:
         self.eval_every = recipe.eval_every or self.steps_per_epoch
 
         torch.manual_seed(recipe.seed)
-        self.model = build_model(recipe.model).to(device)
+        self.model = build_model(recipe.model)
+        self.fit: Fit | None = None
+        if pretrained is not None:
+            self.fit = load_pretrained(self.model, pretrained, manifest.labels)
+        self.model.to(device)
+        freeze(self.model, recipe.freeze)
         self.averaged = copy.deepcopy(self.model).eval() if recipe.ema else None
         self.optimizer = make_optimizer(
-            self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas
-        )
+            self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
+            layer_decay=recipe.layer_decay,
+        )  # fmt: skip
         self.model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             self.model.enable_compile()
@@ -241,11 +257,10 @@ class _Trainer:
         self.step += 1
         if batch.inputs is None or not recipe.can_learn_from(*batch.inputs.frames_BTHWC.shape[:2]):
             return  # too few of its clips could be read; the step counts, so that order stays order
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_rate(self.optimizer, lr)
         inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
 
-        self.model.train()
+        train_mode(self.model)
         loss, correct = self._loss(inputs, labels, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -410,6 +425,8 @@ class _Trainer:
             f"{self.device}; steps {self.step} to {self.total_steps}, "
             f"{self.steps_per_epoch} an epoch, into {self.folder}"
         )
+        if self.fit is not None:
+            monitor.say(self.fit.summary())
         for note in notes(self.recipe, self.manifest, parameters, self.device):
             monitor.say(f"note: {note}")
         if self.validation is None:

@@ -12,31 +12,59 @@ from torch import nn
 UNDECAYED = frozenset({"decay", "bonus", "cls_token", "cls_edge", "position"})
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Two AdamW groups: matrices and kernels with weight decay, everything else without.
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, object]]:
+    """AdamW's groups: matrices and kernels with weight decay, everything else without.
 
     Biases, norms and anything else with fewer than two dimensions are never decayed, nor are
-    parameters named in `UNDECAYED`, whatever their shape.
+    parameters named in `UNDECAYED`, whatever their shape. With a `layer_decay` below 1 (ELECTRA,
+    arXiv 2003.10555, section A) each layer has groups of its own, whose `scale` is a factor on the
+    learning rate: 1 for the classifier and its norm, `layer_decay` for the last layer, and for the
+    stems that of the first layer times `layer_decay`.
     """
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+    top = 1 + len(getattr(model, "layers", ()))
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         last = name.rsplit(".", 1)[-1]
         plain = parameter.ndim < 2 or last in UNDECAYED
-        (free if plain else decayed).append(parameter)
+        scale = layer_decay ** (top - _height(name, top))
+        groups.setdefault((scale, not plain), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": weight_decay if decayed else 0.0, "scale": scale}
+        for (scale, decayed), parameters in groups.items()
+        if parameters or scale == 1
     ]
 
 
+def _height(name: str, top: int) -> int:
+    """Where a parameter stands: stems and positions at 0, layer n at n + 1, the classifier at
+    `top`."""
+    first, _, rest = name.partition(".")
+    if first == "layers":
+        return 1 + int(rest.partition(".")[0])
+    return top if first in ("head", "norm_head", "cells") else 0
+
+
 def make_optimizer(
-    model: nn.Module, *, lr: float, weight_decay: float, betas: tuple[float, float]
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    layer_decay: float = 1.0,
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; the learning rate is set anew before every step."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas)
+    """AdamW over `parameter_groups`; `set_rate` sets the learning rate before every step."""
+    groups = parameter_groups(model, weight_decay, layer_decay)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Learning rate of the next step: `lr` times the scale of each group."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("scale", 1.0)  # a state from before scales has none
 
 
 def learning_rate(

@@ -11,8 +11,9 @@ import torch
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.data.dataset import make_dataset
 from videorwkv.errors import DataError, UsageError
+from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
-from videorwkv.run.run import clips_digest, read_run, save_config
+from videorwkv.run.run import Run, clips_digest, read_run, save_config
 from videorwkv.utils.files import make_folder
 
 # Options that may change on resuming: they touch the speed, not the weights.
@@ -42,6 +43,51 @@ def check_folder(folder: Path, *, resume: bool) -> None:
         )
 
 
+def resolve_init(
+    init: str | Path | Pretrained | None, recipe: Recipe, folder: Path, *, resume: bool
+) -> Pretrained | None:
+    """The weights that a new run starts from; None for one that is resumed.
+
+    Raises:
+        UsageError: there are none to freeze, or the run to resume started from others.
+        CheckpointError: they can't be read.
+    """
+    if resume:
+        _check_same_init(init, read_run(folder))
+        return None
+    if init is None:
+        if recipe.freeze:
+            raise UsageError(
+                f"freeze ({', '.join(recipe.freeze)}) without weights to start from would keep "
+                "random ones: name a run with --init."
+            )
+        return None
+    return init if isinstance(init, Pretrained) else read_pretrained(init)
+
+
+def _check_same_init(init: str | Path | Pretrained | None, run: Run) -> None:
+    given = init.source if isinstance(init, Pretrained) else init
+    if given is None or (run.init is not None and str(given) == run.init["source"]):
+        return
+    begun = "random weights" if run.init is None else f"those of {run.init['source']}"
+    if run.init is not None:
+        found = init if isinstance(init, Pretrained) else read_pretrained(str(given))
+        if found.sha256 == run.init["sha256"]:
+            return
+    raise UsageError(
+        f"{run.folder} started from {begun}, not from {given}. Resume it without --init, or start "
+        "a new run from those weights with another --out."
+    )
+
+
+def _start_anew(folder: Path) -> str:
+    """What to do where a run can't be resumed as asked."""
+    return (
+        f"To go on from its weights instead, start a new run: --init {folder} with another --out, "
+        "without --resume."
+    )
+
+
 def resolve_recipe(
     recipe: Recipe | None, manifest: Manifest, folder: Path, *, resume: bool
 ) -> Recipe:
@@ -59,7 +105,8 @@ def resolve_recipe(
     if run.data["digest"] != manifest.digest:
         raise UsageError(
             f"{folder} was trained on other data: {run.data['name']} {run.data['digest']}, this is "
-            f"{manifest.name} {manifest.digest}. Give the same data, folds and seed, or start anew."
+            f"{manifest.name} {manifest.digest}. Give the same data, folds and seed. "
+            f"{_start_anew(folder)}"
         )
     if recipe is None:
         return run.recipe
@@ -67,15 +114,15 @@ def resolve_recipe(
     begun_with, given = _length(run.recipe), _length(recipe)
     if given != begun_with:
         raise UsageError(
-            f"{folder} was trained with {begun_with}; now {given}. Give --set {begun_with} "
-            "instead, or start anew with another --out."
+            f"{folder} was trained with {begun_with}; now {given}. Resume it with --set "
+            f"{begun_with}. {_start_anew(folder)}"
         )
     for field in fields(Recipe):
         new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)
         if new != old and field.name not in _FREE_ON_RESUME:
             raise UsageError(
                 f"{folder} was trained with another {field.name}: {old!r}; now {new!r}. Resume "
-                "without changing it, or start anew with another --out."
+                f"without changing it. {_start_anew(folder)}"
             )
     return recipe
 
@@ -95,8 +142,14 @@ def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
     return replace(recipe, model=model)
 
 
-def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
+def write_config(recipe: Recipe, manifest: Manifest, folder: Path, fit: Fit | None = None) -> None:
     """Make the run's folder and its config.json.
+
+    Args:
+        recipe: as trained.
+        manifest: the data set.
+        folder: of the run.
+        fit: what was taken over from other weights; None: nothing.
 
     Raises:
         UsageError: the folder can't be made.
@@ -114,6 +167,7 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
             "clips": clips_digest(manifest),
             "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
         },
+        init=None if fit is None else fit.to_dict(),
     )
 
 

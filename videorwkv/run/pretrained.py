@@ -1,0 +1,198 @@
+"""Weights to start from: reading them, and filling a model with those that fit.
+
+A tensor fits where name and shape are the same. The classifier's rows go by the names of the
+classes, so that a run on other classes keeps those that it shares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.models.config import LCRConfig
+from videorwkv.run.run import read_run, read_weights
+
+# Tensors that are named before the rest are counted.
+NAMED = 4
+# The classifier: one row a class.
+HEAD = ("head.weight", "head.bias")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights that a model may start from.
+
+    Args:
+        source: where they are from, as the user gave it.
+        sha256: of the file.
+        weights: by name, as `LCR.state_dict` has them.
+        config: of the model that they belong to; None where nothing says.
+        labels: its classes, in the order of the classifier's rows; None where nothing says.
+    """
+
+    source: str
+    sha256: str
+    weights: Mapping[str, Tensor]
+    config: LCRConfig | None = None
+    labels: tuple[str, ...] | None = None
+
+
+def read_pretrained(source: str | Path) -> Pretrained:
+    """Read a run (`runs/a`, `runs/a/last`) or a bare safetensors file.
+
+    Raises:
+        UsageError: nothing is there, or a file of another kind.
+        CheckpointError: it can't be read, or holds a weight that is not finite.
+    """
+    path, config, labels = Path(source), None, None
+    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
+        raise UsageError(
+            f"{path}: weights to start from are a run's folder or a safetensors file; reading "
+            f"{path.suffix} files can run code that is hidden in them. Convert it with "
+            "safetensors.torch.save_file."
+        )
+    is_bare = path.suffix == ".safetensors" and not (path.parent / "config.json").is_file()
+    if is_bare and not path.is_file():
+        raise UsageError(f"No weights at {str(source)!r}: give a run's folder or a file.")
+    if not is_bare:
+        run = read_run(path)
+        path, config, labels = run.weights, run.recipe.model, run.labels
+    weights = read_weights(path)
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{path}: {name!r} holds NaN or infinity; nothing can be learnt from there. Take "
+                "other weights, such as an earlier checkpoint."
+            )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Pretrained(str(source), digest, weights, config, labels)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a model took over.
+
+    Args:
+        source: where the weights are from.
+        sha256: of their file.
+        taken: names of the tensors that were taken over whole.
+        tensors: how many the model has.
+        parameters: numbers that were taken over, and numbers of the model.
+        classes: labels whose rows of the classifier were taken over.
+        num_classes: of the model.
+        anew: tensors of the model that start at random -> why.
+        unused: names of tensors that the model has no place for.
+    """
+
+    source: str
+    sha256: str
+    taken: tuple[str, ...]
+    tensors: int
+    parameters: tuple[int, int]
+    classes: tuple[str, ...]
+    num_classes: int
+    anew: Mapping[str, str]
+    unused: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line: how much was taken over, and what was left out."""
+        taken, total = self.parameters
+        parts = [
+            f"starts from {self.source}: {len(self.taken)} of {self.tensors} tensors, "
+            f"{taken / 1e6:.2f} of {total / 1e6:.2f} M parameters"
+        ]
+        if len(self.classes) < self.num_classes:
+            parts.append(f"the classifier knows {len(self.classes)} of {self.num_classes} labels")
+        rest = [f"{name} ({why})" for name, why in self.anew.items() if name not in HEAD]
+        if rest:
+            parts.append(f"starts at random: {_shortened(rest)}")
+        if self.unused:
+            parts.append(f"left out, as the model lacks it: {_shortened(self.unused)}")
+        return "; ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For config.json: enough to tell whether the same weights are given again."""
+        return {
+            "source": self.source,
+            "sha256": self.sha256,
+            "tensors": [len(self.taken), self.tensors],
+            "parameters": list(self.parameters),
+            "classes": list(self.classes),
+            "anew": dict(self.anew),
+            "unused": list(self.unused),
+        }
+
+
+def _shortened(names: Collection[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(list(names)[:NAMED]) + more
+
+
+@torch.no_grad()
+def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[str]) -> Fit:
+    """Fill `model` with all that fits; the rest stays as it is.
+
+    Args:
+        model: whose weights are set, with a classifier `head`.
+        pretrained: where from.
+        labels: the model's classes, one for each row of its classifier.
+
+    Raises:
+        UsageError: not one matrix of a layer fits, so that nothing would be gained.
+    """
+    weights, wanted = pretrained.weights, model.state_dict()
+    known = {label: row for row, label in enumerate(pretrained.labels or ())}
+    shared = [label for label in labels if label in known]
+    whole = {name: weights[name].shape[1:] for name in HEAD if name in weights}
+    if whole != {name: wanted[name].shape[1:] for name in HEAD} or any(
+        len(weights[name]) != len(known) for name in HEAD
+    ):
+        shared = []
+    rows, sources = [labels.index(x) for x in shared], [known[x] for x in shared]
+    taken, anew, numbers = [], {}, 0
+    for name, target in wanted.items():
+        source = weights.get(name)
+        if name in HEAD:
+            for row, known_row in zip(rows, sources, strict=True):
+                target[row] = weights[name][known_row].to(target.dtype)
+            numbers += len(rows) * target[0].numel()
+            if len(rows) == len(labels):
+                taken.append(name)
+            else:
+                anew[name] = f"{len(labels) - len(rows)} of {len(labels)} rows"
+        elif source is None:
+            anew[name] = "not there"
+        elif source.shape != target.shape:
+            anew[name] = f"{list(source.shape)} there, {list(target.shape)} here"
+        else:
+            target.copy_(source)
+            taken.append(name)
+            numbers += target.numel()
+    # The first convolution of a stem has as many channels in models of other widths.
+    if not any(wanted[name].ndim > 1 and name.startswith("layers.") for name in taken):
+        fresh, where = [f"{name} ({why})" for name, why in anew.items() if name not in HEAD], ""
+        if pretrained.config is not None:
+            there, here = pretrained.config.width, getattr(model, "config", pretrained.config).width
+            where = f" (width {there} there, {here} here)"
+        raise UsageError(
+            f"No layer of {pretrained.source} fits this model{where}: {_shortened(fresh)}. Leave "
+            "--model out to take the model of the weights, or choose one of the same width."
+        )
+    return Fit(
+        source=pretrained.source,
+        sha256=pretrained.sha256,
+        taken=tuple(taken),
+        tensors=len(wanted),
+        parameters=(numbers, sum(tensor.numel() for tensor in wanted.values())),
+        classes=tuple(shared),
+        num_classes=len(labels),
+        anew=anew,
+        unused=tuple(sorted(weights.keys() - wanted.keys())),
+    )
