@@ -107,13 +107,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="the layout of the data set, which is otherwise detected: 20bn, qualcomm or kaggle "
         "(jester); "
         "20bn or qualcomm (ssv2); cvdf, classes or flat (kinetics400); classes or splits (a "
-        "folder); space, comma, semicolon, tab or frames (a list)",
+        "folder); space, comma, semicolon, tab, frames or class (a list)",
     )
     group.add_argument(
         "--label-names",
         metavar="FILE",
-        help="a text file with one class name per line, for annotation lists whose labels are "
-        "numbers; line 1 is the name of label 0",
+        help="the class names of lists and CSV files whose labels are numbers: text, CSV or JSON "
+        'with the number beside each name (1 Name; id,name; {"0": "Name"}), or one name per line',
     )
     group.add_argument(
         "--validation-share",

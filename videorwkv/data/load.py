@@ -46,7 +46,7 @@ def load_manifest(
             defines no split, chosen by a hash of the path; 0 leaves all in `train`.
         flips: CSV file `label,flipped`: see `read_flip_table`.
         layout: which of the data set's layouts it is; None recognises it and says so in `notes`.
-        label_names: file with one name per line, for lists whose labels are numbers from 0.
+        label_names: file with the names of labels that are numbers, see `read_label_names`.
 
     Raises:
         UsageError: the place does not exist, or the reader or layout is unknown.

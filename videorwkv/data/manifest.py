@@ -30,12 +30,14 @@ class Row(NamedTuple):
         label: name of its class; None if unknown.
         split: `train`, `validation`, `test` or another name; empty if not decided.
         line: line of its list file, 1 is the first; 0 where there is none.
+        group: who or what was recorded, where the data set says so; see `hold_out`.
     """
 
     path: str
     label: str | None
     split: str = ""
     line: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,8 +100,23 @@ def read_fields(
         raise ManifestError(f"{path}:{begun}: not CSV ({error}).") from error
 
 
-def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+# What others call these columns; a message names them.
+SYNONYMS = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "video", "video_path",
+             "clip", "clip_path", "name", "video_name", "video_file"),
+    "label": ("class", "category", "target", "action", "class_name", "label_name", "label_id",
+              "class_id", "y", "verb"),
+}  # fmt: skip
+
+
+def read_csv(
+    path: str | Path, *, required: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows of a table with a header: (line, column -> text without outer blanks).
+
+    Args:
+        path: the file.
+        required, optional: columns whose names may have capitals in the file.
 
     Raises:
         UsageError: no such file.
@@ -109,12 +124,14 @@ def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int
             number of fields.
     """
     rows = read_fields(path, delimiters=",;\t")
-    header = next(rows, (1, []))[1]
+    usual = {*required, *optional}
+    header = [name.lower() if name.lower() in usual else name for name in next(rows, (1, []))[1]]
     missing = [name for name in required if name not in header]
     if missing:
         raise ManifestError(
             f"{path}:1: no column {', '.join(map(repr, missing))} in the header "
             f"{','.join(header)!r}; the first line must be {','.join(required)!r}."
+            + _rename(header, missing)
         )
     doubled = sorted({name for name in header if name and header.count(name) > 1})
     if doubled:
@@ -129,3 +146,13 @@ def read_csv(path: str | Path, *, required: Sequence[str]) -> Iterator[tuple[int
                 "with a comma needs double quotes around it."
             )
         yield line, dict(zip(header, fields, strict=True))
+
+
+def _rename(header: Sequence[str], missing: Sequence[str]) -> str:
+    pairs = [
+        f"{name!r} to {wanted!r}"
+        for wanted in missing
+        for name in header
+        if name.lower() in SYNONYMS.get(wanted, ())
+    ]
+    return f" Is it another name for it? Rename {', '.join(pairs)}." if pairs else ""

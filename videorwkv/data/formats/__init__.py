@@ -106,6 +106,8 @@ def _choose_for_file(path: Path) -> str:
             "kinetics400:, or 'motion'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
-    if {"path", "label"} <= set(header) or not annotation_lists.recognises(path):
+    if {"path", "label"} <= {name.lower() for name in header} or not annotation_lists.recognises(
+        path
+    ):
         return "csv"
     return "list"

@@ -3,12 +3,14 @@
 space       some folder/clip 1.mp4 3
 comma       some folder/clip 1.mp4,standing up      also with ; or a tab
 frames      some folder/clip_1 64 3                 folder of frames, their number, label
+class       standing up/clip 1.mp4                  the folder is the label (UCF101's test lists)
 
-A label is a name or a number; numbers become names by a file with one name a line, the first for
-0. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
+A label is a name or a number; numbers become names by a file, see `read_label_names`. A row has one
+label. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
 (videos, frames, one named after the list's split, ...): wherever most of the list's are found.
 What is not found ends in `missing`, as such lists come from other people's copies. The number of
-frames is not used: frames are counted on disk.
+frames is compared with that of some clips and not used: frames are counted on disk. A first line of
+column names is skipped.
 
 A list named after a split (train.txt, kinetics_val_list.txt) is that split; a folder with such
 lists is all of them.
@@ -22,12 +24,15 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from videorwkv.data.formats.columns import read_columns
+from videorwkv.data.formats.contradictions import Line, check_frames, check_paths, check_split_file
+from videorwkv.data.formats.label_names import count_labels, read_label_names
+from videorwkv.data.formats.rows import check_label, check_labels, clip_path, require_once
 from videorwkv.data.formats.tree import Tree, is_video, split_in_name
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.tables import read_names, read_text, require_first, split_lines
-from videorwkv.errors import ManifestError, did_you_mean
+from videorwkv.data.tables import SYNONYMS, read_text, split_lines
+from videorwkv.errors import ManifestError
 from videorwkv.video.base import VIDEO_SUFFIXES
 
 LAYOUTS = {
@@ -36,6 +41,7 @@ LAYOUTS = {
     "semicolon": "`path;label`",
     "tab": "`path<tab>label`",
     "frames": "`folder n_frames label`",
+    "class": "`class/clip.mp4`",
 }
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv"})
 _CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "train", "val", "test")
@@ -43,14 +49,6 @@ _CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "tra
 _FRAMES = re.compile(r"(.*\S)\s+(\d+)\s+(\d+)")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)
 _VIDEO = re.compile(rf"(.+(?:{_SUFFIXES}))\s+(\S.*)", re.I)
-
-
-class Line(NamedTuple):
-    """A row of a list: path and label as written there."""
-
-    path: str
-    label: str
-    number: int
 
 
 def read(root: Path, layout: str | None = None, label_names: Path | None = None) -> Manifest:
@@ -62,22 +60,34 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
     """
     files = _lists_in(root) if root.is_dir() else [root]
     folder = root if root.is_dir() else root.parent
-    names = None if label_names is None else read_names(label_names)
+    names = None if label_names is None else read_label_names(label_names)
     found: list[tuple[Path, list[Line]]] = []
     notes = []
     for file in files:
-        chosen, lines = _read_lines(file, layout)
+        chosen, lines, skipped = _read_lines(file, layout)
+        check_split_file(file, lines)
         found.append((file, lines))
         split = split_in_name(file.stem)
         notes.append(
             f"{file.name}: a list of {LAYOUTS[chosen]}" + (f", {split} by its name" * bool(split))
         )
-    if names is None and all(line.label.isdecimal() for _, lines in found for line in lines):
-        notes.append("labels are numbers; --label-names FILE gives them names, one per line")
+        notes += skipped
+    labels = [(line.label, f"{file}:{line.number}") for file, lines in found for line in lines]
+    if names is None:
+        check_labels(labels)
+        if all(label.isdecimal() for label, _ in labels):
+            notes.append(
+                "labels are numbers; --label-names FILE gives them names, one per line or with the "
+                "number before each"
+            )
+    else:
+        paths = [(line.label, line.path) for _, lines in found for line in lines]
+        names, counted = count_labels(names, paths, root)
+        notes += counted
     bases: list[Path] = []
     rows: list[Row] = []
     missing: list[Row] = []
-    seen: dict[str, str] = {}
+    seen: dict[str, tuple[str, str]] = {}
     is_there = _on_disk()
     for file, lines in found:
         split = split_in_name(file.stem)
@@ -85,18 +95,21 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         if base != folder and base not in bases:
             notes.append(f"paths start at {base}")
         bases.append(base)
+        check_paths(file, lines, base, is_there)
+        if layout is None and lines[0].frames is not None:
+            check_frames(file, lines, base)
         for line in lines:
             where = f"{file}:{line.number}"
-            path = os.path.join(base, line.path.rstrip("/"))
-            require_first(seen, path, where, repr(line.path))
-            label = line.label if names is None else name_label(line.label, names, where)
+            path = clip_path(line.path.rstrip("/"), base, where)
+            require_once(seen, path, line.label, where, repr(line.path))
+            label = line.label if names is None else names.name(line.label, where)
             row = Row(path, label, split, line.number)
             (rows if is_there(row.path) else missing).append(row)
-    labels = {row.label for row in (*rows, *missing) if row.label is not None}
+    known = {row.label for row in (*rows, *missing) if row.label is not None}
     return Manifest(
         name="list",
         rows=tuple(rows),
-        labels=tuple(sorted(labels if names is None else names)),
+        labels=tuple(sorted(known)) if names is None else names.names,
         # `.` and not nothing: rows are named relative to it, however the list was named.
         root=os.path.commonpath(bases) or ".",
         notes=tuple(notes),
@@ -114,19 +127,6 @@ def recognises(path: Path) -> bool:
     if line is None:
         return False
     return is_video(line[0]) or "/" in line[0] or (path.parent / line[0]).exists()
-
-
-def name_label(label: str, names: Sequence[str], where: str) -> str:
-    """The name of a label that is a number; a name must be one of `names`."""
-    if not label.isdecimal():
-        if label not in names:
-            raise ManifestError(f"{where}: unknown label {label!r}. {did_you_mean(label, names)}")
-        return label
-    if int(label) >= len(names):
-        raise ManifestError(
-            f"{where}: label {label}, but there are {len(names)} names; the first is that of 0."
-        )
-    return names[int(label)]
 
 
 def _lists_in(folder: Path) -> list[Path]:
@@ -147,10 +147,14 @@ def _lists_in(folder: Path) -> list[Path]:
 
 
 def _delimited(delimiter: str) -> Callable[[str], tuple[str, str] | None]:
+    after_video = re.compile(rf"(.+(?:{_SUFFIXES}))\s*{delimiter}(.*)", re.I)
+
     def parse(text: str) -> tuple[str, str] | None:
         if '"' in text:
             fields = next(csv.reader([text], delimiter=delimiter), [])
             path, label = fields if len(fields) == 2 else ("", "")
+        elif match := after_video.fullmatch(text):
+            path, label = match.groups()  # several, if the delimiter is in the label
         else:
             path, _, label = text.rpartition(delimiter)
         path, label = path.strip(), label.strip()
@@ -175,7 +179,15 @@ def _spaced(text: str) -> tuple[str, str] | None:
 
 def _with_frames(text: str) -> tuple[str, str] | None:
     match = _FRAMES.fullmatch(text)
-    return (match.group(1), match.group(3)) if match is not None else None
+    # `clip.mp4 0 4 7` has more numbers than these two.
+    if match is None or _VIDEO.fullmatch(match.group(1)):
+        return None
+    return match.group(1), match.group(3)
+
+
+def _by_folder(text: str) -> tuple[str, str] | None:
+    folder = os.path.basename(os.path.dirname(text))
+    return (text, folder) if folder not in ("", ".", "..") and is_video(text) else None
 
 
 _PARSERS: dict[str, Callable[[str], tuple[str, str] | None]] = {
@@ -184,6 +196,7 @@ _PARSERS: dict[str, Callable[[str], tuple[str, str] | None]] = {
     "comma": _delimited(","),
     "semicolon": _delimited(";"),
     "space": _spaced,
+    "class": _by_folder,
 }
 
 
@@ -198,12 +211,16 @@ def _sniff(lines: Sequence[str]) -> str | None:
     return max(counts, key=lambda name: counts[name]) if any(counts.values()) else None
 
 
-def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
+def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line], list[str]]:
+    """The layout, the rows, and notes on what was skipped."""
     texts = [
         (number, line.strip())
         for number, line in enumerate(split_lines(read_text(path)), start=1)
         if line.strip()
     ]
+    notes = []
+    if texts and _is_header(texts[0][1], f"{path}:{texts[0][0]}"):
+        notes.append(f"{path.name}: its first line is a header: {texts.pop(0)[1]}")
     if not texts:
         raise ManifestError(f"{path}: the list is empty.")
     chosen = layout or _sniff([text for _, text in texts[:500]])
@@ -221,8 +238,24 @@ def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line]]:
                 f"{path}:{number}: {text[:80]!r} is not {LAYOUTS[chosen]}. --layout names another: "
                 f"{', '.join(LAYOUTS)}."
             )
-        lines.append(Line(*parsed, number))
-    return chosen, lines
+        clip, label = parsed
+        check_label(label, f"{path}:{number}")
+        count = _FRAMES.fullmatch(text) if chosen == "frames" else None
+        lines.append(Line(clip, label, number, int(count[2]) if count else None))
+    return chosen, lines, notes
+
+
+def _is_header(text: str, where: str) -> bool:
+    """Whether a line has column names: the first is that of a path, another that of a label."""
+    words = [word.strip("\"' ") for word in re.split(r"[\s,;]+", text)]
+    lower = [word.lower() for word in words]
+    is_header = lower[0] in ("path", *SYNONYMS["path"]) and not {
+        "label",
+        *SYNONYMS["label"],
+    }.isdisjoint(lower[1:])
+    if is_header:
+        read_columns([word for word in words if word.lower() not in SYNONYMS["path"]], where)
+    return is_header
 
 
 def _base(folder: Path, paths: Sequence[str], split: str) -> Path:

@@ -11,28 +11,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videorwkv.data.formats.annotation_lists import name_label
+from videorwkv.data.formats.columns import KNOWN, read_columns
+from videorwkv.data.formats.label_names import count_labels, read_label_names
+from videorwkv.data.formats.rows import check_label, check_labels, clip_path, require_once
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
-from videorwkv.data.tables import read_csv, read_names, require_first
+from videorwkv.data.tables import read_csv
 from videorwkv.errors import ManifestError
 
 
 def read(root: Path, label_names: Path | None = None) -> Manifest:
-    """The rows of the file; relative paths start at its folder. Other columns are ignored.
+    """The rows of the file; relative paths start at its folder.
 
-    Only a `test` row may lack its label. Labels that are numbers get the names of `label_names`,
-    the first for 0. Files are not looked for: the list is the user's own, so one that is not there
-    is a bad clip, and wrong in evaluation.
+    A column that names a person or a session is the rows' `group`; the notes name columns that are
+    not used. Only a `test` row may lack its label. Labels that are numbers get their names from
+    `label_names`, see `read_label_names`. Files are not looked for: the list is the user's own, so
+    one that is not there is a bad clip, and wrong in evaluation.
 
     Raises:
-        ManifestError: names file and line: no path, no label, no split in a file that has them, or
-            a path that is listed twice.
+        ManifestError: names file and line: no path, no label or several, no split in a file that
+            has them, a path that is listed twice, or a column that would change what is trained.
     """
     rows: list[Row] = []
-    seen: dict[str, str] = {}
-    names = None if label_names is None else read_names(label_names)
-    for line, fields in read_csv(root, required=("path", "label")):
+    seen: dict[str, tuple[str, str]] = {}
+    notes: list[str] = []
+    group = ""
+    for line, fields in read_csv(root, required=("path", "label"), optional=("split",)):
         where = f"{root}:{line}"
+        if not rows:
+            group, notes = _columns(root, list(fields))
         if not fields["path"]:
             raise ManifestError(f"{where}: the path is empty.")
         split = SPLIT_NAMES.get(fields.get("split", "").lower(), fields.get("split", ""))
@@ -43,13 +49,33 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
             )
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
-        path = str(root.parent / fields["path"])
-        require_first(seen, path, where, repr(fields["path"]))
-        label = fields["label"] or None
-        if names is not None and label is not None:
-            label = name_label(label, names, where)
-        rows.append(Row(path, label, split, line))
+        check_label(fields["label"], where)
+        path = str(Path(clip_path(fields["path"], root.parent, where)))
+        row = Row(path, fields["label"] or None, split, line, fields[group] if group else "")
+        require_once(seen, path, row.label or "", where, repr(fields["path"]))
+        rows.append(row)
     if not rows:
         raise ManifestError(f"{root}: no row below the header.")
-    manifest = make_manifest("csv", rows, root=root.parent)
-    return manifest if names is None else manifest.with_labels(sorted(names))
+    labelled = [row for row in rows if row.label is not None]
+    if label_names is None:
+        check_labels([(row.label or "", f"{root}:{row.line}") for row in labelled])
+        return make_manifest("csv", rows, root=root.parent, notes=notes)
+    names = read_label_names(label_names)
+    names, counted = count_labels(names, [(row.label or "", row.path) for row in labelled], root)
+    named = [
+        row._replace(label=row.label and names.name(row.label, f"{root}:{row.line}"))
+        for row in rows
+    ]
+    manifest = make_manifest("csv", named, root=root.parent, notes=[*notes, *counted])
+    return manifest.with_labels(names.names)
+
+
+def _columns(root: Path, header: list[str]) -> tuple[str, list[str]]:
+    """The column with groups, and a note on those that are not used."""
+    group, unused = read_columns(header, f"{root}:1")
+    if group and "split" in header:  # which decides
+        group, unused = "", tuple(name for name in header if name not in KNOWN)
+    if not unused:
+        return group, []
+    names = ", ".join(map(repr, unused))
+    return group, [f"not used: {'column' if len(unused) == 1 else 'columns'} {names}"]

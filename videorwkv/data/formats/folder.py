@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from videorwkv.data.formats.rows import check_spelling
 from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, is_video
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.errors import ManifestError
@@ -61,6 +62,7 @@ def read(root: Path, layout: str | None = None) -> Manifest:
             f"{root}: no clip in its {len(folders)} folders. Wanted: <class>/clip.mp4 or "
             f"<class>/<clip>/00001.jpg. {' '.join(f'{n}.' for n in notes)}".rstrip()
         )
+    check_spelling({row.label or "": os.path.dirname(row.path) for row in rows}.items())
     return make_manifest("folder", rows, root=root, notes=notes)
 
 

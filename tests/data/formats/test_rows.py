@@ -1,0 +1,162 @@
+"""What lists and tables say of a clip, and what contradicts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import disk
+import pytest
+
+from videorwkv.data.load import load_manifest
+from videorwkv.errors import ManifestError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    disk.video(*(tmp_path / f"{name}.mp4" for name in "abcd"))
+    disk.frames(tmp_path / "f", range(1, 13))
+    disk.frames(tmp_path / "g", range(1, 13))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.mp4 0 4\nb.mp4 1 4\n", r"l\.txt:1: a.mp4 0 4: read as `folder n_frames label`, but"),
+        ("a.mp4 0 4\nb.mp4 1\nc.mp4 1\nd.mp4 1\n", r"l\.txt:1: '0 4' is several labels"),
+        ("a.mp4 0 4 5\nb.mp4 1 4 5\n", r"l\.txt:1: '0 4 5' is several labels"),
+        ("a.mp4,0,4\nb.mp4,1,4\n", r"l\.txt:1: '0,4' is several labels"),
+        ("f 0 4\ng 1 4\n", r"l\.txt:1: f 0 4: read as .* but that clip has 12 frames"),
+        ("f 12 0 4\ng 12 1 4\n", r"'f 12' is not on disk, and 'f' is"),
+        ("a.mp4 0.0 2.5 up\nb.mp4 2.5 4 up\n", r"'0.0 2.5 up', with two numbers beside a name"),
+        ("a.mp4 up 0 2\nb.mp4 up 2 4\n", r"'up 0 2', with two numbers beside a name"),
+        ("a.mp4 up|person\nb.mp4 up\n", r"l\.txt:1: label 'up\|person' names several: 'up' is"),
+        ("a.mp4,up;x\nb.mp4,up;y\nc.mp4,x;y\n", r"label 'up;x' names several"),
+        ("a.mp4 Up\nb.mp4 up\n", r"l\.txt:2: label 'up' differs from 'Up' \(.*:1\) in its spell"),
+        ("a.mp4 look_up\nb.mp4 look up\n", r"'look up' differs from 'look_up'"),
+        ("a.mp4 01\nb.mp4 1\n", r"'1' differs from '01'"),
+        ("a.mp4 caf\u00e9\nb.mp4 cafe\u0301\n", r"in its spelling alone"),
+        ("a.mp4 train\nb.mp4 test\n", r"to which split a clip belongs and not what it shows"),
+        ("http://x.org/a.mp4 up\nb.mp4 up\n", r"l\.txt:1: 'http://x.org/a.mp4' is an address"),
+        ("a.mp4 up\nb.mp4 up\na.mp4 down\n", r"in .*:1. It is 'up' there and 'down' here. One la"),
+    ],
+)  # fmt: skip
+def test_a_row_is_one_clip_with_one_label(text: str, message: str, root: Path) -> None:
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(disk.text(root / "l.txt", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("a.mp4 4 0\nb.mp4 4 1\nc.mp4 5 1\n", ("0", "1")),  # four frames each
+        ("f 12 0\ng 11 1\n", ("0", "1")),
+        ("a.mp4 put down, slowly\nb.mp4 put down\n", ("put down", "put down, slowly")),
+        ("a.mp4 A\nb.mp4 a\n", ("A", "a")),
+        ("a.mp4,left, slowly\nb.mp4,right\n", ("left, slowly", "right")),
+        ("path label\na.mp4 up\nb.mp4 down\n", ("down", "up")),
+        ("a.mp4 train\nb.mp4 bus\n", ("bus", "train")),
+    ],
+)
+def test_what_is_read_as_it_is(text: str, labels: tuple[str, ...], root: Path) -> None:
+    manifest = load_manifest(disk.text(root / "l.txt", text))
+    assert (manifest.labels, manifest.missing) == (labels, ())
+
+
+def test_a_layout_that_is_named_is_obeyed(root: Path) -> None:
+    path = disk.text(root / "l.txt", "f 200 0\ng 200 1\n")  # another frame rate
+    with pytest.raises(ManifestError, match="has 12 frames"):
+        load_manifest(path)
+    assert len(load_manifest(path, layout="frames")) == 2
+
+
+def test_a_header_with_times_is_refused(root: Path) -> None:
+    path = disk.text(root / "l.txt", "path label start end\na.mp4 up 0 1\n")
+    with pytest.raises(ManifestError, match=r"l\.txt:1: column 'start' would change"):
+        load_manifest(path)
+
+
+def test_split_files_of_hmdb51(tmp_path: Path) -> None:
+    names = [f"April_09_brush_hair_u_nm_np1_ba_goo_{n}.avi" for n in range(3)]
+    disk.video(*(tmp_path / name for name in names))
+    text = "".join(f"{name} {n} \n" for n, name in enumerate(names))
+    for name in ("brush_hair_test_split1.txt", "renamed.txt"):
+        with pytest.raises(ManifestError, match="0, 1 and 2 stand for unused, training and test"):
+            load_manifest(disk.text(tmp_path / name, text))
+    short = disk.text(tmp_path / "wave_test_split1.txt", "wave_1.mp4 1\nwave_2.mp4 2\n")
+    with pytest.raises(ManifestError, match="stand for unused"):
+        load_manifest(short)
+    # Numbers of classes, each with its folder.
+    for label, name in enumerate(names):
+        disk.video(tmp_path / str(label) / name)
+    text = "".join(f"{n}/{name} {n}\n" for n, name in enumerate(names))
+    assert len(load_manifest(disk.text(tmp_path / "hmdb51_train_split_1.txt", text))) == 3
+
+
+def test_lists_without_labels_go_by_the_folder(tmp_path: Path) -> None:
+    disk.video(tmp_path / "Archery" / "v.avi", tmp_path / "Baby Crawling" / "v w.avi")
+    path = disk.text(tmp_path / "testlist01.txt", "Archery/v.avi\nBaby Crawling/v w.avi\n")
+    names = disk.text(tmp_path / "classInd.txt", "1 Archery\n2 Baby Crawling\n")
+    manifest = load_manifest(path, label_names=names)
+    assert [row.label for row in manifest.rows] == ["Archery", "Baby Crawling"]
+    assert "a list of `class/clip.mp4`" in manifest.summary()
+
+
+def test_paths_of_windows(root: Path) -> None:
+    disk.video(root / "up" / "a.mp4", root / "up" / "b\\c.mp4")
+    text = "path,label\nup\\a.mp4,up\nup/b\\c.mp4,up\na.mp4,down\n"
+    rows = load_manifest(disk.text(root / "t.csv", text), validation_share=0).rows
+    assert [Path(row.path).is_file() for row in rows] == [True] * 3
+    rows = load_manifest(disk.text(root / "l.txt", "up\\a.mp4 up\na.mp4 down\n")).rows
+    assert [Path(row.path).is_file() for row in rows] == [True] * 2
+
+
+def test_class_folders_that_differ_in_capitals_alone(tmp_path: Path) -> None:
+    for name in ("Left", "left", "right"):
+        disk.video(tmp_path / name / "a.mp4")
+    with pytest.raises(ManifestError, match=r"label 'left' differs from 'Left' \(.*Left\)"):
+        load_manifest(tmp_path)
+
+
+def table(root: Path, header: str, values: str = "") -> Path:
+    rows = "".join(
+        f"{name}.mp4,{label}{values}\n" for name, label in zip("abcd", "xyxy", strict=True)
+    )
+    return disk.text(root / "t.csv", f"path,label{header}\n{rows}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["start", "end", "start_frame", "t_start", "startTime", "End Frame", "stop_timestamp", "from",
+     "segment", "weight", "sample_weight", "bbox", "x1", "xmin", "label2", "labels", "exclude",
+     "fold", "repeats"],
+)  # fmt: skip
+def test_columns_that_would_change_the_training_are_refused(name: str, root: Path) -> None:
+    with pytest.raises(ManifestError, match=rf"t\.csv:1: column '{name}' would change what is tr"):
+        load_manifest(table(root, f",{name}", ",1"))
+
+
+def test_other_columns_are_named_once(root: Path) -> None:
+    path = table(root, ",fps,start_date,weekend,body weight", ",1,2,3,4")
+    assert load_manifest(path).notes == (
+        "not used: columns 'fps', 'start_date', 'weekend', 'body weight'",
+    )
+    assert load_manifest(table(root, ",note", ",n")).notes == ("not used: column 'note'",)
+    text = ",Path,LABEL,Split\n0,a.mp4,x,train\n1,b.mp4,y,val\n"
+    manifest = load_manifest(disk.text(root / "pandas.csv", text))
+    assert (manifest.splits, manifest.notes) == (("train", "validation"), ())
+
+
+def test_a_column_may_be_called_otherwise(root: Path) -> None:
+    path = disk.text(root / "t.csv", "file,class\na.mp4,x\n")
+    with pytest.raises(ManifestError, match="Rename 'file' to 'path', 'class' to 'label'"):
+        load_manifest(path)
+
+
+@pytest.mark.parametrize("name", ["patient", "subject_id", "PersonID", "Session", "participants"])
+def test_columns_with_groups(name: str, root: Path) -> None:
+    rows = load_manifest(table(root, f",{name}", ",p1"), validation_share=0).rows
+    assert {row.group for row in rows} == {"p1"}
+    manifest = load_manifest(table(root, f",{name},split", ",p1,train"))
+    assert manifest.notes == (f"not used: column '{name}'",)
+    assert {row.group for row in manifest.rows} == {""}
