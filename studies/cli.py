@@ -14,6 +14,7 @@ from videorwkv.cli.options import (
     add_command,
     add_data_options,
     add_device,
+    add_old_spelling,
     validation_share,
 )
 from videorwkv.errors import UsageError
@@ -37,7 +38,7 @@ def add_study(commands: Commands) -> None:
         "  videorwkv study ablation clips --recipe handwash --fold-by 'session_(\\d+)' "
         "--folds 1+2,3+4\n"
         "  videorwkv study my_study.py my_videos\n"
-        "  videorwkv study all --quick --jobs 2",
+        "  videorwkv study all --quick --workers 2",
     )
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="a study, a Python file that defines one, or all"
@@ -84,12 +85,13 @@ def add_study(commands: Commands) -> None:
         help="put no frames of clips on the pages, for data that may not be published",
     )
     parser.add_argument(
-        "--jobs",
+        "--workers",
         type=int,
         metavar="N",
-        help="parallel trainings, processes of one thread each (default: number of CPU cores; 1 on "
+        help="worker processes that train, of one thread each (default: number of CPU cores; 1 on "
         "a GPU)",
     )
+    add_old_spelling(parser, "--jobs", "--workers", type=int)
     parser.add_argument(
         "--out",
         default="runs/study",
@@ -130,7 +132,7 @@ def run_study(options: argparse.Namespace) -> int:
         seeds=options.seeds,
         runs=Path(options.runs),
         device=options.device,
-        jobs=_jobs(options),
+        jobs=_workers(options),
         show_frames=not options.no_frames,
         cache=options.cache,
         only=tuple(options.only),
@@ -157,9 +159,9 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _jobs(options: argparse.Namespace) -> int:
-    if options.jobs is not None:
-        return int(options.jobs)
+def _workers(options: argparse.Namespace) -> int:
+    if options.workers is not None:
+        return int(options.workers)
     from videorwkv.utils.device import pick_device
     from videorwkv.utils.files import usable_cores
 

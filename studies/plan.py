@@ -71,10 +71,9 @@ class Settings:
     show_frames: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "jobs"):
-            value = getattr(self, name)
+        for option, value in (("--seeds", self.seeds), ("--workers", self.jobs)):
             if value is not None and value < 1:
-                raise UsageError(f"--{name} ({value}) must be at least 1.")
+                raise UsageError(f"{option} ({value}) must be at least 1.")
 
 
 @dataclass(frozen=True)

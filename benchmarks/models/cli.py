@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from videorwkv.cli.options import add_command
+from videorwkv.cli.options import add_command, add_old_spelling, number
 from videorwkv.cli.output import as_json, make_console
 from videorwkv.errors import UsageError
 
@@ -53,8 +53,13 @@ def add_bench(commands: Commands) -> None:
         "--frames", type=int, default=16, metavar="T", help="frames of a clip (default: 16)"
     )
     parser.add_argument(
-        "--batch", type=int, default=1, metavar="B", help="streams or clips at once (default: 1)"
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="streams or clips at once (default: 1)",
     )
+    add_old_spelling(parser, "--batch", "--batch-size", type=int)
     parser.add_argument(
         "--threads",
         type=int,
@@ -64,14 +69,14 @@ def add_bench(commands: Commands) -> None:
     )
     parser.add_argument(
         "--seconds",
-        type=float,
+        type=number,
         default=30.0,
         metavar="N",
         help="seconds of timing, roughly (default: 30)",
     )
     parser.add_argument(
         "--tube-mask",
-        type=float,
+        type=number,
         default=0.0,
         metavar="X",
         help="also time the models with this mask ratio in [0, 1)",
@@ -83,14 +88,14 @@ def add_bench(commands: Commands) -> None:
     )
     parser.add_argument(
         "--memory-limit",
-        type=float,
+        type=number,
         default=8.0,
         metavar="GIB",
         help="skip a --lengths entry that would take more memory (default: 8)",
     )
     parser.add_argument(
         "--time-limit",
-        type=float,
+        type=number,
         default=60.0,
         metavar="N",
         help="skip a --lengths entry that would take longer than N seconds (default: 60)",
@@ -112,7 +117,7 @@ def run_bench(options: argparse.Namespace) -> int:
         against=() if options.against == "none" else _names(options.against),
         ways=_names(options.ways),
         num_frames=options.frames,
-        batch_size=options.batch,
+        batch_size=options.batch_size,
         threads=options.threads,
         seconds=options.seconds,
         tube_mask_ratio=options.tube_mask,

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from commands import ROOT, fails
 
-from videorwkv.cli.main import main
+import videorwkv
+from videorwkv.cli.main import main, make_parser
+from videorwkv.cli.output import grouped_notes
 
 
 def test_a_command_misspelt(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,10 +45,59 @@ def test_commands_beside_the_package_say_where_they_are(
         assert "repository of videorwkv beside the package" in capsys.readouterr().out
 
 
-def test_traceback_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_traceback_on_request_changes_no_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--traceback", "train", "none"], ["train", "none", "--traceback"]):
-        with pytest.raises(Exception, match="no such file"):
-            main(arguments)
+        assert main(arguments) == 2 == main(["train", "none"])
+        shown = capsys.readouterr().err
+        assert shown.startswith("Traceback (most recent call last)")
+        assert "videorwkv: error: " in shown.splitlines()[-1]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"videorwkv {videorwkv.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "old", "new"),
+    [
+        ("stream RUN 0", "--half", "--precision bfloat16"),
+        ("study edges", "--jobs 3", "--workers 3"),
+        ("bench", "--batch 3", "--batch-size 3"),
+    ],
+)
+def test_old_spellings_work_and_say_the_new_one(
+    words: str, old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = make_parser()
+    wanted = vars(parser.parse_args(f"{words} {new}".split()))
+    assert capsys.readouterr().err == ""
+    assert vars(parser.parse_args(f"{words} {old}".split())) == wanted
+    # What takes a value is named without one.
+    now = new if " " not in old else new.split()[0]
+    assert f"note: {old.split()[0]} is now {now};" in capsys.readouterr().err
+    assert vars(parser.parse_args(words.split())) != wanted
+    with pytest.raises(SystemExit, match="0"):
+        parser.parse_args([words.split()[0], "--help"])
+    assert old.split()[0] not in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "fast"])
+@pytest.mark.parametrize("words", ["stream RUN 0 --smooth", "evaluate RUN DATA --clip-timeout"])
+def test_what_is_no_finite_number(
+    words: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(f"{words}={text}".split())
+    assert f"got {text!r}; allowed: a finite number" in capsys.readouterr().err
+
+
+def test_notes_of_one_kind_are_one_line() -> None:
+    notes = [f"c{n}.mp4: incomplete: {n} of 9 frames can be decoded" for n in range(3)]
+    short = "a: b.mp4: too short for 3 temporal views; some are equal"
+    grouped = grouped_notes([notes[0], short, *notes[1:]])
+    assert grouped == [f"{notes[0]} (and 2 more clips like it)", short]
 
 
 def test_ctrl_c_while_pytorch_is_imported() -> None:

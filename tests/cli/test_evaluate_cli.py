@@ -39,7 +39,7 @@ def test_unknown_label(run: Path, own_videos: Path, capsys: pytest.CaptureFixtur
     assert "unknown label 'stand still'" in line
 
 
-@pytest.mark.parametrize("arguments", [["--split=tset"], ["--views=2"], ["--views=0x1"]])
+@pytest.mark.parametrize("arguments", [["--split=tset"], ["--views=2x"], ["--views=0x1"]])
 def test_wrong_evaluation_options(
     arguments: list[str], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

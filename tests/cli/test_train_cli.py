@@ -11,7 +11,7 @@ import pytest
 import tiny
 from commands import TRAIN, fails
 
-from videorwkv.cli.main import main
+from videorwkv.cli.main import main, make_parser
 from videorwkv.data.load import load_manifest
 from videorwkv.inference.recogniser import load_run
 from videorwkv.run.choose import choose
@@ -209,6 +209,8 @@ def test_a_file_that_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--set=model.width"], "key=value"),
         (["--set=model.image_size=100"], "patch_size"),
         (["--lr=fast"], "a number"),
+        (["--lr=nan"], "lr: got nan; allowed: a finite number"),
+        (["--set=weight_decay=inf"], "weight_decay: got inf; allowed: a finite number"),
         (["--epochs=0"], "at least 1"),
         (["--precision=half"], "bfloat16"),
         (["--device=tpu9"], "tpu9"),
@@ -257,3 +259,23 @@ def test_ctrl_c_ends_with_130(
     assert words[0] == "videorwkv"
     assert main(words[1:]) == 0
     assert "2 of 2 steps" in capfd.readouterr().out
+
+
+def test_what_to_do_next_is_said_and_works(
+    own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "my run"
+    folds = ["--fold-by", r"clip (\d)", "--folds", "0+1,2+3", "--fold", "1"]
+    train = ["train", str(own_videos), "--out", str(run), *tiny.OPTIONS, "--steps=1", *folds]
+    assert main(train) == 0
+    lines = capsys.readouterr().err.splitlines()
+    said = [shlex.split(line, comments=True) for line in lines[lines.index("Next:") + 1 :]]
+    assert [words[:3] for words in said] == [
+        ["videorwkv", command, str(run)] for command in ("evaluate", "predict", "stream", "export")
+    ]
+    for words in said:
+        make_parser().parse_args(words[1:])
+    assert main([*said[0][1:], "--workers=0"]) == 0  # on the test split: there is no validation
+    assert "clips read 4/4" in capsys.readouterr().out
+    assert main([*train, "--quiet", "--out", str(tmp_path / "quiet")]) == 0
+    assert capsys.readouterr().err == ""

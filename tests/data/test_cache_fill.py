@@ -105,7 +105,7 @@ def test_clips_that_cannot_be_read_are_listed(
     assert shown.count("unreadable: ") == 1
     assert "broken.mp4: this is not a video" in shown
     assert shown.count("broken.mp4") == 1
-    assert "1 clips can't be read" in shown
+    assert "1 clip can't be read" in shown
 
 
 def test_a_decoder_that_crashes_takes_its_clip_along(
@@ -234,7 +234,7 @@ def test_the_command_that_follows_reads_the_entries(
     size = chosen.model.image_size
     assert following() == (f"{size} px, as `train` chooses: {why}", command)
     first, same = following(f"--size={size}")
-    assert "12 of 12 clips are there" in first  # the same entries, and nothing was chosen
+    assert "has 12 of 12 clips" in first  # the same entries, and nothing was chosen
     assert same == command
     assert following("--size=224")[1] == [*command, "--recipe", "default"]
     smaller = ["--recipe", "default", "--set", "model.image_size=32"]

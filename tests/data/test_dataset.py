@@ -276,7 +276,7 @@ def test_views_of_a_short_and_square_video_are_noted(class_folder: Path, tmp_pat
     assert sample.inputs.frames_BTHWC.shape == (12, 4, 32, 32, 3)
     assert len(sample.warnings) == 2
     assert "too short for 4 temporal views" in sample.warnings[0]
-    assert "of its 3 crops some are equal" in sample.warnings[1]
+    assert "some of its 3 crops are equal" in sample.warnings[1]
 
 
 def test_equal_views_of_a_long_video_are_a_defect(

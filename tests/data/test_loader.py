@@ -172,5 +172,5 @@ def test_wrong_arguments() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="pin_memory is for a GPU"):
             make_loader(motion(), batch_size=4, pin_memory=True)
-    with pytest.raises(DataError, match="11 clips give no full batch of 12"):
+    with pytest.raises(DataError, match="11 clips can't give a full batch of 12"):
         make_loader(motion(), batch_size=12, drop_last=True)

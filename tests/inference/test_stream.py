@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from itertools import islice
@@ -320,11 +321,23 @@ def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert any(name in shown.out.splitlines()[0] for name in label)
     assert "8 frames, 0 dropped" in shown.err
     assert main(["stream", str(run), clip, "--threshold=1"]) == 0
-    assert capsys.readouterr().out.split() == ["0.00", "s", "nothing"]
-    assert main(["stream", str(run), clip, "--json", "--top=2", "--half"]) == 0
+    assert capsys.readouterr().out.split() == ["0.00", "s", "(no", "class)"]
+    assert main(["stream", str(run), clip, "--json", "--top=2", "--precision=bfloat16"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["number"] for line in lines] == list(range(8))
     assert all(len(line["labels"]) == len(line["scores"]) == 2 for line in lines)
+
+
+def test_no_class_is_told_from_a_class_of_that_name(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["labels"][0] = "(no class)"
+    (folder / "config.json").write_text(json.dumps(config))
+    clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
+    assert main(["stream", str(folder), clip, "--threshold=1"]) == 0
+    assert capsys.readouterr().out.strip() == "0.00 s  ((no class))"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_ssv2_takes_official_numbers(tmp_path: Path) -> None:
     done = write_submission(tmp_path / "o", manifest("ssv2", "x/1420.webm"), scores("gfedb"))
     assert (tmp_path / "o").read_text() == "1420;105;104;103;102;101\n"
     assert done.is_complete
-    assert done.summary() == f"{tmp_path / 'o'}: 1/1 clips"
+    assert done.summary() == f"{tmp_path / 'o'}: 1/1 clip"
 
 
 def test_kinetics(tmp_path: Path) -> None:

@@ -125,3 +125,13 @@ def test_unknown_recipe_and_model() -> None:
         recipes.recipe("handwsh")
     with pytest.raises(UsageError, match="Did you mean 'lcr_tiny'"):
         recipes.default("lcr_tinny")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["lr", "weight_decay", "clip_norm", "warmup", "ema", "min_lr"])
+def test_numbers_are_finite(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        replace(tiny.recipe(), **{name: value})  # type: ignore[arg-type]
+    values = {**tiny.recipe().to_dict(), name: value}
+    with pytest.raises(ConfigError, match=f"{name}: got {value}; allowed: a finite number"):
+        Recipe.from_dict(values)

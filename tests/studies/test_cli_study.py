@@ -62,9 +62,9 @@ def test_study_of_the_documentation_runs(
     assert len(source.splitlines()) <= 30
     path = tmp_path / "my_study.py"
     path.write_text(source)
-    arguments = ["study", str(path), small.DATA, *OPTIONS, "--seeds=1", "--jobs=1", "--device=cpu"]
+    arguments = ["study", str(path), small.DATA, *OPTIONS, "--seeds=1", "--device=cpu"]
     where = [f"--runs={tmp_path / 'runs'}", f"--out={tmp_path / 'pages'}"]
-    assert main([*arguments, *where]) == 0
+    assert main([*arguments, "--workers=1", *where]) == 0
     out = capsys.readouterr().out
     assert "Sobel edges" in out
     page = (tmp_path / "pages" / "my_study.md").read_text()
@@ -120,7 +120,7 @@ def test_the_command_takes_a_study_that_imports_the_names_of_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = small.study_file(tmp_path, OLD.replace(", Maps(clips=1)", ""), "old.py")
-    arguments = ["study", path, small.DATA, *OPTIONS, "--seeds=1", "--jobs=1", "--device=cpu"]
+    arguments = ["study", path, small.DATA, *OPTIONS, "--seeds=1", "--workers=1", "--device=cpu"]
     where = [f"--runs={tmp_path / 'runs'}", f"--out={tmp_path / 'pages'}"]
     with pytest.warns(DeprecationWarning, match=NOTE):
         assert main([*arguments, *where]) == 0

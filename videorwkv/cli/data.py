@@ -15,9 +15,11 @@ from videorwkv.cli.options import (
     add_command,
     add_data_options,
     load_data,
+    number,
 )
 from videorwkv.cli.output import as_json, make_console
 from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
@@ -133,7 +135,7 @@ def _add_check(commands: Commands) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=number,
         default=120.0,
         metavar="SECONDS",
         help="time limit for one clip; a clip that takes longer is bad (default: 120)",
@@ -227,12 +229,12 @@ def _fill_cache(options: argparse.Namespace, spec: str) -> int:
         print(f"{size} px, as `train` chooses: {why}")
     print(plan.describe(), flush=True)
     filled = fill_cache(manifest, plan, workers=options.workers or usable_cores())
-    print(f"cached: {filled.n_written:,} clips now, {plan.n_present:,} before")
+    print(f"cached: {counted(filled.n_written, 'clip')} now, {plan.n_present:,} before")
     for clip in filled.unreadable:
         # Most reasons begin with the path themselves.
         print(f"unreadable: {clip.path}: {clip.reason.removeprefix(f'{clip.path}: ')}")
     if filled.unreadable:
-        print(f"{len(filled.unreadable):,} clips can't be read; they are not in the cache")
+        print(f"{counted(len(filled.unreadable), 'clip')} can't be read and not in the cache")
     command = ["videorwkv", "train", spec, "--cache", options.cache]
     # A model of another size would not find the entries.
     if size != chosen.model.image_size:
@@ -283,7 +285,10 @@ def run_check(options: argparse.Namespace) -> int:
     make_console().print(report.table())
     if examples := report.examples():
         print(examples)
-    print(f"{out}: report.csv; good.csv {len(report.good):,}, bad.csv {len(report.bad):,} clips")
+    print(
+        f"{out}: report.csv; good.csv {len(report.good):,}, bad.csv "
+        f"{counted(len(report.bad), 'clip')}"
+    )
     if report.good:
         print(f"Train on the good ones: {shlex.join(['videorwkv', *arguments])}")
     return int(bool(report.bad))

@@ -18,10 +18,11 @@ from videorwkv.cli.options import (
     add_device,
     add_masks,
     load_data,
+    number,
     parse_views,
     split_of,
 )
-from videorwkv.cli.output import as_json, make_console, show_progress
+from videorwkv.cli.output import as_json, grouped_notes, make_console, show_progress
 from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--views",
         metavar="TxS",
-        help="temporal x spatial views per clip, whose scores are averaged (default: the run's)",
+        help="temporal x spatial views per clip, whose scores are averaged; N is Nx1 (default: the "
+        "run's)",
     )
     add_masks(parser)
     parser.add_argument(
@@ -72,7 +74,7 @@ def add_evaluate(commands: Commands) -> None:
         metavar="N",
         help="worker processes that decode (default: 2)",
     )
-    parser.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
+    parser.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     parser.add_argument(
         "--baselines",
         action="store_true",
@@ -148,9 +150,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
     for clip in evaluation.bad:
         where = "" if clip.path in clip.reason else f"{clip.path}: "
         print(f"unreadable, counted as wrong: {where}{clip.reason}")
-    for text in evaluation.warnings[:5]:
+    kinds = grouped_notes(evaluation.warnings)
+    for text in kinds[:5]:
         print(f"note: {text}")
-    if len(evaluation.warnings) > 5:
-        print(f"note: {len(evaluation.warnings) - 5} more in evaluation.json")
+    if len(kinds) > 5:
+        print(f"note: {len(kinds) - 5} more of other kinds in evaluation.json")
     print(f"Written to {out}")
     return 0

@@ -10,6 +10,7 @@ from videorwkv.cli.options import (
     add_command,
     add_data_options,
     load_data,
+    number,
     refuse,
 )
 
@@ -62,7 +63,7 @@ def add_export(commands: Commands) -> None:
     )
     parser.add_argument(
         "--tube-mask",
-        type=float,
+        type=number,
         default=0.0,
         metavar="X",
         help="mask ratio in [0, 1): drop the same random patches in all frames, which is faster "

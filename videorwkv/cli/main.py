@@ -6,9 +6,11 @@ import argparse
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from types import TracebackType
 
+from videorwkv import __version__
 from videorwkv.cli.beside import add_beside
 from videorwkv.cli.data import add_data
 from videorwkv.cli.demo import add_demo
@@ -45,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (VideoRWKVError, OSError) as error:
-        if options.traceback:
-            raise
+        if options.traceback:  # a script that asks for it gets the same exit code
+            traceback.print_exception(error)
         print(f"videorwkv: error: {_one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
@@ -86,6 +88,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--traceback", action="store_true", help="show Python's traceback of an error"
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"videorwkv {__version__}",
+        help="show the version; `videorwkv env` shows those of all that it uses",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (add_demo, add_train, add_evaluate, add_predict, add_stream, add_export):

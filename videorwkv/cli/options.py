@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from videorwkv.errors import UsageError
 
@@ -61,6 +63,54 @@ def add_command(commands: Commands, name: str, text: str, examples: str) -> argp
     return parser
 
 
+def number(text: str) -> float:
+    """The type of an argument that is a number: `nan` and `inf` are none, though Python reads them.
+
+    Raises:
+        ArgumentTypeError: it is no finite number.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"got {text!r}; allowed: a finite number")
+    return value
+
+
+def add_old_spelling(
+    parser: argparse.ArgumentParser, old: str, new: str, *, value: str | None = None, **options: Any
+) -> None:
+    """Keep an option's old name `old` working, out of the help and with a note that names `new`.
+
+    Args:
+        parser: has `new` already.
+        old: such as `--jobs`.
+        new: such as `--workers`.
+        value: what an old flag without a value stands for; None: it takes a value, as `new` does.
+        options: of `add_argument`, such as `type`.
+    """
+
+    class Old(argparse.Action):
+        def __call__(
+            self,
+            parser: argparse.ArgumentParser,
+            namespace: argparse.Namespace,
+            values: Any,
+            option_string: str | None = None,
+        ) -> None:
+            now = new if value is None else f"{new} {value}"
+            print(f"note: {old} is now {now}; the old word works until 0.3.", file=sys.stderr)
+            setattr(namespace, self.dest, values if value is None else value)
+
+    dest = new.lstrip("-").replace("-", "_")
+    if value is not None:
+        options["nargs"] = 0
+    parser.add_argument(
+        old, dest=dest, action=Old, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
@@ -74,7 +124,7 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--tube-mask",
-        type=float,
+        type=number,
         default=0.0,
         metavar="X",
         help="mask ratio in [0, 1): drop the same random patches in all frames, which is faster "
@@ -82,7 +132,7 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--motion-mask",
-        type=float,
+        type=number,
         default=0.0,
         metavar="X",
         help="mask ratio in [0, 1): in each frame, skip the patches that changed least",
@@ -117,7 +167,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--validation-share",
-        type=float,
+        type=number,
         metavar="X",
         help="fraction of each class used for validation if the data set defines no split "
         "(default: 0.2)",
@@ -205,9 +255,11 @@ def refuse(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
             raise UsageError(f"--{name.replace('_', '-')} {why}.")
 
 
-def parse_views(text: str, *, crops: str = "") -> tuple[int, int]:
-    """`2x3`, or `2` where `crops` says what it means."""
-    clips, _, crops = text.partition("x") if "x" in text else (text, "x", crops)
+def parse_views(text: str) -> tuple[int, int]:
+    """`2x3`, or `2` for `2x1`."""
+    clips, _, crops = text.partition("x") if "x" in text else (text, "x", "1")
     if not (clips.isdecimal() and crops.isdecimal() and int(clips) and int(crops)):
-        raise UsageError(f"--views {text!r}: wanted temporal x spatial views, such as 2x3.")
+        raise UsageError(
+            f"--views {text!r}: wanted temporal x spatial views, such as 2x3, or 2 for 2x1."
+        )
     return int(clips), int(crops)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +30,20 @@ def as_json(values: object, *, indent: int | None = None) -> str:
     """JSON that stdout can take: readable in UTF-8, with escapes in any other encoding."""
     encoding = (sys.stdout.encoding or "").lower().replace("-", "")
     return json.dumps(values, indent=indent, ensure_ascii=encoding != "utf8")
+
+
+def grouped_notes(notes: Sequence[str]) -> list[str]:
+    """One line for each kind of note, `CLIP: what`: the first clip's, and how many more there are.
+
+    Of one kind are notes that differ in their clip and their numbers only.
+    """
+    kinds: dict[str, list[str]] = {}
+    for note in notes:
+        kinds.setdefault(re.sub(r"\d+", "#", note.rpartition(": ")[2]), []).append(note)
+    return [
+        first if not more else f"{first} (and {counted(len(more), 'more clip')} like it)"
+        for first, *more in kinds.values()
+    ]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from videorwkv.cli.options import (
     add_device,
     add_masks,
     load_data,
+    number,
     parse_views,
     refuse,
     split_of,
@@ -56,8 +57,9 @@ def add_predict(commands: Commands) -> None:
     )
     parser.add_argument(
         "--views",
-        metavar="N",
-        help="number of temporal views to average; TxS with --submission (default: the run's)",
+        metavar="TxS",
+        help="temporal x spatial views per clip, whose scores are averaged; N is Nx1, and without "
+        "--submission S is 1 (default: the run's)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per file and line"
@@ -86,7 +88,7 @@ def add_predict(commands: Commands) -> None:
     group.add_argument(
         "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
     )
-    group.add_argument("--clip-timeout", type=float, metavar="S", help=TIMEOUT_HELP)
+    group.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run=run_predict)
@@ -103,9 +105,11 @@ def run_predict(options: argparse.Namespace) -> int:
     if options.submission is not None:
         return _submit(options)
     refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
-    views = parse_views(options.views, crops="1") if options.views else None
+    views = parse_views(options.views) if options.views else None
     if views is not None and views[1] > 1:
-        raise UsageError(f"--views {options.views}: crops are for --submission alone.")
+        raise UsageError(
+            f"--views {options.views}: several crops are for --submission alone; give {views[0]}x1."
+        )
     predictions = []
     for prediction in iter_predictions(
         options.sources,
@@ -148,7 +152,7 @@ def _submit(options: argparse.Namespace) -> int:
     recogniser = Recogniser.open(
         options.model,
         what="predict",
-        views=parse_views(options.views, crops="1") if options.views else None,
+        views=parse_views(options.views) if options.views else None,
         masks=Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask),
         device=options.device,
         clip_timeout=options.clip_timeout,

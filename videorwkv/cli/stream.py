@@ -11,9 +11,12 @@ from videorwkv.cli.options import (
     add_command,
     add_device,
     add_masks,
+    add_old_spelling,
+    number,
 )
 from videorwkv.cli.output import as_json
 from videorwkv.errors import UsageError
+from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
@@ -46,22 +49,22 @@ def add_stream(commands: Commands) -> None:
     )
     parser.add_argument(
         "--fps",
-        type=float,
+        type=number,
         metavar="N",
         help="frames per second for the model (default: the frame rate of training; after uniform "
         "sampling over whole videos, the run's number of frames in 3 seconds)",
     )
     parser.add_argument(
         "--threshold",
-        type=float,
+        type=number,
         default=0.5,
         metavar="X",
         help="a class is shown once its probability reaches X, until another class reaches X or "
-        "its own falls below X/2; without a class the line says `nothing` (default: 0.5)",
+        "its own falls below X/2; without one the line says `(no class)` (default: 0.5)",
     )
     parser.add_argument(
         "--smooth",
-        type=float,
+        type=number,
         default=0.5,
         metavar="S",
         help="time constant in seconds of the running mean over probabilities; larger is smoother "
@@ -69,22 +72,28 @@ def add_stream(commands: Commands) -> None:
     )
     parser.add_argument(
         "--gap",
-        type=float,
+        type=number,
         default=2.0,
         metavar="S",
         help="reset the state after a pause of the source longer than S seconds (default: 2)",
     )
     parser.add_argument(
         "--reset-every",
-        type=float,
+        type=number,
         metavar="S",
         help="reset the state every S seconds; 0: never (default: never for the gated cell, whose "
         "forget gate suffices; the length of a training clip for the other cells)",
     )
     add_masks(parser)
     parser.add_argument(
-        "--half", action="store_true", help="run matrix multiplications in bfloat16"
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        metavar="P",
+        help="float32, or bfloat16 for matrix multiplications in bfloat16; an exported file has "
+        "its own (default: float32)",
     )
+    add_old_spelling(parser, "--half", "--precision", value="bfloat16")
     parser.add_argument(
         "--top", type=int, metavar="N", help="number of labels per JSON line (default: 5)"
     )
@@ -125,16 +134,19 @@ def run_stream(options: argparse.Namespace) -> int:
         tube_mask_ratio=options.tube_mask,
         motion_mask_ratio=options.motion_mask,
         top=5 if options.top is None else options.top,
-        half=options.half,
+        half=options.precision == "bfloat16",
         device=options.device,
         save=options.save,
     )
     code = 0
+    none = "(no class)"
+    while none in predictions.labels:  # a class may have any name
+        none = f"({none})"
     with predictions:
         for note in predictions.notes:
             print(f"note: {note}", file=sys.stderr)
         print(
-            f"{options.source}: {len(predictions.labels)} classes, "
+            f"{options.source}: {counted(len(predictions.labels), 'class', 'classes')}, "
             f"{round(predictions.fps, 3):.9g} frames/s; Ctrl-C ends",
             file=sys.stderr,
             flush=True,
@@ -144,11 +156,10 @@ def run_stream(options: argparse.Namespace) -> int:
                 if options.json:
                     print(as_json(prediction.to_dict()), flush=True)
                 elif prediction.changed or predictions.frames == 1:
-                    score = "" if prediction.label is None else f"  {prediction.score:.2f}"
-                    print(
-                        f"{prediction.time:10.2f} s  {prediction.label or 'nothing'}{score}",
-                        flush=True,
-                    )
+                    shown = none
+                    if prediction.label is not None:
+                        shown = f"{prediction.label}  {prediction.score:.2f}"
+                    print(f"{prediction.time:10.2f} s  {shown}", flush=True)
         except KeyboardInterrupt:
             # Nothing else ends a camera; a file was not read whole.
             code = 0 if predictions.is_live else 130

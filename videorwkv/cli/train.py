@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import (
     DATA_HELP,
+    DATA_OPTIONS,
     TIMEOUT_HELP,
     add_command,
     add_data_options,
@@ -19,6 +21,7 @@ from videorwkv.cli.options import (
     load_data,
 )
 from videorwkv.errors import UsageError
+from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
@@ -162,13 +165,38 @@ def run_train(options: argparse.Namespace) -> int:
     if result.baselines:
         baseline = max(result.baselines, key=lambda baseline: baseline.best)
         best += f", best baseline {baseline.best:.4f} ({baseline.name})"
-    bad = f", {len(result.bad)} clips unreadable (log.jsonl lists them)" if result.bad else ""
+    bad = ""
+    if result.bad:
+        bad = f", {counted(len(result.bad), 'clip')} unreadable (log.jsonl lists them)"
     print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}{bad}")
     if result.interrupted:
         again = [word for word in options.command_line if word != "--resume"]
         print(f"Resume with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
         return 130
+    if not options.quiet:
+        print("\n".join(["Next:", *next_commands(options, manifest.splits)]), file=sys.stderr)
     return 0
+
+
+def next_commands(options: argparse.Namespace, splits: Sequence[str]) -> list[str]:
+    """Lines with the commands that use the run of these `options`, each with what it does."""
+    data = [options.data]
+    for name in DATA_OPTIONS:
+        if (value := getattr(options, name)) is not None:
+            data += [f"--{name.replace('_', '-')}", str(value)]
+    if "validation" not in splits:
+        data += ["--split", "test" if "test" in splits else "train"]
+    run = options.out
+    commands = (
+        (["evaluate", run, *data], "accuracy per class, confusion matrix"),
+        (["predict", run, "CLIP.mp4"], "the labels of a new clip"),
+        (["stream", run, "0"], "live, from the first camera"),
+        (["export", run, "--to", "onnx"], "a file for ONNX Runtime (needs videorwkv[onnx])"),
+    )
+    lines = [shlex.join(["videorwkv", *words]) for words, _ in commands]
+    # A long evaluation command must not push what the others do out of sight.
+    width = max(map(len, lines[1:]))
+    return [f"  {line:<{width}}  # {what}" for line, (_, what) in zip(lines, commands, strict=True)]
 
 
 def _recipe(

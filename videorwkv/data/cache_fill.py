@@ -15,6 +15,7 @@ from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
 from videorwkv.utils.files import decimal, free_space, memory_size, require_room
 from videorwkv.utils.progress import Meter
+from videorwkv.utils.words import counted
 from videorwkv.utils.workers import Lost, WorkerPool, one_thread
 
 # An estimate looks at so many clips, and at so many frames of each.
@@ -71,7 +72,7 @@ class FillPlan:
         """What will be stored, how, why, and how much room it takes."""
         total = len(self.missing) + self.n_present + len(self.unreadable)
         place = f"cache {self.cache.folder} at {self.cache.short_side} px"
-        lines = [f"{place}: {self.n_present:,} of {total:,} clips are there"]
+        lines = [f"{place} has {self.n_present:,} of {counted(total, 'clip')}"]
         if not self.missing:
             return lines[0]
         kind = "exact RGB" if self.cache.store == "raw" else f"quality {self.cache.quality}"
@@ -85,7 +86,7 @@ class FillPlan:
             for name, size in self.bytes_per_clip.items()
         )
         lines.append(
-            f"needed: about {decimal(round(self.needed))} for {len(self.missing):,} clips "
+            f"needed: about {decimal(round(self.needed))} for {counted(len(self.missing), 'clip')} "
             f"(estimated from {self.n_sampled}: {sizes}); free: {free}"
         )
         return "\n".join(lines)

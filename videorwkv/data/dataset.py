@@ -201,7 +201,7 @@ class ClipDataset:
         if repeated:
             warnings += (f"{video.name}: too short for {clips} temporal views; some are equal",)
         if any(abs(height - width) < crops - 1 for height, width in shapes):
-            warnings += (f"{video.name}: square or nearly so: of its {crops} crops some are equal",)
+            warnings += (f"{video.name}: square or nearly so; some of its {crops} crops are equal",)
         # Every decoded frame is cropped and its edges are found once, however many views share it.
         crops_NVHWC = clip.frames_THWC.reshape(-1, crops, self.size, self.size, 3)
         crops_VNHWC = crops_NVHWC.swapaxes(0, 1)

@@ -18,6 +18,7 @@ from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.guard import Guard
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.preprocess.inputs import Inputs
+from videorwkv.utils.words import counted
 
 # Seconds. Far more than reading a clip takes; only hours of HD video, stored in a cache, need more.
 CLIP_TIMEOUT = 300.0
@@ -121,8 +122,8 @@ class Loader:
             raise ConfigError("Loader: pin_memory is for a GPU, and PyTorch finds none here.")
         if drop_last and len(dataset) < batch_size:
             raise DataError(
-                f"{dataset.manifest.name}: {len(dataset)} clips give no full batch of "
-                f"{batch_size}. Take a smaller batch size or more clips."
+                f"{dataset.manifest.name}: {counted(len(dataset), 'clip')} can't give a full "
+                f"batch of {batch_size}. Take a smaller batch size or more clips."
             )
         self.dataset = dataset
         seed = dataset.seed if seed is None else seed

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from videorwkv.data.flips import check_flips
 from videorwkv.errors import ManifestError, UsageError, did_you_mean
+from videorwkv.utils.words import plural
 from videorwkv.video.base import Video
 
 SPLIT_NAMES = {
@@ -171,7 +172,7 @@ class Manifest:
         count = sum(label != flipped for label, flipped in self.flips.items()) // 2
         if not count:
             return "horizontal flip keeps every label"
-        return f"horizontal flip swaps the labels of {count} {_plural(count, 'pair', 'pairs')}"
+        return f"horizontal flip swaps the labels of {count} {plural(count, 'pair')}"
 
     @property
     def digest(self) -> str:
@@ -184,8 +185,8 @@ class Manifest:
         counts = Counter(row.split for row in self.rows)
         absent = Counter(row.split for row in self.missing)
         parts = [
-            f"{len(self.rows)} {_plural(len(self.rows), 'clip', 'clips')}",
-            f"{len(self.labels)} {_plural(len(self.labels), 'class', 'classes')}",
+            f"{len(self.rows)} {plural(len(self.rows), 'clip')}",
+            f"{len(self.labels)} {plural(len(self.labels), 'class', 'classes')}",
         ]
         for split in _in_order({*counts, *absent}):
             of = f" of {counts[split] + absent[split]} listed" if absent[split] else ""
@@ -195,7 +196,7 @@ class Manifest:
         if self.missing:
             count = len(self.missing)
             notes.append(
-                f"{count} listed {_plural(count, 'clip is', 'clips are')} not on disk; the first: "
+                f"{count} listed {plural(count, 'clip is', 'clips are')} not on disk; the first: "
                 f"{self.missing[0].path}"
             )
         return "\n".join([f"{self.name}: {', '.join(parts)}", *(f"note: {note}" for note in notes)])
@@ -213,7 +214,3 @@ def make_manifest(
 def _in_order(splits: set[str]) -> tuple[str, ...]:
     usual = tuple(dict.fromkeys(SPLIT_NAMES.values()))
     return tuple(s for s in usual if s in splits) + tuple(sorted(splits - set(usual)))
-
-
-def _plural(count: int, one: str, many: str) -> str:
-    return one if count == 1 else many

@@ -27,6 +27,7 @@ from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
 from videorwkv.utils.optional import load
+from videorwkv.utils.words import counted
 from videorwkv.video.base import Sampling
 
 if TYPE_CHECKING:
@@ -171,7 +172,9 @@ def export(
         calibration = frames.of_data(
             config, calibrate, recipe.sampling, clips=CALIBRATION_CLIPS, cache=cache
         )
-        notes.append(f"int8 was calibrated on {len(calibration)} clips of {calibrate.name}")
+        notes.append(
+            f"int8 was calibrated on {counted(len(calibration), 'clip')} of {calibrate.name}"
+        )
     if precision == "float16" or (precision == "bfloat16" and to == "onnx"):
         notes.append(f"{precision} halves the file; it is computed in float32")
     shown = _shown(config, batch_size, clip, calibration)

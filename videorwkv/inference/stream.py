@@ -28,6 +28,7 @@ from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
 from videorwkv.utils.files import require_no_source
 from videorwkv.utils.options import dataclass_to_dict
+from videorwkv.utils.words import counted
 from videorwkv.video import Sampling, Video, open_video
 
 Scores = NDArray[np.float32]
@@ -207,9 +208,9 @@ class Stream:
         if not self.frames:
             return "0 frames"
         rate = self.frames / self.seconds if self.seconds else math.nan
-        resets = f", {self.resets} resets" if self.resets else ""
+        resets = f", {counted(self.resets, 'reset')}" if self.resets else ""
         text = (
-            f"{self.frames} frames, {self.dropped} dropped, "
+            f"{counted(self.frames, 'frame')}, {self.dropped} dropped, "
             f"{statistics.median(self._milliseconds):.1f} ms a frame (median), "
             f"{rate:.1f} frames/s{resets}"
         )

@@ -29,6 +29,7 @@ from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
 from videorwkv.inference.recogniser import Recogniser
 from videorwkv.utils.files import csv_text, make_folder, write_atomic
+from videorwkv.utils.words import counted
 
 TOP = 5
 
@@ -73,7 +74,7 @@ class Submission:
             if part
         ]
         total = self.n_written + len(self.unreadable) + len(self.missing)
-        text = f"{self.path}: {self.n_written}/{total} clips"
+        text = f"{self.path}: {self.n_written}/{counted(total, 'clip')}"
         return f"{text}; skipped: {', '.join(left_out)}" if left_out else text
 
 

@@ -19,6 +19,7 @@ from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
 from videorwkv.models import LCRConfig, model_config
 from videorwkv.run.recipes import Recipe, default
+from videorwkv.utils.words import counted
 from videorwkv.utils.workers import Lost, one_by_one
 from videorwkv.video.base import Sampling
 
@@ -187,7 +188,8 @@ def choose(
         parts = f"windows of {WINDOW.num_frames / WINDOW.fps:g} s, as clips are long"
     fit = "whole frames, as they are not square" if stretch else "the frame's centred square"
     return recipe, (
-        f"recipe chosen for {clips:,} clips of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} s, "
-        f"mostly of {seen.width}x{seen.height}: {few}; {parts}; {fit}; "
+        f"recipe chosen for {counted(clips, 'clip')} of {seen.seconds[0]:.1f} to "
+        f"{seen.seconds[1]:.1f} s, mostly of {seen.width}x{seen.height}: "
+        f"{few}; {parts}; {fit}; "
         "strong augmentation. --recipe, --model and --set choose otherwise."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -95,10 +96,10 @@ class Recipe:
             *("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"),
             "checkpoint_frames",
         ):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:  # NaN is refused as well
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must be 0 or more.")
-        if not self.lr > 0:
-            raise ConfigError(f"Recipe: lr ({self.lr}) must be above 0; 1e-3 is usual.")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"Recipe: lr ({self.lr}) must be above 0 and finite; 1e-3 is usual.")
         for name in ("warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must lie in [0, 1).")

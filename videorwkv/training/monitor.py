@@ -13,6 +13,7 @@ from videorwkv.errors import CheckpointError
 from videorwkv.utils.files import write_atomic
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.progress import make_bar
+from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.inference.baselines import Baseline
@@ -161,8 +162,8 @@ class Monitor:
         )
         if count:
             self.say(
-                f"{count} of {total} clips could not be read (skipped in training, wrong in "
-                f"validation); {listed} lists them (bad_clip)."
+                f"{count} of {counted(total, 'clip')} could not be read (skipped in training, "
+                f"wrong in validation); {listed} lists them (bad_clip)."
             )
 
     def baselines(

@@ -15,6 +15,7 @@ from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run, clips_digest, read_run, save_config
 from videorwkv.utils.files import make_folder
+from videorwkv.utils.words import counted
 
 # Options that may change on resuming: they touch the speed, not the weights.
 _FREE_ON_RESUME = frozenset(
@@ -212,9 +213,10 @@ def training_loader(
     split = manifest.split("train")
     rows = tuple(row for row in split.rows if row.label is not None)
     if len({row.label for row in rows}) < 2:
+        classes = counted(len({row.label for row in rows}), "class", "classes")
         raise DataError(
-            f"{manifest.name}: its train split has {len(rows)} labelled clips of "
-            f"{len({row.label for row in rows})} classes; at least two classes are needed."
+            f"{manifest.name}: its train split has {counted(len(rows), 'labelled clip')} of "
+            f"{classes}; at least two classes are needed."
         )
     dataset = make_dataset(
         recipe.model,

@@ -6,6 +6,7 @@ One reader for both, so the same mistake gets the same message: what, got, allow
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -171,11 +172,13 @@ def _convert_plain(value: Any, kind: Any, name: str, *, text: bool) -> Any:
         if kind is int:
             return int(value) if text else _exactly(value, int)
         if kind is float:
-            return float(value if text else _exactly(value, int, float))
+            value = float(value if text else _exactly(value, int, float))
         if kind is str:
             return _exactly(value, str)
     except (KeyError, ValueError):
         raise ConfigError(f"{name}: got {value!r}; allowed: {_describe(kind)}.") from None
+    if kind is float and not math.isfinite(value):  # Python's JSON has NaN and Infinity, too
+        raise ConfigError(f"{name}: got {value}; allowed: a finite number.")
     return value
 
 

@@ -95,7 +95,7 @@ def test_every_layout_reads_the_same(
     assert f"note: {title}" in summary
     assert "train 2 of 3 listed, validation 1, test 1" in summary
     assert "clips on disk that are in no CSV: 1" in summary
-    assert "validation: 1 clips; sets of 19,761" in summary
+    assert "validation: 1 clip; sets of 19,761" in summary
     assert "no class depends on left and right" in summary
     assert load_manifest(f"k400:{root}").digest == load_manifest(root).digest == manifest.digest
     for row in manifest.rows:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.utils.files import make_folder, write_csv
+from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -195,7 +196,7 @@ class CheckReport:
         """Clips by verdict and by remark, for the terminal."""
         from rich.table import Table
 
-        table = Table(title=f"{self.manifest.name}: {len(self.clips):,} clips")
+        table = Table(title=f"{self.manifest.name}: {counted(len(self.clips), 'clip')}")
         table.add_column("verdict")
         table.add_column("clips", justify="right")
         table.add_column("meaning")

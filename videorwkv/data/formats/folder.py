@@ -13,6 +13,7 @@ from videorwkv.data.formats.rows import check_spelling
 from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, is_video
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.errors import ManifestError
+from videorwkv.utils.words import counted
 from videorwkv.video.base import IMAGE_SUFFIXES
 
 LAYOUTS = {"classes": "<class>/clip.mp4", "splits": "{train,validation,test}/<class>/clip.mp4"}
@@ -100,7 +101,9 @@ def _note_loose(tree: Tree, folder: Path, notes: list[str]) -> None:
     """Notes the videos that lie beside class folders."""
     videos = [name for name in tree.entries(folder).files if is_video(name)]
     if videos:
-        notes.append(f"{folder}: {len(videos)} videos skipped, in no class folder {_some(videos)}")
+        notes.append(
+            f"{folder}: {counted(len(videos), 'video')} skipped, in no class folder {_some(videos)}"
+        )
 
 
 def _some(names: list[str]) -> str:

@@ -29,6 +29,7 @@ from videorwkv.data.formats.tree import ANNOTATION_FOLDERS, Tree, split_in_name,
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row
 from videorwkv.data.tables import read_csv, require_first
 from videorwkv.errors import ManifestError, did_you_mean
+from videorwkv.utils.words import counted
 
 LAYOUTS = {"cvdf": "CVDF", "classes": "class-folder", "flat": "flat"}
 
@@ -132,8 +133,8 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     validation = sum(row.split == "validation" for row in rows)
     if validation:
         notes.append(
-            f"validation: {validation:,} clips; sets of 19,761, 19,796 and 19,881 are all in use, "
-            "so print this number beside a result"
+            f"validation: {counted(validation, 'clip')}; sets of 19,761, 19,796 and 19,881 are all "
+            "in use, so print this number beside a result"
         )
     return Manifest(
         name="kinetics400",
