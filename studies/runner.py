@@ -164,7 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """One process at a time works in a run: two studies that are running may share it."""
     from filelock import Timeout
 
-    from videorwkv.training.interrupt import Interrupts
+    from videorwkv.utils.interrupt import Interrupts
 
     lock = _lock(folder)
     try:

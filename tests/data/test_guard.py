@@ -28,6 +28,7 @@ from videorwkv.data.loader import Loader, make_loader
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import DataError
+from videorwkv.utils.interrupt import NUMBERS
 from videorwkv.video.base import Sampling
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the openers here need fork")
@@ -190,7 +191,7 @@ def test_a_batch_of_crashes_only(class_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "part"), [(signal.SIGKILL, "memory has run out"), (signal.SIGTERM, "terminated")]
+    ("number", "part"), [(signal.SIGKILL, "memory has run out"), (signal.SIGQUIT, "(quit)")]
 )
 def test_killed_from_outside_ends_the_run(class_folder: Path, number: int, part: str) -> None:
     whole = load_manifest(class_folder)
@@ -347,12 +348,13 @@ def test_a_worker_dies_between_two_epochs(class_folder: Path) -> None:
     assert len(by_row(made.at(2))) == 12
 
 
-def test_ctrl_c_is_the_parents(class_folder: Path) -> None:
+@pytest.mark.parametrize("number", NUMBERS)
+def test_ctrl_c_and_its_like_are_the_parents(class_folder: Path, number: int) -> None:
     made = loader(clips(load_manifest(class_folder)), workers=2)
     wanted = by_row(made)
     processes = workers_of(made)
     for process in processes:
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
     assert by_row(made) == wanted
     assert all(process.exitcode is None for process in processes)
 

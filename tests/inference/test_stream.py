@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.stream import StreamOptions, StreamPrediction, stream
 from videorwkv.models import LCR, build_model
 from videorwkv.preprocess.inputs import Inputs
+from videorwkv.utils.interrupt import NUMBERS
 from videorwkv.video import Frame, Sampling, open_video
 from videorwkv.video.array import ArrayVideo
 
@@ -361,11 +363,13 @@ def test_command_errors(
     assert words in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_with_the_summary(
+@pytest.mark.parametrize("number", NUMBERS)
+def test_ctrl_c_and_its_like_end_with_the_summary_and_the_film(
     run: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    number: int,
 ) -> None:
     clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
     step = Recogniser.step
@@ -374,7 +378,7 @@ def test_ctrl_c_ends_with_the_summary(
     def interrupted(self: Recogniser, inputs: Inputs, state: object, name: str) -> object:
         seen.append(name)
         if seen.count(clip) > 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
         return step(self, inputs, state, name)
 
     monkeypatch.setattr(Recogniser, "step", interrupted)

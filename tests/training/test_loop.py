@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +21,12 @@ from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageEr
 from videorwkv.models import LCR, layer
 from videorwkv.run import run as run_files
 from videorwkv.run.run import read_run
-from videorwkv.training import monitor
+from videorwkv.training import loop, monitor
 from videorwkv.training.loop import train
 from videorwkv.training.monitor import read_log
 from videorwkv.training.setup import notes
 from videorwkv.training.state import load_state
+from videorwkv.utils.interrupt import NUMBERS
 
 
 def weights(folder: Path, which: str = "last") -> dict[str, Tensor]:
@@ -80,6 +82,54 @@ def test_the_number_of_workers_changes_no_weight_nor_does_a_resume(tmp_path: Pat
     train(recipe, tiny.manifest(), parts, quiet=True, on_step=stop_at(3))
     train(replace(recipe, workers=1), tiny.manifest(), parts, quiet=True, resume=True)
     assert equal(weights(parts), weights(whole))
+
+
+def test_resume_begins_a_run_where_there_is_none(tmp_path: Path) -> None:
+    whole = tiny.trained(tmp_path / "whole", steps=4)
+    run = tmp_path / "run"
+    # Stopped before its first checkpoint, as by a kill: all that there is can be thrown away.
+    begun = replace(tiny.manifest(), opener=lambda row: os.kill(os.getpid(), signal.SIGKILL))
+    child = os.fork()
+    if not child:
+        try:
+            train(tiny.recipe(steps=4), begun, run, resume=True, quiet=True)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert (run / "config.json").exists()
+    assert not (run / "state.pt").exists()
+    result = train(None, tiny.manifest(), run, resume=True, quiet=True)
+    assert (result.step, result.interrupted) == (4, False)
+    assert equal(weights(run), weights(whole))
+    # Weights without what resuming needs are not written over.
+    (run / "state.pt").unlink()
+    with pytest.raises(CheckpointError, match="Nothing to resume"):
+        train(None, tiny.manifest(), run, resume=True, quiet=True)
+    assert equal(weights(run), weights(whole))
+
+
+def test_checkpoints_are_written_after_some_minutes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minutes = 0.0
+    monkeypatch.setattr(loop, "time", SimpleNamespace(
+        monotonic=lambda: 60 * minutes, perf_counter=lambda: 60 * minutes
+    ))  # fmt: skip
+    written = []
+
+    def on_step(step: int) -> None:
+        nonlocal minutes
+        minutes += 4
+        state = tmp_path / "run" / "state.pt"
+        written.append(load_state(state.parent)["step"] if state.exists() else 0)
+
+    recipe = tiny.recipe(steps=10, eval_every=6)
+    train(recipe, tiny.manifest(), tmp_path / "run", quiet=True, on_step=on_step)
+    # `on_step` comes before what is written after its step: 12 minutes pass until step 3, at step 6
+    # a validation has written, 9 is three steps later.
+    assert written == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9]
+    whole = tiny.trained(tmp_path / "whole", steps=10, eval_every=6, checkpoint_minutes=0)
+    assert equal(weights(tmp_path / "run"), weights(whole))
 
 
 def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
@@ -306,18 +356,19 @@ def test_non_finite_loss_names_the_module(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_state(tmp_path / "run")["step"] == 2
 
 
-def test_ctrl_c_during_a_step_lets_it_finish(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", NUMBERS)
+def test_ctrl_c_and_its_like_let_a_step_finish(tmp_path: Path, number: int) -> None:
+    before = signal.getsignal(number)
 
     def on_step(step: int) -> None:
         if step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     result = train(tiny.recipe(steps=5), tiny.manifest(), tmp_path / "run", quiet=True,
                    on_step=on_step)  # fmt: skip
     assert result.interrupted
     assert load_state(tmp_path / "run")["step"] == result.step == 2
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_log_has_what_a_curve_needs(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def demo(
     from videorwkv.inference.predict import expand, predict
     from videorwkv.inference.recogniser import load_run
     from videorwkv.run.recipes import motion_demo
+    from videorwkv.training.lock import locked
     from videorwkv.training.loop import train
     from videorwkv.training.monitor import read_log
     from videorwkv.utils.files import write_atomic
@@ -128,10 +129,11 @@ def demo(
     recipe = replace(recipe or motion_demo(), seed=seed)
     if steps is not None:
         recipe = replace(recipe, steps=steps, epochs=None)
-    run_folder = _fresh(folder / "run")
 
     begun = time.perf_counter()
-    result = train(recipe, manifest, run_folder, device=device, quiet=quiet)
+    with locked(folder / "run"):
+        run_folder = _fresh(folder / "run")
+        result = train(recipe, manifest, run_folder, device=device, quiet=quiet)
     if result.interrupted:
         raise KeyboardInterrupt
     minutes = (time.perf_counter() - begun) / 60
@@ -160,9 +162,12 @@ def demo(
 
 def _fresh(folder: Path) -> Path:
     """A run's folder without a run of an earlier demo; anything else in it is refused."""
+    from videorwkv.training.lock import LOCK
+
     ours = {"config.json", "best.safetensors", "last.safetensors", "state.pt", "log.jsonl"}
     if folder.exists():
-        strange = sorted(p.name for p in folder.iterdir() if p.name not in {*ours, "tensorboard"})
+        known = {*ours, "tensorboard", LOCK}
+        strange = sorted(p.name for p in folder.iterdir() if p.name not in known)
         if strange:
             raise UsageError(
                 f"{folder} holds {strange[0]!r}, which no demo wrote; choose another --out."

@@ -22,6 +22,7 @@ from videorwkv.cli.predict import add_predict
 from videorwkv.cli.stream import add_stream
 from videorwkv.cli.train import add_train
 from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.utils.interrupt import Interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Names of files and labels can hold what a terminal can't show, or no UTF-8 at all.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code: int = options.run(options)
+        with Interrupts():  # what ends the program lets it finish its files, as Ctrl-C does
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

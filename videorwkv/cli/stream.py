@@ -16,6 +16,7 @@ from videorwkv.cli.options import (
 )
 from videorwkv.cli.output import as_json
 from videorwkv.errors import UsageError
+from videorwkv.utils.interrupt import Interrupts
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def run_stream(options: argparse.Namespace) -> int:
     none = "(no class)"
     while none in predictions.labels:  # a class may have any name
         none = f"({none})"
-    with predictions:
+    with Interrupts() as interrupts, predictions:
         for note in predictions.notes:
             print(f"note: {note}", file=sys.stderr)
         print(
@@ -153,6 +154,7 @@ def run_stream(options: argparse.Namespace) -> int:
         )
         try:
             for prediction in predictions:
+                interrupts.check()
                 if options.json:
                     print(as_json(prediction.to_dict()), flush=True)
                 elif prediction.changed or predictions.frames == 1:

@@ -35,8 +35,9 @@ def add_train(commands: Commands) -> None:
         commands,
         "train",
         "Train a model on videos.\n\nWrites a run's folder: config.json, best.safetensors and "
-        "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl and tensorboard/. Ctrl-C "
-        "saves a checkpoint;\n--resume continues from it and ends with bit-identical weights.\n\n"
+        "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl and tensorboard/. Ctrl-C, "
+        "SIGTERM, SIGHUP and SIGUSR1 save\na checkpoint; --resume continues from it and ends with "
+        "bit-identical weights.\n\n"
         "At the end, baselines without a network are scored on the validation split beside the\n"
         "model.",
         "  videorwkv train my_videos --out runs/mine\n"
@@ -113,7 +114,15 @@ def add_train(commands: Commands) -> None:
         "sampling.fps=10, augmentation.scale=0.5,1; may be given several times",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="continue the run in --out from its last checkpoint"
+        "--resume",
+        action="store_true",
+        help="continue the run in --out from its last checkpoint; begin it where there is none",
+    )
+    parser.add_argument(
+        "--checkpoint-minutes",
+        metavar="N",
+        help="minutes after which a checkpoint is written between two validations, too; 0: never "
+        "(default: the recipe's, 10)",
     )
     parser.add_argument(
         "--no-baselines",
@@ -131,27 +140,40 @@ def add_train(commands: Commands) -> None:
 
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
-    "epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision",
-    "layer_decay",
+    *("epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"),
+    *("layer_decay", "checkpoint_minutes"),
 )  # fmt: skip
 
 
 def run_train(options: argparse.Namespace) -> int:
-    from videorwkv.run.pretrained import read_pretrained
-    from videorwkv.training.loop import train
+    from videorwkv.training.lock import locked
     from videorwkv.training.setup import check_folder
 
     if options.out is None:
         data = Path(options.data.partition(":")[0]).stem or "data"
         chosen = options.model or options.recipe
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
-    manifest = load_data(options)
-    check_folder(Path(options.out), resume=options.resume)  # before clips are opened
-    init = options.init
-    if init is not None and not options.resume:
-        init = read_pretrained(init)
+    folder = Path(options.out)
+    check_folder(folder, resume=True)
+    with locked(folder):  # before clips are looked for and opened, which takes long
+        manifest = load_data(options)
+        check_folder(folder, resume=options.resume)
+        return _train(options, manifest)
+
+
+def _train(options: argparse.Namespace, manifest: Manifest) -> int:
+    from videorwkv.run.pretrained import read_pretrained
+    from videorwkv.training.loop import train
+    from videorwkv.training.setup import checkpoint_in, init_noted_in
+
+    folder, init = Path(options.out), options.init
+    begun = bool(checkpoint_in(folder))
+    if not begun:
+        if init is None and options.resume:
+            init = init_noted_in(folder)
+        init = None if init is None else read_pretrained(init)
     result = train(
-        _recipe(options, manifest, init),
+        _recipe(options, manifest, init, begun=begun),
         manifest,
         options.out,
         init=init,
@@ -200,19 +222,19 @@ def next_commands(options: argparse.Namespace, splits: Sequence[str]) -> list[st
 
 
 def _recipe(
-    options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None
+    options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None, *, begun: bool
 ) -> Recipe:
     from videorwkv.run import recipes
     from videorwkv.run.run import read_run
 
     why = ""
-    if options.resume:
-        begun = read_run(options.out)
+    if begun:
+        run = read_run(options.out)
         # A recipe that was laid over the one chosen for the clips stands in the run alone.
         named = options.recipe is not None and options.recipe not in recipes.FROM_WEIGHTS
-        recipe = recipes.recipe(options.recipe) if named else begun.recipe
-        if named and begun.init is not None:
-            recipe = replace(recipe, model=begun.recipe.model)
+        recipe = recipes.recipe(options.recipe) if named else run.recipe
+        if named and run.init is not None:
+            recipe = replace(recipe, model=run.recipe.model)
         if options.model is not None:
             recipe = recipes.with_model(recipe, options.model)
     else:

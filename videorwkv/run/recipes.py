@@ -52,6 +52,8 @@ class Recipe:
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             counts as unreadable; 0 waits forever.
         eval_every: steps between two validations; 0 validates after every epoch.
+        checkpoint_minutes: minutes after which a checkpoint is written also between two
+            validations, each of which writes one; 0: never.
         views: temporal and spatial views of a clip in validation.
     """
 
@@ -80,6 +82,7 @@ class Recipe:
     workers: int = 2
     clip_timeout: float = CLIP_TIMEOUT
     eval_every: int = 0
+    checkpoint_minutes: float = 10.0
     views: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
@@ -94,7 +97,7 @@ class Recipe:
                 raise ConfigError(f"Recipe: {name} ({value}) must be at least 1.")
         for name in (
             *("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"),
-            "checkpoint_frames",
+            *("checkpoint_frames", "checkpoint_minutes"),
         ):
             if not 0 <= getattr(self, name) < math.inf:  # NaN is refused as well
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must be 0 or more.")

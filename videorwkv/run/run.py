@@ -6,6 +6,7 @@ last.safetensors       weights at the last checkpoint
 state.pt               what resuming needs (training/state.py)
 log.jsonl              one JSON object a line: steps, validations, bad clips, baselines
 tensorboard/           the same curves
+.lock                  held by the training that writes to the folder (training/lock.py)
 """
 
 from __future__ import annotations

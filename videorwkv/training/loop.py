@@ -28,10 +28,12 @@ from videorwkv.run.run import save_weights
 from videorwkv.training.compare import compare
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.freeze import freeze, train_mode
-from videorwkv.training.interrupt import Interrupts
+from videorwkv.training.lock import locked
 from videorwkv.training.monitor import Monitor
 from videorwkv.training.optim import learning_rate, make_optimizer, set_rate
 from videorwkv.training.setup import (
+    check_folder,
+    checkpoint_in,
     notes,
     resolve_init,
     resolve_recipe,
@@ -41,6 +43,7 @@ from videorwkv.training.setup import (
 )
 from videorwkv.training.state import load_state, save_state
 from videorwkv.utils.device import autocast, pick_device
+from videorwkv.utils.interrupt import Interrupts
 
 # So many clips in a row that can't be read are no accident: paths are wrong, or a disk is gone.
 HOPELESS = 1000
@@ -54,7 +57,7 @@ class TrainResult:
         folder: the run's folder; `load_run(folder)` reads it.
         step: steps taken in all.
         total_steps: steps of the whole run; fewer were taken if it was interrupted.
-        interrupted: Ctrl-C stopped it; the folder can be resumed.
+        interrupted: Ctrl-C or a signal that does the same stopped it; the folder can be resumed.
         best_top1: best top-1 on the validation split; None without one.
         bad: clips that could not be read -> why; training skipped them, validation counted them as
             wrong.
@@ -88,16 +91,17 @@ def train(
 
     The weights after N steps depend on the recipe and the data alone: a run that is stopped and
     resumed ends with the same ones. The `validation` split, if there is one, chooses `best`; the
-    `test` split is never looked at.
+    `test` split is never looked at. SIGTERM, SIGHUP and SIGUSR1 do what Ctrl-C does: a checkpoint
+    is written, and the function returns. Another training into the same folder is refused.
 
     Args:
         recipe: everything of the run; None takes that of the run to resume.
         manifest: the data set; its labels become the model's classes.
         out: the run's folder; must hold no run unless `resume`.
         init: weights to start from, of a run or a safetensors file: every tensor that fits by name
-            and shape, of the classifier the rows of labels that both know. With `resume`, only to
-            say that they are the same ones.
-        resume: go on from the state in `out`.
+            and shape, of the classifier the rows of labels that both know. Where a run is resumed,
+            only to say that they are the same ones.
+        resume: go on from the last checkpoint in `out`; where there is none, begin.
         device: `auto`, or a device by name.
         cache: folder that keeps decoded, resized frames.
         on_step: called with the number of steps taken, after each.
@@ -106,18 +110,19 @@ def train(
             split, and say how the model compares.
 
     Raises:
-        UsageError: `out` holds a run already, or the one to resume was another; nothing of `init`
-            fits, or it can't be found.
+        UsageError: `out` holds a run already or is in use, or the one to resume was another;
+            nothing of `init` fits, or it can't be found.
         DataError: nothing to train on, or not one clip can be read.
         NonFiniteError: a loss or gradient is NaN or infinite; the message names the module.
         CheckpointError: a checkpoint can't be written or read; the one before is untouched.
     """
     folder = Path(out)
-    recipe = resolve_recipe(recipe, manifest, folder, resume=resume)
-    pretrained = resolve_init(init, recipe, folder, resume=resume)
-    with Interrupts() as interrupts:
+    check_folder(folder, resume=resume)
+    with locked(folder), Interrupts() as interrupts:
+        recipe = resolve_recipe(recipe, manifest, folder, resume=resume)
+        pretrained = resolve_init(init, recipe, folder, resume=resume)
         trainer = _Trainer(recipe, manifest, folder, pick_device(device), cache, pretrained)
-        if resume:
+        if checkpoint_in(folder):
             trainer.load(load_state(folder))
         else:
             write_config(recipe, manifest, folder, trainer.fit)
@@ -139,6 +144,7 @@ def train(
                 ) from error
             except KeyboardInterrupt:
                 interrupted = True
+                interrupts.heard()
                 with interrupts.deferred():
                     trainer.save()
                 monitor.say(
@@ -156,6 +162,7 @@ def train(
                 )  # fmt: skip
             except KeyboardInterrupt:
                 interrupted = True
+                interrupts.heard()
                 monitor.say(f"Baselines interrupted; the run in {folder} is complete without them.")
     return TrainResult(
         folder=folder,
@@ -213,6 +220,7 @@ class _Trainer:
         self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
         self.bad: dict[str, str] = {}
         self.num_clips = len(self.loader.dataset.manifest) + len(self.validation or ())
+        self._saved = time.monotonic()  # what is lost without a checkpoint has begun here
         self._unread = 0  # clips in a row
         self._waited = 0.0
 
@@ -234,10 +242,17 @@ class _Trainer:
                 on_step(self.step)
             if self._is_due():
                 self.validate(monitor, interrupts)
+            elif self._is_long_ago():
+                with interrupts.deferred():
+                    self.save()
             asked = time.perf_counter()
 
     def _is_due(self) -> bool:
         return self.step == self.total_steps or (self.step > 0 and self.step % self.eval_every == 0)
+
+    def _is_long_ago(self) -> bool:
+        minutes = self.recipe.checkpoint_minutes
+        return minutes > 0 and time.monotonic() - self._saved >= 60 * minutes
 
     def _batches(self) -> Iterator[Batch]:
         """Batches from the present step to the last one: a pure function of seed and step."""
@@ -354,7 +369,7 @@ class _Trainer:
         self.diagnostics.validation(self.model, self.step, monitor)
         best = False
         if self.validation is not None:
-            evaluation = self._evaluate(self.validation)
+            evaluation = self._evaluate(self.validation, lambda _: interrupts.check())
             score = [evaluation.top1, -evaluation.loss if evaluation.n_ok else float("-inf")]
             best = not self.best or score > self.best
             if best:
@@ -368,7 +383,7 @@ class _Trainer:
             self.evaluated_at = self.step
             self.save()
 
-    def _evaluate(self, split: Manifest) -> Evaluation:
+    def _evaluate(self, split: Manifest, on_batch: Callable[[int], None]) -> Evaluation:
         return evaluate(
             self.averaged or self.model,
             split,
@@ -382,6 +397,7 @@ class _Trainer:
             cache=self.cache,
             clip_timeout=self.recipe.clip_timeout,
             lost=self.lost,
+            on_batch=on_batch,
         )
 
     def save(self) -> None:
@@ -399,6 +415,7 @@ class _Trainer:
                 "optimizer": self.optimizer.state_dict(),
             },
         )
+        self._saved = time.monotonic()
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `save` wrote."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from videorwkv.errors import CheckpointError
 from videorwkv.utils.files import write_atomic
 from videorwkv.utils.options import dataclass_to_dict
-from videorwkv.utils.progress import make_bar
+from videorwkv.utils.progress import make_bar, make_console
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
@@ -37,10 +37,9 @@ class Monitor:
     """
 
     def __init__(self, folder: Path, *, step: int, total_steps: int, quiet: bool = False) -> None:
-        from rich.console import Console
         from torch.utils.tensorboard import SummaryWriter
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = make_console(quiet=quiet, highlight=False)
         self.log_path = folder / "log.jsonl"
         if self.log_path.exists():
             kept = [entry for entry in read_log(self.log_path) if entry["step"] <= step]

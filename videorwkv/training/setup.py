@@ -19,7 +19,10 @@ from videorwkv.utils.words import counted
 
 # Options that may change on resuming: they touch the speed, not the weights.
 _FREE_ON_RESUME = frozenset(
-    {"workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views"}
+    {
+        *("workers", "clip_timeout", "compile", "checkpoint_frames", "checkpoint_minutes"),
+        *("eval_every", "views"),
+    }
 )
 
 # Parameters above which training on a CPU is slow; lcr_nano has fewer.
@@ -34,14 +37,19 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; --out needs a folder for the run.")
-    begun = [
-        n for n in ("state.pt", "last.safetensors", "best.safetensors") if (folder / n).exists()
-    ]
+    begun = checkpoint_in(folder)
     if begun and not resume:
         raise UsageError(
-            f"{folder} holds a run already ({begun[0]}). Resume it with --resume, or choose "
+            f"{folder} holds a run already ({begun}). Resume it with --resume, or choose "
             "another folder with --out; nothing is overwritten."
         )
+
+
+def checkpoint_in(folder: Path) -> str:
+    """A file that a run's first checkpoint has left; empty where there was none: then there is
+    nothing to resume, and nothing to overwrite."""
+    names = ("state.pt", "last.safetensors", "best.safetensors")
+    return next((name for name in names if (folder / name).exists()), "")
 
 
 def resolve_init(
@@ -53,9 +61,11 @@ def resolve_init(
         UsageError: there are none to freeze, or the run to resume started from others.
         CheckpointError: they can't be read.
     """
-    if resume:
+    if checkpoint_in(folder):
         _check_same_init(init, read_run(folder))
         return None
+    if init is None and resume:
+        init = init_noted_in(folder)
     if init is None:
         if recipe.freeze:
             raise UsageError(
@@ -64,6 +74,14 @@ def resolve_init(
             )
         return None
     return init if isinstance(init, Pretrained) else read_pretrained(init)
+
+
+def init_noted_in(folder: Path) -> str | None:
+    """The weights that a run in `folder` was to start from, which has not come to a checkpoint."""
+    if not (folder / "config.json").is_file():
+        return None
+    noted = read_run(folder).init
+    return None if noted is None else str(noted["source"])
 
 
 def _check_same_init(init: str | Path | Pretrained | None, run: Run) -> None:
@@ -94,6 +112,12 @@ def resolve_recipe(
 ) -> Recipe:
     """The recipe with the data's classes in it, after checking that `folder` may be used.
 
+    Args:
+        recipe: what is to be trained; None takes that of the run to resume.
+        manifest: the data set.
+        folder: the run's.
+        resume: go on with the run in `folder`; one without a checkpoint is begun.
+
     Raises:
         UsageError: the folder holds a run already, or the run to resume was another.
     """
@@ -102,6 +126,10 @@ def resolve_recipe(
         if recipe is None:
             raise UsageError("train: a recipe is needed unless a run is resumed.")
         return for_data(recipe, manifest)
+    if not checkpoint_in(folder):
+        if recipe is None and not (folder / "config.json").is_file():
+            raise UsageError(f"No run in {folder} to resume, and no recipe to begin one with.")
+        return for_data(recipe or read_run(folder).recipe, manifest)
     run = read_run(folder)
     if run.data["digest"] != manifest.digest:
         raise UsageError(

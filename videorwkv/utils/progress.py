@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from videorwkv.utils.files import decimal
 
@@ -15,6 +16,45 @@ if TYPE_CHECKING:
 # Seconds between two lines where no terminal shows a bar, and between two looks at the bar.
 LINES_EVERY = 30.0
 BAR_EVERY = 0.1
+
+
+class _Terminal:
+    """stderr, which may go away in the middle of a job: a terminal that is closed, a pipe whose
+    reader has ended. The job goes on without it."""
+
+    def __init__(self) -> None:
+        self._stream: Any = sys.stderr
+        self._gone = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, do: Callable[[], object]) -> None:
+        if self._gone:
+            return
+        try:
+            do()
+        except (OSError, ValueError):  # the latter: Python has closed it
+            self._gone = True
+
+
+def make_console(*, quiet: bool = False, **options: Any) -> Console:
+    """stderr for messages and bars; nobody need be there to read them.
+
+    Args:
+        quiet: show nothing.
+        options: of rich's `Console`.
+    """
+    from rich.console import Console
+
+    return Console(file=cast(TextIO, _Terminal()), quiet=quiet, **options)
 
 
 def make_bar(console: Console, before: str, after: str, *, transient: bool = False) -> Progress:
@@ -49,11 +89,9 @@ class Meter:
     """
 
     def __init__(self, title: str, total: float, unit: Literal["bytes", "clips"]) -> None:
-        from rich.console import Console
-
         self._title, self._total, self._unit = title, total, unit
         self._begun = self._shown = time.monotonic()
-        console = Console(stderr=True)
+        console = make_console()
         self._bar = make_bar(
             console,
             "{task.description}",
@@ -83,7 +121,10 @@ class Meter:
         left = (self._total - done) * (now - self._begun) / max(done, 1e-9)
         share = done / self._total if self._total else 1.0
         minutes = f"{left / 60:.0f} min left" if left >= 90 else f"{max(left, 0):.0f} s left"
-        print(f"{self._title}: {share:.0%}, {text}, {minutes}", file=sys.stderr, flush=True)
+        console = self._bar.console
+        console.print(
+            f"{self._title}: {share:.0%}, {text}, {minutes}", markup=False, soft_wrap=True
+        )
 
     def _amount(self, value: float) -> str:
         return decimal(int(value)) if self._unit == "bytes" else f"{value:,.0f}"

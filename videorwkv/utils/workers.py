@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import cv2
 
 from videorwkv.errors import ConfigError, DataError
+from videorwkv.utils.interrupt import NUMBERS
 
 # Seconds that a process gets to finish its task when it is ended.
 GRACE = 5.0
@@ -413,10 +414,14 @@ def _answer(work: Callable[[Any], Any], task: Any) -> bytes | memoryview:
 
 
 def become_worker() -> None:
-    """Make this process a worker: Ctrl-C is its parent's, with which it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Make this process a worker: Ctrl-C, and what does the same, is its parent's, with which it
+    ends."""
+    # A scheduler sends them to all processes of a job. The parent may still need an answer before
+    # it has saved its work.
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
     # What ends the process need not be printed by a handler of another library, such as torch.
-    for name in ("SIGTERM", "SIGSEGV", "SIGFPE", "SIGBUS"):
+    for name in ("SIGSEGV", "SIGFPE", "SIGBUS"):
         if hasattr(signal, name):  # Windows lacks the last one
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     # What was inherited is not ours to collect, and looking through it would copy its pages.
