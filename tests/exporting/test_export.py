@@ -24,7 +24,7 @@ from videorwkv.exporting.frames import generated
 from videorwkv.exporting.step import RecurrentStep
 from videorwkv.exporting.verify import TOLERANCES
 from videorwkv.inference.recogniser import load_run
-from videorwkv.models import create_model
+from videorwkv.models import build_model, create_model, model_config
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
 from videorwkv.preprocess.inputs import fit_image
 
@@ -170,6 +170,23 @@ def test_fixed_streams_another_size_and_a_tube_mask(need: Need, tmp_path: Path, 
         opened.step(generated(model.config, streams=2, num_frames=1), state)
     with pytest.raises(UsageError, match="takes one frame"):
         opened.step(inputs, state)
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_model_on_a_pretrained_stem(need: Need, tmp_path: Path, to: str) -> None:
+    need(to)
+    torch.manual_seed(0)
+    config = model_config("lcr_lite", depth=1, num_classes=4, image_size=32, readout_cells=2)
+    model = build_model(config).eval()
+    opened = videorwkv.open_exported(videorwkv.export(model, tmp_path, to=to).path)
+    arrays = opened.init_state(1).arrays
+    assert arrays["state.features"].shape == (1, 4, 112)
+    assert "state.pixels" in arrays  # the memory's clock compares them
+    inputs = generated(config, streams=2, num_frames=4)
+    with torch.inference_mode():
+        expected_BTK = model.scan(inputs)[0]
+    assert (expected_BTK[:, 1:] - expected_BTK[:, :1]).abs().max() > 1e-3
+    torch.testing.assert_close(opened.scan(inputs)[0], expected_BTK, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("to", TARGETS)

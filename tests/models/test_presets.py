@@ -30,7 +30,7 @@ def test_an_own_preset(own_presets: None) -> None:
 
 def test_list_models_by_glob() -> None:
     assert list_models() == sorted(list_models())
-    assert {"lcr_paper", "lcr_tiny", "lcr_nano", "lcr_pico"} <= set(list_models())
+    assert {"lcr_paper", "lcr_tiny", "lcr_nano", "lcr_pico", "lcr_lite"} <= set(list_models())
     assert list_models("*_nano") == ["lcr_nano"]
     assert list_models("vit*") == []
 

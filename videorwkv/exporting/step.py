@@ -26,6 +26,7 @@ from videorwkv.inference.engines import Port
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolutions
 from videorwkv.models.lcr import LCR
+from videorwkv.models.pretrained_stem import LITE0_MEAN, LITE0_SCALE, Lite0, PretrainedStem
 from videorwkv.models.state import require_grid
 from videorwkv.models.stems import (
     HALF_MOVED,
@@ -55,8 +56,12 @@ def state_ports(
     kept: int | None = None,
     *,
     half_state: bool = False,
+    stem_channels: int = 0,
 ) -> Iterator[Port]:
-    """What a stream remembers, all of it zero at the start: in as state.NAME, out as next.NAME."""
+    """What a stream remembers, all of it zero at the start: in as state.NAME, out as next.NAME.
+
+    `stem_channels`: of a pretrained stem's features.
+    """
     # The memory adds up over frames; hidden and input are made anew at each.
     made_anew = "float16" if half_state else "float32"
     patches = (height // config.patch_size) * (width // config.patch_size)
@@ -68,7 +73,10 @@ def state_ports(
         if config.time_shift and config.key_value_source != "edges":
             yield Port(f"input.{layer}", (tokens, config.width), made_anew)
     if config.stem_frames == 2:
-        yield Port("pixels", (height, width, 3), "uint8")
+        if stem_channels:
+            yield Port("features", (patches, stem_channels))
+        if not stem_channels or config.memory_clock == "change":
+            yield Port("pixels", (height, width, 3), "uint8")
     if config.stem_frames == 2 or config.cell == "none":
         yield Port("seen", (), "int64")
     if config.cell == "none":
@@ -114,10 +122,32 @@ class RecurrentStep(nn.Module):
         require_grid(config, rows, columns, masked=kept is not None)
         self.kept = kept
         self.frame_ports = tuple(frame_ports(config, height, width, kept))
-        self.state_ports = tuple(state_ports(config, height, width, kept, half_state=half_state))
-        self._constant("pixel_mean_I11", torch.tensor(PIXEL_MEAN)[:, None, None] * 255)
-        scale_I = torch.tensor(PIXEL_STD * (config.stem_channels // 3)) * 255
-        self.stem = stem_as_convolutions(folded.stem, scale_I)
+        pixel_mean_I = torch.tensor(PIXEL_MEAN) * 255
+        stem_channels = 0
+        if isinstance(folded.stem, PretrainedStem):
+            network = folded.stem.network
+            stem_channels = network.channels
+            if isinstance(network, Lite0):
+                pixel_mean_I = torch.full((3,), LITE0_MEAN)
+                self.stem: nn.Module = stem_as_convolutions(network, torch.full((3,), LITE0_SCALE))
+            else:
+                pixel_mean_I = torch.zeros(3)
+                self.stem = network
+            self.embed = folded.stem.embed
+        else:
+            scale_I = torch.tensor(PIXEL_STD * (config.stem_channels // 3)) * 255
+            self.stem = stem_as_convolutions(folded.stem, scale_I)
+        self.state_ports = tuple(
+            state_ports(
+                config,
+                height,
+                width,
+                kept,
+                half_state=half_state,
+                stem_channels=stem_channels if config.stem_frames == 2 else 0,
+            )
+        )
+        self._constant("pixel_mean_I11", pixel_mean_I[:, None, None])
         self._constant("moved_scale_I11", torch.tensor(PIXEL_STD)[:, None, None] * 255 * HALF_MOVED)
         if config.edges != "none":
             self.edge_stem = stem_as_convolutions(folded.edge_stem, torch.tensor([255.0]))
@@ -159,7 +189,7 @@ class RecurrentStep(nn.Module):
             for port, x in zip(ports, inputs, strict=True)
         }
         following: dict[str, Tensor] = {}
-        x_BLC = self._patches(given)
+        x_BLC = self._patches(given, following)
         edge_BLC = None
         if config.edges != "none":
             edge_BLC = _tokens(self.edge_stem(given["edges"][:, None].float()))
@@ -209,10 +239,24 @@ class RecurrentStep(nn.Module):
         features_BF: Tensor = self.cells(pool_BGL @ x_BLC).flatten(1)
         return features_BF
 
-    def _patches(self, given: Mapping[str, Tensor]) -> Tensor:
-        """Patch tokens of the frame, [B, L, C]."""
+    def _patches(self, given: Mapping[str, Tensor], following: dict[str, Tensor]) -> Tensor:
+        """Patch tokens of the frame, [B, L, C]; features of a pretrained stem into `following`."""
         frame_BIHW = given["frame"].permute(0, 3, 1, 2).float()
         pixels_BIHW = frame_BIHW - self.pixel_mean_I11
+        if self.config.is_stem_pretrained:
+            features_BLI = _tokens(self.stem(pixels_BIHW))
+            seen_BLX = features_BLI
+            if self.config.stem_frames == 2:
+                following["features"] = features_BLI
+                started_B11 = (given["seen"] > 0).float()[:, None, None]
+                change_BLI = (features_BLI - given["features"]) * started_B11
+                seen_BLX = (
+                    torch.cat([features_BLI, change_BLI], -1)
+                    if self.config.stem_picture
+                    else change_BLI
+                )
+            x_BLC: Tensor = self.embed(seen_BLX)
+            return x_BLC + self.position_LC if self.config.position == "learned" else x_BLC
         if self.config.stem_frames == 2:
             change_BIHW = _change(given)
             pixels_BIHW = (

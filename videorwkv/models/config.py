@@ -11,7 +11,11 @@ from videorwkv.preprocess.edges import EDGE_METHODS, EdgeOptions
 from videorwkv.preprocess.inputs import FrameFit
 from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict
 
-Stem = Literal["patch", "conv"]
+# Besides these, `timm:NAME`.
+STEMS = ("patch", "conv", "lite0")
+TIMM = "timm:"
+# Networks that somebody has trained on still pictures.
+PRETRAINED = "lite0"
 Mixer = Literal["wkv", "softmax", "joint", "none"]
 Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
@@ -36,12 +40,17 @@ class LCRConfig:
         num_frames: frames of a clip, for costs and defaults; the model takes any number.
         num_classes: K.
         stem: `patch` cuts the frame once (a 1 x p x p convolution, as published); `conv` reaches
-            the same grid of tokens in a few strided 3 x 3 convolutions with batch norm.
+            the same grid of tokens in a few strided 3 x 3 convolutions with batch norm; `lite0` is
+            EfficientNet-Lite0, trained on ImageNet-1k, down to this grid; `timm:NAME` a network of
+            timm. Of the last two tokens are made of features, and edges still have a `conv` stem.
+        stem_tuned: how many of the last blocks of a pretrained stem learn; 0: none, its features
+            stay as they are.
         stem_frames: how many frames deep the stem looks: 1 as published; with 2 a token also sees
             what changed since the frame before.
         stem_picture: whether the stem sees the picture itself. Without it (needs `stem_frames=2`)
             it sees the change since the frame before alone, so that no still ground can be learnt
-            by heart; edges show the picture, too, unless they are `none`.
+            by heart; edges show the picture, too, unless they are `none`. Of a pretrained stem it
+            is the features, or their change, that tokens are made of.
         width: C, channels of a token.
         depth: N, number of layers.
         head_width: D, channels of a head of the scan.
@@ -85,7 +94,8 @@ class LCRConfig:
     patch_size: int = 16
     num_frames: int = 16
     num_classes: int = 400
-    stem: Stem = "conv"
+    stem: str = "conv"
+    stem_tuned: int = 0
     stem_frames: int = 2
     stem_picture: bool = True
     width: int = 192
@@ -126,6 +136,23 @@ class LCRConfig:
                 raise ConfigError(
                     f"LCRConfig: {name}={value!r} is unknown. {did_you_mean(str(value), allowed)}"
                 )
+        if self.stem not in STEMS and not self.stem.removeprefix(TIMM) != self.stem:
+            raise ConfigError(
+                f"LCRConfig: stem={self.stem!r} is unknown. "
+                f"{did_you_mean(self.stem, (*STEMS, TIMM + 'NAME'))}"
+            )
+        if self.stem == TIMM:
+            raise ConfigError(
+                f"LCRConfig: stem={self.stem!r} names no network; write one of timm's after the "
+                "colon, such as 'timm:mobilenetv3_small_100'."
+            )
+        if self.stem_tuned < 0 or (self.stem_tuned and not self.is_stem_pretrained):
+            raise ConfigError(
+                f"LCRConfig: stem_tuned ({self.stem_tuned}) is a number of blocks of a pretrained "
+                f"stem, 0 or more; stem={self.stem!r} learns as a whole, so choose stem_tuned=0."
+                if not self.is_stem_pretrained
+                else f"LCRConfig: stem_tuned ({self.stem_tuned}) must be 0 or more."
+            )
         if self.edges not in EDGE_METHODS:
             raise ConfigError(
                 f"LCRConfig: edges={self.edges!r} is unknown. "
@@ -218,6 +245,11 @@ class LCRConfig:
     def stem_channels(self) -> int:
         """Image channels that the stem sees: three colours of the picture, three of its change."""
         return 3 * (self.stem_frames - (not self.stem_picture))
+
+    @property
+    def is_stem_pretrained(self) -> bool:
+        """Whether the stem is a network that was trained on still pictures."""
+        return self.stem == PRETRAINED or self.stem.startswith(TIMM)
 
     @property
     def num_heads(self) -> int:

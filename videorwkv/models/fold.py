@@ -15,6 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from videorwkv.errors import UsageError
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
+from videorwkv.models.pretrained_stem import Lite0, PretrainedStem, TimmNetwork
 from videorwkv.models.stems import ConvStem, PatchStem
 
 # An LCR; named loosely, because lcr.py imports this file.
@@ -41,6 +42,10 @@ def fold(model: Model) -> Model:
     folded.is_folded = True
     config = folded.config
     _fuse_batch_norms(folded.stem)
+    if isinstance(folded.stem, PretrainedStem):
+        assert isinstance(folded.stem.norm, nn.BatchNorm1d)
+        _fuse_norm(folded.stem.norm, folded.stem.embed)
+        folded.stem.norm = nn.Identity()
     if config.edges != "none":
         _fuse_batch_norms(folded.edge_stem)
         _append_linear(folded.edge_stem, folded.zero_conv, folded.edge_strength)
@@ -48,7 +53,7 @@ def fold(model: Model) -> Model:
             folded.cls_edge.mul_(folded.edge_strength)
         folded.zero_conv, folded.edge_strength = nn.Identity(), 1.0
     if isinstance(folded.norm_head, nn.BatchNorm1d):
-        _fuse_head_norm(folded.norm_head, folded.head)
+        _fuse_norm(folded.norm_head, folded.head)
         folded.norm_head = nn.Identity()
     for layer in folded.layers:
         # Made of the layer, for a new one would draw from the random generator.
@@ -116,16 +121,15 @@ class FoldedLayer(CrossRWKVLayer):
         return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)))
 
 
-def stem_as_convolutions(stem: PatchStem | ConvStem, scale_I: Tensor) -> nn.Sequential:
+def stem_as_convolutions(stem: PatchStem | ConvStem | Lite0, scale_I: Tensor) -> nn.Sequential:
     """A folded stem as convolutions of images [B, I, H, W] -> [B, C, H / P, W / P].
 
     Args:
-        stem: of a folded model; its weights are changed.
+        stem: of a folded model, or its network; its weights are changed.
         scale_I: what each input channel is divided by first; goes into the first convolution.
     """
-    layers = stem.layers if isinstance(stem, ConvStem) else nn.Sequential(_as_convolution(stem))
-    first = layers[0]
-    assert isinstance(first, nn.Conv2d)
+    layers = nn.Sequential(_as_convolution(stem)) if isinstance(stem, PatchStem) else stem.layers
+    first = next(module for module in layers.modules() if isinstance(module, nn.Conv2d))
     with torch.no_grad():
         first.weight /= scale_I[:, None, None]
     return layers
@@ -153,18 +157,22 @@ def split_rows(linear: nn.Linear, sizes: list[int]) -> list[nn.Linear]:
     return parts
 
 
-def _fuse_batch_norms(stem: PatchStem | ConvStem) -> None:
-    """Each batch norm of a stem goes into the convolution before it."""
-    if isinstance(stem, PatchStem):
-        return
-    layers: list[nn.Module] = []
-    for layer in stem.layers:
-        if isinstance(layer, nn.BatchNorm2d):
-            before = layers.pop()
-            assert isinstance(before, nn.Conv2d)
-            layer = fuse_conv_bn_eval(before, layer)
-        layers.append(layer)
-    stem.layers = nn.Sequential(*layers)
+def _fuse_batch_norms(stem: nn.Module) -> None:
+    """Each batch norm in a chain of layers goes into the convolution before it; networks of timm
+    stay as they are."""
+    chains = [module for module in stem.modules() if isinstance(module, nn.Sequential)]
+    if isinstance(stem, PretrainedStem) and isinstance(stem.network, TimmNetwork):
+        chains = []
+    for chain in chains:
+        layers: list[nn.Module] = []
+        for layer in chain:
+            if isinstance(layer, nn.BatchNorm2d):
+                before = layers.pop()
+                assert isinstance(before, nn.Conv2d)
+                layer = fuse_conv_bn_eval(before, layer)
+            layers.append(layer)
+        del chain[:]
+        chain.extend(layers)
 
 
 def _append_linear(stem: PatchStem | ConvStem, linear: nn.Linear, strength: float) -> None:
@@ -175,13 +183,13 @@ def _append_linear(stem: PatchStem | ConvStem, linear: nn.Linear, strength: floa
     last.bias.copy_(weight_CC @ last.bias + linear.bias * strength)
 
 
-def _fuse_head_norm(norm: nn.BatchNorm1d, head: nn.Linear) -> None:
-    """`head` becomes head(norm(x))."""
+def _fuse_norm(norm: nn.BatchNorm1d, linear: nn.Linear) -> None:
+    """`linear` becomes linear(norm(x))."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale_E = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    head.bias.copy_(head.bias + head.weight @ (norm.bias - norm.running_mean * scale_E))
-    head.weight.mul_(scale_E)
+    linear.bias.copy_(linear.bias + linear.weight @ (norm.bias - norm.running_mean * scale_E))
+    linear.weight.mul_(scale_E)
 
 
 def _make_pairs_adjacent(layer: FoldedLayer) -> None:
@@ -213,6 +221,8 @@ def _halve(model: Any) -> None:
     for name, module in model.named_modules():
         if name in ("head", "cells") or not isinstance(module, nn.Linear | nn.Conv2d):
             continue
+        if name.startswith("stem.network.network."):
+            continue  # timm's, which may mix types
         if isinstance(module, nn.Linear):
             module.__class__ = _HalfLinear
         module.to(torch.bfloat16)

@@ -27,6 +27,7 @@ from videorwkv.models.config import LCRConfig
 from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
 from videorwkv.models.masking import Masks, MotionMask, check_kept, take, tube_mask
+from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
 from videorwkv.models.state import LCRState, check_state, state_tokens
 from videorwkv.models.stems import (
     PIXEL_MEAN,
@@ -67,8 +68,19 @@ class LCR(nn.Module):
             raise ConfigError("LCR has no mixer='joint': videorwkv.build_model(config) makes it.")
         self.config = config
         width, grid = config.width, config.image_size // config.patch_size
-        stem = ConvStem if config.stem == "conv" else PatchStem
-        self.stem: PatchStem | ConvStem = stem(config.stem_channels, config.patch_size, width)
+        stem = PatchStem if config.stem == "patch" else ConvStem
+        self.stem: PatchStem | ConvStem | PretrainedStem
+        if config.is_stem_pretrained:
+            self.stem = PretrainedStem(
+                config.stem,
+                config.patch_size,
+                width,
+                image_size=config.image_size,
+                parts=config.stem_channels // 3,
+                tuned=config.stem_tuned,
+            )
+        else:
+            self.stem = stem(config.stem_channels, config.patch_size, width)
         if config.edges != "none":
             self.edge_stem = stem(1, config.patch_size, width)
             # Zero-initialised (ControlNet): edges have no influence until training gives them some.
@@ -222,8 +234,22 @@ class LCR(nn.Module):
         motion: MotionMask | None = None,
     ) -> LCRState:
         return LCRState.start(
-            self.config, batch, height, width, keep_BK, motion, like=self.head.weight
+            self.config,
+            batch,
+            height,
+            width,
+            keep_BK,
+            motion,
+            like=self.head.weight,
+            stem_channels=self._remembered,
         )
+
+    @property
+    def _remembered(self) -> int:
+        """Channels of a pretrained stem's features that the next frame is compared with."""
+        if isinstance(self.stem, PretrainedStem) and self.config.stem_frames == 2:
+            return self.stem.network.channels
+        return 0
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits after the last frame, float32 [B, K]; draws a tube mask in training."""
@@ -285,7 +311,7 @@ class LCR(nn.Module):
             rows_TBJ = keep_TBJ
             if self.config.readout == "cls":
                 rows_TBJ = F.pad(keep_TBJ + 1, (1, 0))  # `[CLS]`, the first, is always computed
-        x_TBLC, edge_TBLC, moved_TBL2 = self._tokens(inputs, state, keep_TBJ)
+        x_TBLC, edge_TBLC, moved_TBL2, stem_BLI = self._tokens(inputs, state, keep_TBJ)
         height, width = frames_BTHWC.shape[2:4]
         rotary = self._rotary(height, width, keep_TBJ)
         pooling = self._pooling(height, width, state.keep_BK, weights_TBL)
@@ -318,6 +344,7 @@ class LCR(nn.Module):
             input_NBLC,
             # A copy: whoever gave the frames may put others into their place.
             frames_BTHWC[:, -1].clone() if self.config.stem_frames == 2 else state.pixels_BHWC,
+            stem_BLI,
             state.keep_BK,
             motion,
             votes_BK,
@@ -350,9 +377,9 @@ class LCR(nn.Module):
 
     def _tokens(
         self, inputs: Inputs, state: LCRState, keep_TBJ: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Patch and edge tokens of all frames, kept ones only, [T, B, J, C] each, and for a memory
-        that counts change how far each has moved on, [T, B, J, 2]."""
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+        """Patch and edge tokens of all frames, kept ones only, [T, B, J, C] each; for a memory that
+        counts change how far each has moved on, [T, B, J, 2]; and the state's `features_BLI`."""
         config = self.config
         keep_FJ = None if keep_TBJ is None else keep_TBJ.flatten(0, 1)
         frames_TBHWC, edges_TBHW = (x.transpose(0, 1) for x in inputs)
@@ -373,10 +400,18 @@ class LCR(nn.Module):
                 moved_TBL2 = torch.cat(
                     [moved_TBL2[:, :, :1, 1:].expand(-1, -1, -1, 2), moved_TBL2], 2
                 )
+        seen, stem_BLI = seen_FHWI, state.features_BLI
+        if isinstance(self.stem, PretrainedStem):
+            features_FLI = self.stem.features(frames_TBHWC.flatten(0, 1))
+            seen = [features_FLI]
+            if before is not None:
+                features_TBLI = features_FLI.unflatten(0, shape)
+                seen = features_and_change(features_TBLI, state.features_BLI, started_TB)
+                stem_BLI = at_least_float32(features_TBLI[-1])
         if not config.stem_picture:
-            seen_FHWI = seen_FHWI[1:]
+            seen = seen[1:]
         # The residual path is float32 from the start, even if matrix multiplications are not.
-        x_TBLC = at_least_float32(self.stem(seen_FHWI, keep_FJ)).unflatten(0, shape)
+        x_TBLC = at_least_float32(self.stem(seen, keep_FJ)).unflatten(0, shape)
         if config.position == "learned":
             table_1CHW: Tensor = self.position
             grid = [x // config.patch_size for x in frames_TBHWC.shape[2:4]]
@@ -395,7 +430,7 @@ class LCR(nn.Module):
             x_TBLC = _prepend(self.cls_token, x_TBLC)
             if edge_TBLC is not None:
                 edge_TBLC = _prepend(self.cls_edge * self.edge_strength, edge_TBLC)
-        return x_TBLC, edge_TBLC, moved_TBL2
+        return x_TBLC, edge_TBLC, moved_TBL2, stem_BLI
 
     def _rotary(self, height: int, width: int, keep_TBJ: Tensor | None) -> RotaryEmbedding | None:
         if self.config.position != "rope":

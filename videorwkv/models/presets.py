@@ -9,6 +9,7 @@ from typing import Any
 from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.lcr import LCR
+from videorwkv.models.pretrained_stem import load_stem_weights
 
 # The options as the paper publishes them, whatever the size.
 PUBLISHED: dict[str, Any] = {
@@ -58,16 +59,24 @@ def model_config(name: str, **overrides: Any) -> LCRConfig:
 
 
 def create_model(name: str, **overrides: Any) -> LCR:
-    """A model with random weights (torch's global seed) by its preset's name.
+    """A model by its preset's name, with random weights (torch's global seed), but for a pretrained
+    stem, which has its own.
 
     Example:
         create_model("lcr_nano", num_classes=27, edges="sobel")
+
+    Raises:
+        ConfigError: as `model_config`.
+        UsageError: the preset has a pretrained stem, and the package with its weights is missing.
     """
-    return build_model(model_config(name, **overrides))
+    model = build_model(model_config(name, **overrides))
+    load_stem_weights(model)
+    return model
 
 
 def build_model(config: LCRConfig) -> LCR:
-    """A model with random weights from its configuration."""
+    """A model with random weights from its configuration, its stem's too: `load_stem_weights` gives
+    a pretrained stem its own."""
     if config.mixer == "joint":
         from videorwkv.models.joint import JointLCR
 
@@ -109,6 +118,27 @@ def lcr_pico() -> LCRConfig:
         image_size=64,
         patch_size=8,
         num_frames=16,
+        width=64,
+        depth=2,
+        head_width=32,
+        channel_mix_ratio=2.0,
+        stem_picture=False,
+        key_value_source="frame",
+        memory_clock="change",
+        readout="cells",
+        position="none",
+        edges="none",
+    )
+
+
+@register_model
+def lcr_lite() -> LCRConfig:
+    """For few clips, on a stem trained on ImageNet, of whose features it sees the change: training
+    needs `videorwkv[pretrained]` (LOG.md)."""
+    return LCRConfig(
+        image_size=112,
+        num_frames=16,
+        stem="lite0",
         width=64,
         depth=2,
         head_width=32,

@@ -1,6 +1,7 @@
 """What a stream remembers between two frames.
 
-B batch, L tokens of a frame, C channels, N layers, K classes; in `keep_BK`, K patches kept.
+B batch, L tokens of a frame, C channels, N layers, K classes; in `keep_BK`, K patches kept; in
+`features_BLI`, L patches and I channels of the stem.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class LCRState(NamedTuple):
         input_NBLC: normed input of each layer at the last frame, float32, for the time shift.
         pixels_BHWC: the last frame, uint8, for a stem of two frames; for one of one, an image
             without colours, C = 0.
+        features_BLI: features of a pretrained stem at the last frame, all patches, float32, for one
+            of two frames; else without channels, I = 0.
         keep_BK: patches that tube masking keeps, the same in every frame; None: all.
         motion: under motion masking, what a frame is compared with; None without.
         votes_BK: sum of the logits so far, float32; only `cell="none"` averages over frames.
@@ -35,6 +38,7 @@ class LCRState(NamedTuple):
     memory_NBLC: Tensor
     input_NBLC: Tensor
     pixels_BHWC: Tensor
+    features_BLI: Tensor
     keep_BK: Tensor | None
     motion: MotionMask | None
     votes_BK: Tensor
@@ -51,6 +55,7 @@ class LCRState(NamedTuple):
         motion: MotionMask | None,
         *,
         like: Tensor,
+        stem_channels: int = 0,
     ) -> LCRState:
         """The state before the first frame.
 
@@ -62,6 +67,7 @@ class LCRState(NamedTuple):
             keep_BK: see the class.
             motion: see the class.
             like: a weight of the model, for device and type.
+            stem_channels: of the features of a pretrained stem that are remembered.
 
         Raises:
             UsageError: a mask or frames that the cell can't be used with; a size that patches don't
@@ -87,6 +93,7 @@ class LCRState(NamedTuple):
             torch.zeros(shape, device=like.device, dtype=dtype),
             torch.zeros(shape, device=like.device, dtype=dtype),
             torch.zeros(batch_size, height, width, colours, device=like.device, dtype=torch.uint8),
+            torch.zeros(batch_size, num_patches, stem_channels, device=like.device, dtype=dtype),
             keep_BK,
             motion,
             torch.zeros(batch_size, config.num_classes, device=like.device, dtype=dtype),
@@ -102,6 +109,7 @@ class LCRState(NamedTuple):
             self.memory_NBLC.index_fill(1, index, 0.0),
             self.input_NBLC.index_fill(1, index, 0.0),
             self.pixels_BHWC,  # not read before a stream's second frame
+            self.features_BLI.index_fill(0, index, 0.0),
             self.keep_BK,
             None if self.motion is None else self.motion.reset(index),
             self.votes_BK.index_fill(0, index, 0.0),

@@ -39,13 +39,15 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
                 f"{did_you_mean(pattern, parts, lead='Its parts')}"
             )
         frozen |= named
-    if len(frozen) == len(names):
+    left = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if left <= frozen:
         raise ConfigError(
             f"freeze {', '.join(patterns)} leaves nothing to train: take the classifier out with "
             "'!head', or freeze less."
         )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+        if name in frozen:  # a pretrained stem's may be out of it already
+            parameter.requires_grad_(False)
 
 
 def train_mode(model: nn.Module) -> None:

@@ -22,6 +22,7 @@ from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.models import Inputs, build_model
 from videorwkv.models.nonfinite import first_bad_module
+from videorwkv.models.pretrained_stem import load_stem_weights, stem_weight_names
 from videorwkv.run.pretrained import Fit, Pretrained, load_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import save_weights
@@ -121,8 +122,11 @@ def train(
     with locked(folder), Interrupts() as interrupts:
         recipe = resolve_recipe(recipe, manifest, folder, resume=resume)
         pretrained = resolve_init(init, recipe, folder, resume=resume)
-        trainer = _Trainer(recipe, manifest, folder, pick_device(device), cache, pretrained)
-        if checkpoint_in(folder):
+        resumes = bool(checkpoint_in(folder))
+        trainer = _Trainer(
+            recipe, manifest, folder, pick_device(device), cache, pretrained, resumes=resumes
+        )
+        if resumes:
             trainer.load(load_state(folder))
         else:
             write_config(recipe, manifest, folder, trainer.fit)
@@ -186,6 +190,8 @@ class _Trainer:
         device: torch.device,
         cache: str | Path | None,
         pretrained: Pretrained | None,
+        *,
+        resumes: bool,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
@@ -202,6 +208,9 @@ class _Trainer:
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe.model)
         self.fit: Fit | None = None
+        known = set() if pretrained is None else pretrained.weights.keys()
+        if not resumes and not stem_weight_names(self.model) <= known:
+            load_stem_weights(self.model)
         if pretrained is not None:
             self.fit = load_pretrained(self.model, pretrained, manifest.labels)
         self.model.to(device)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from videorwkv.models.pretrained_stem import PretrainedStem
+
 # Pulling the scan's decays and bonuses to zero would change how far a token sees, not how large its
 # weights are; the others stand in for an input.
 UNDECAYED = frozenset({"decay", "bonus", "cls_token", "cls_edge", "position"})
@@ -21,16 +23,20 @@ def parameter_groups(
     parameters named in `UNDECAYED`, whatever their shape. With a `layer_decay` below 1 (ELECTRA,
     arXiv 2003.10555, section A) each layer has groups of its own, whose `scale` is a factor on the
     learning rate: 1 for the classifier and its norm, `layer_decay` for the last layer, and for the
-    stems that of the first layer times `layer_decay`.
+    stems that of the first layer times `layer_decay`; then on through the blocks of a pretrained
+    stem, from its last one.
     """
     top = 1 + len(getattr(model, "layers", ()))
+    stem = getattr(model, "stem", None)
+    blocks = stem.network.blocks() if isinstance(stem, PretrainedStem) else []
+    below = {id(p): len(blocks) - i for i, block in enumerate(blocks) for p in block.parameters()}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         last = name.rsplit(".", 1)[-1]
         plain = parameter.ndim < 2 or last in UNDECAYED
-        scale = layer_decay ** (top - _height(name, top))
+        scale = layer_decay ** (top - _height(name, top) + below.get(id(parameter), 0))
         groups.setdefault((scale, not plain), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": weight_decay if decayed else 0.0, "scale": scale}

