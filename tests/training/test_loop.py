@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sysconfig
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -188,8 +189,9 @@ def test_workers_live_from_the_first_epoch_to_the_last(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    not any(map(shutil.which, ("c++", "g++", "clang++"))),
-    reason="torch.compile needs a C++ compiler on a CPU",
+    not any(map(shutil.which, ("c++", "g++", "clang++")))
+    or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="torch.compile needs a C++ compiler and Python's headers on a CPU",
 )
 # Dynamo looks at deprecated and private parts of PyTorch itself.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

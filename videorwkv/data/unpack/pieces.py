@@ -122,14 +122,38 @@ class _Whole:
 
 
 class _Header(tarfile.TarInfo):
-    """Refuses those at which `TarFile` would stop in silence, or fill the memory."""
+    """Refuses those at which `TarFile` would stop in silence, or fill the memory.
+
+    A tar has a subclass of its own, which remembers whether the tar's end mark `has_ended` it.
+    """
+
+    has_ended = False
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        return cls._checked(super().frombuf, buf, encoding, errors)
+
+    @classmethod
+    def _frombuf(
+        cls, buf: bytes | bytearray, encoding: str, errors: str, **options: bool
+    ) -> _Header:
+        # What `TarFile` calls since the security releases of 2025, in place of `frombuf`.
+        newer = super()._frombuf  # type: ignore[misc]
+        return cls._checked(partial(newer, **options), buf, encoding, errors)
+
+    @classmethod
+    def _checked(
+        cls,
+        parse: Callable[[bytes | bytearray, str, str], _Header],
+        buf: bytes | bytearray,
+        encoding: str,
+        errors: str,
+    ) -> _Header:
         try:
-            member = super().frombuf(buf, encoding, errors)
+            member = parse(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if not any(buf):
+                cls.has_ended = True
                 raise  # the end mark
             raise tarfile.ReadError(f"damaged header: {error}") from error
         if member.size < 0 or (member.type in _TEXTS and member.size > LONGEST_TEXT):
@@ -137,24 +161,31 @@ class _Header(tarfile.TarInfo):
         return member
 
 
+def _decompressed(chain: Chain) -> Any:
+    with chain.at.open() as file:
+        start = file.read(6)
+    for magic, opener in _OPENERS.items():
+        if start.startswith(magic):
+            return opener(chain)
+    return chain
+
+
 def tar_members(chain: Chain) -> Iterator[tuple[tarfile.TarInfo, Opener | None]]:
     """The members of a tar, compressed or not, and what opens them if they are files; in turn.
 
     Nothing is sought or kept, so the tar may be of any size. Raises one of `BROKEN`.
     """
-    with chain.at.open() as file:
-        start = file.read(6)
-    stream: Any = chain
-    for magic, opener in _OPENERS.items():
-        if start.startswith(magic):
-            stream = opener(chain)
+    stream = _decompressed(chain)
     whole = cast(IO[bytes], _Whole(stream))
-    with tarfile.open(fileobj=whole, mode="r|", tarinfo=_Header, encoding="utf-8") as tar:
+    header: type[_Header] = type("Header", (_Header,), {})
+    with tarfile.open(fileobj=whole, mode="r|", tarinfo=header, encoding="utf-8") as tar:
         while (member := tar.next()) is not None:
             opener = cast(Opener, partial(tar.extractfile, member))
             yield member, opener if member.isreg() else None
             # It remembers all members: gigabytes for the frames of Jester.
             tar.members.clear()  # type: ignore[attr-defined]
+    if not header.has_ended:
+        raise tarfile.ReadError("damaged header")  # newer versions of Python stop there in silence
     # To the end: only there is the sum of gzip checked.
     while stream.read(CHUNK):
         pass
@@ -164,7 +195,9 @@ def starts_tar(piece: Piece) -> bool:
     """Whether a tar, compressed or not, begins here."""
     try:
         with closing(Chain([piece], check=False)) as chain:
-            next(tar_members(chain))
-    except (*BROKEN, StopIteration):
+            block = _decompressed(chain).read(tarfile.BLOCKSIZE)
+            # What a damaged header announces is told when it is unpacked.
+            tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except BROKEN:
         return False
     return True
