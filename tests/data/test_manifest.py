@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from videorwkv.data.folds import folds
-from videorwkv.data.load import hold_out, load_manifest
+from videorwkv.data.hold_out import hold_out
+from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
 from videorwkv.errors import ManifestError, UsageError
 

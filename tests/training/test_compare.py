@@ -43,7 +43,7 @@ def test_they_are_scored_once_and_touch_no_weight(
     train_split, validation = manifest.split("train"), manifest.split("validation")
     assert result.baselines == tuple(baselines(train_split, validation))
     shown = capfd.readouterr().err
-    assert f"model best {result.best_top1:.4f}, last " in shown
+    assert f"model best {result.best_top1:.4f} (8 clips: " in shown
     for baseline in result.baselines:
         assert baseline.summary() in shown
     (entry,) = entries(tmp_path / "run", "baselines")

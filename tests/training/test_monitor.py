@@ -48,7 +48,9 @@ def test_waiting_for_data_is_said_plainly(
     lines = [line for line in capfd.readouterr().err.splitlines() if "validation" in line]
     # The validation's 50 seconds are no part of it.
     assert lines[0].endswith("training 4.0 clips/s, waiting for data 3% of the time")
-    assert lines[1].endswith("(best); training 4.0 clips/s, waiting for data 25% of the time")
+    assert lines[1].endswith(
+        "(best top-1 so far); training 4.0 clips/s, waiting for data 25% of the time"
+    )
     steps = [entry for entry in read_log(tmp_path / "log.jsonl") if entry["kind"] == "step"]
     assert [entry["waiting"] for entry in steps[::100]] == [0.03, 0.25]
 

@@ -27,7 +27,9 @@ from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
+    from videorwkv.data.manifest import Manifest
     from videorwkv.inference.baselines import Baseline
+    from videorwkv.run.run import Run
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -47,9 +49,9 @@ def add_evaluate(commands: Commands) -> None:
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument(
         "--split",
-        default="validation",
         metavar="NAME",
-        help="which split to evaluate: train, validation, test or all (default: validation)",
+        help="which split to evaluate: train, validation, test or all (default: validation; all, "
+        "if DATA names no splits and is not what the run was trained on)",
     )
     parser.add_argument(
         "--views",
@@ -81,6 +83,11 @@ def add_evaluate(commands: Commands) -> None:
         help="also score baselines without a network, which learn from the train split: the change "
         "of small grey frames and their gradients, with a nearest neighbour and ridge regression",
     )
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="write the score of every class into predictions.csv, a column for each",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     add_decoder(parser)
     add_data_options(parser)
@@ -97,8 +104,9 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from videorwkv.utils.files import make_folder
 
     run = load_run(options.model)
-    everything = load_data(options)
-    manifest = split_of(everything, options.split)
+    everything = load_data(options, run)
+    split, notes = _choose_split(options, run, everything)
+    manifest = split_of(everything, split)
     if run.is_split_anew(everything):
         print(
             "note: the run was trained on these clips split in another way: some that it was "
@@ -110,14 +118,14 @@ def run_evaluate(options: argparse.Namespace) -> int:
     if views is not None:
         check_views(views, run.recipe.model.frame_fit, "--views")
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
-    out = Path(options.out or run.results(options.split, views=views, masks=masks))
+    out = Path(options.out or run.results(split, views=views, masks=masks))
     make_folder(out)  # before the work, which may take hours
     scored: tuple[Baseline, ...] = ()
     if options.baselines:
-        if options.split in ("train", "all"):
+        if split in ("train", "all"):
             raise UsageError(
-                f"--baselines: they learn from the train split, which is part of --split "
-                f"{options.split}; give another split."
+                f"--baselines: they learn from the train split, which is part of --split {split}; "
+                "give another split."
             )
         known = split_of(everything, "train")
         given = options.clip_timeout
@@ -139,12 +147,18 @@ def run_evaluate(options: argparse.Namespace) -> int:
             on_batch=on_batch,
         )
     evaluation = replace(evaluation, baselines=scored)
-    evaluation.save(out)
+    evaluation.save(out, scores=options.scores)
+    for note in notes:  # beside the numbers that they are about
+        print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(as_json(evaluation.to_dict(), indent=2))
         return 0
+    of = f", {len(manifest):,} of {len(everything):,} clips" if split != "all" else ""
+    print(f"{options.data}: {split}{of}")
     make_console().print(evaluation.table())
     print(evaluation.summary())
+    if doubt := evaluation.warning():
+        print(f"warning: {doubt}")
     for baseline in evaluation.baselines:
         print(baseline.summary())
     for clip in evaluation.bad:
@@ -157,3 +171,34 @@ def run_evaluate(options: argparse.Namespace) -> int:
         print(f"note: {len(kinds) - 5} more of other kinds in evaluation.json")
     print(f"Written to {out}")
     return 0
+
+
+def _choose_split(
+    options: argparse.Namespace, run: Run, everything: Manifest
+) -> tuple[str, list[str]]:
+    """The split to score, and what to say about it."""
+    from videorwkv.run.run import place_digest
+
+    drawn = options.validation_share is None and options.group_by is None and everything.held_out
+    if options.split is not None or not drawn:
+        return options.split or "validation", []
+    relation = run.relation(everything)
+    if relation == "same" and run.data.get("place", "") in ("", place_digest(everything)):
+        return "validation", []
+    if relation == "same":
+        return "validation", [
+            "these clips have the names and labels of those that the run was trained on, so the "
+            "validation split alone is scored. If they are others, give --split all."
+        ]
+    if relation == "changed":
+        return "validation", [
+            "clips were added to or removed from the run's data, so the clips that are validation "
+            "now are scored; the run may have been trained on some of them. For those that it was "
+            "not trained on, give their own folder or list."
+        ]
+    seen = "the run notes no clips" if "names" not in run.data else "some have names of its clips"
+    doubt = f"; {seen}: if it was trained on these, the result is too good"
+    return "all", [
+        f"all {len(everything):,} clips are scored, as {options.data} names no splits and is not "
+        "what the run was trained on" + doubt * (relation == "alike" or "names" not in run.data)
+    ]

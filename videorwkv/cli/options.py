@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import re
 import sys
@@ -15,6 +16,7 @@ from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
+    from videorwkv.run.run import Run
 
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -173,6 +175,13 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         "(default: 0.2)",
     )
     group.add_argument(
+        "--group-by",
+        metavar="NAME",
+        help="which clips stay together if the data set defines no split: auto, those of one "
+        "person, session or recording by a column or their names; none; or a regular expression "
+        "on the clip's path, whose capture group 1 is the group id (default: auto)",
+    )
+    group.add_argument(
         "--flips",
         metavar="FILE",
         help="a CSV file with the columns label,flipped: label pairs that swap under horizontal "
@@ -200,22 +209,32 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 # The options of `add_data_options`, by their names in the namespace.
 DATA_OPTIONS = (
-    "layout", "label_names", "validation_share", "flips", "cache", "fold_by", "folds", "fold",
+    "layout", "label_names", "validation_share", "group_by", "flips", "cache", "fold_by", "folds",
+    "fold",
 )  # fmt: skip
 
 
-def load_data(options: argparse.Namespace) -> Manifest:
-    """The manifest that `add_data_options`' arguments describe."""
+def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
+    """The manifest that `add_data_options`' arguments describe.
+
+    A `run` of a version that held out each clip by itself gets these splits again.
+    """
     from videorwkv.data.folds import folds
     from videorwkv.data.load import load_manifest
 
-    manifest = load_manifest(
+    load = functools.partial(
+        load_manifest,
         options.data,
         validation_share=validation_share(options),
         flips=options.flips,
         layout=options.layout,
         label_names=options.label_names,
     )
+    manifest = load(group_by=options.group_by)
+    if run is not None and options.group_by is None and run.is_split_anew(manifest):
+        by_path = load(group_by="none")
+        if by_path.held_out and by_path.digest == run.data["digest"]:
+            manifest = by_path
     # Not every command that reads a data set has a choice of decoders.
     manifest = replace(manifest, decoder=getattr(options, "decoder", "auto"))
     given = [options.fold_by, options.folds, options.fold]

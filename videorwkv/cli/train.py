@@ -20,7 +20,7 @@ from videorwkv.cli.options import (
     add_device,
     load_data,
 )
-from videorwkv.errors import UsageError
+from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.run.pretrained import Pretrained
     from videorwkv.run.recipes import Recipe
+    from videorwkv.run.run import Run
 
 
 def add_train(commands: Commands) -> None:
@@ -156,7 +157,7 @@ def run_train(options: argparse.Namespace) -> int:
     folder = Path(options.out)
     check_folder(folder, resume=True)
     with locked(folder):  # before clips are looked for and opened, which takes long
-        manifest = load_data(options)
+        manifest = load_data(options, _begun(options))
         check_folder(folder, resume=options.resume)
         return _train(options, manifest)
 
@@ -164,6 +165,7 @@ def run_train(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace, manifest: Manifest) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.loop import train
+    from videorwkv.training.monitor import describe_best
     from videorwkv.training.setup import checkpoint_in, init_noted_in
 
     folder, init = Path(options.out), options.init
@@ -183,7 +185,7 @@ def _train(options: argparse.Namespace, manifest: Manifest) -> int:
         quiet=options.quiet,
         baselines=options.baselines,
     )
-    best = "" if result.best_top1 is None else f", best validation top-1 {result.best_top1:.4f}"
+    best = "" if result.best is None else f", best validation {describe_best(result.best)}"
     if result.baselines:
         baseline = max(result.baselines, key=lambda baseline: baseline.best)
         best += f", best baseline {baseline.best:.4f} ({baseline.name})"
@@ -219,6 +221,16 @@ def next_commands(options: argparse.Namespace, splits: Sequence[str]) -> list[st
     # A long evaluation command must not push what the others do out of sight.
     width = max(map(len, lines[1:]))
     return [f"  {line:<{width}}  # {what}" for line, (_, what) in zip(lines, commands, strict=True)]
+
+
+def _begun(options: argparse.Namespace) -> Run | None:
+    """The run to resume; None without one that can be read, of which the training says why."""
+    from videorwkv.run.run import read_run
+
+    try:
+        return read_run(options.out) if options.resume else None
+    except VideoRWKVError:
+        return None
 
 
 def _recipe(

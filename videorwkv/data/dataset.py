@@ -48,6 +48,10 @@ class BadClip:
     reason: str
 
 
+# Ends the warning of a clip whose frames lose their sides.
+CROPPED = " is seen"
+
+
 class Drawn(NamedTuple):
     """What chance has decided for one clip.
 
@@ -202,6 +206,8 @@ class ClipDataset:
             warnings += (f"{video.name}: too short for {clips} temporal views; some are equal",)
         if any(abs(height - width) < crops - 1 for height, width in shapes):
             warnings += (f"{video.name}: square or nearly so; some of its {crops} crops are equal",)
+        if self.frame_fit == "crop" and (seen := _seen(shapes, crops)):
+            warnings += (f"{video.name}: {seen}",)
         # Every decoded frame is cropped and its edges are found once, however many views share it.
         crops_NVHWC = clip.frames_THWC.reshape(-1, crops, self.size, self.size, 3)
         crops_VNHWC = crops_NVHWC.swapaxes(0, 1)
@@ -235,6 +241,18 @@ class ClipDataset:
         if repeated and _room_for_views(times, self.sampling, clips):
             raise AssertionError(f"{video.name}: temporal views are equal: {views_VT.tolist()}")
         return clip, places.reshape(views_VT.shape), repeated
+
+
+def _seen(shapes: set[tuple[int, ...]], crops: int) -> str:
+    """How much of the frames lies in `crops` squares; nothing if it is as good as all."""
+    if not shapes:
+        return ""
+    height, width = max(shapes, key=lambda shape: max(shape) / min(shape))
+    share = crops * min(height, width) / max(height, width)
+    if share > 0.95:
+        return ""
+    what = "the centred square" if crops == 1 else f"{crops} squares"
+    return f"of {width}x{height} pixels {what}, {share:.0%},{CROPPED}"
 
 
 def _room_for_views(times: NDArray[np.float64], sampling: Sampling, clips: int) -> bool:

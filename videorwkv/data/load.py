@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from videorwkv.data import formats
 from videorwkv.data.flips import read_flip_table
-from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.hold_out import hold_out
+from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
 from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
 from videorwkv.errors import ManifestError, UsageError
@@ -25,6 +25,7 @@ def load_manifest(
     flips: str | Path | None = None,
     layout: str | None = None,
     label_names: str | Path | None = None,
+    group_by: str | None = None,
 ) -> Manifest:
     """A data set by its name or place.
 
@@ -46,6 +47,9 @@ def load_manifest(
             defines no split, chosen by a hash of the path; 0 leaves all in `train`.
         flips: CSV file `label,flipped`: see `read_flip_table`.
         layout: which of the data set's layouts it is; None recognises it and says so in `notes`.
+        group_by: which clips stay on one side where the data set defines no split: `auto` (None
+            means it) those of one person, session or recording by a column or their names, `none`,
+            or a regular expression whose capture group 1 names the group.
         label_names: file with the names of labels that are numbers, see `read_label_names`.
 
     Raises:
@@ -61,7 +65,8 @@ def load_manifest(
         "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
     }
     if kind in generated:
-        for name, value in (("--layout", layout), ("--label-names", label_names)):
+        given = (("--layout", layout), ("--label-names", label_names), ("--group-by", group_by))
+        for name, value in given:
             if value is not None:
                 raise UsageError(f"{name} {value}: {kind} is generated and has none.")
         manifest = generated[kind](rest)
@@ -75,31 +80,9 @@ def load_manifest(
     if not manifest.rows:
         raise ManifestError(f"{spec}: no clip.")
     if all(row.split == "" for row in manifest.rows):
-        manifest = hold_out(manifest, validation_share)
+        manifest = hold_out(manifest, validation_share, group_by or "auto")
+    elif group_by not in (None, "auto", "none"):
+        raise UsageError(f"--group-by {group_by}: {spec} names its splits, which are kept.")
     if flips is not None:
         manifest = replace(manifest, flips=read_flip_table(flips, manifest.labels))
     return manifest
-
-
-def hold_out(manifest: Manifest, fraction: float) -> Manifest:
-    """Every class in `train` and `validation`, by a hash of the path: adding a clip moves few."""
-    groups: dict[str | None, list[Row]] = {}
-    for row in manifest.rows:
-        groups.setdefault(row.label, []).append(row)
-    split_of: dict[Row, str] = {}
-    notes = []
-    if fraction:
-        notes.append(f"no split given: {fraction:.0%} of each class is validation, by hash of path")
-    for label, rows in groups.items():
-        count = min(len(rows) - 1, max(1, round(fraction * len(rows)))) if fraction else 0
-        if fraction and count == 0:
-            notes.append(f"class {label!r} has one clip: it trains, and validation has none of it")
-        ordered = sorted(rows, key=lambda r: _hash(manifest.relative_path(r)))
-        split_of.update(dict.fromkeys(ordered[:count], "validation"))
-        split_of.update(dict.fromkeys(ordered[count:], "train"))
-    # What is not on disk is not chosen among, and stays without a split.
-    return manifest.split_by(lambda row: split_of.get(row, ""), notes=notes)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

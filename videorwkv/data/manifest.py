@@ -59,6 +59,7 @@ class Manifest:
         missing: clips that the data set's list names and that are not on disk; they are no rows.
         official: label -> the number that the data set's owners give it, for submission files;
             None where they give none.
+        held_out: whether the data set names no splits, and `hold_out` has drawn them.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Manifest:
     decoder: str = "auto"
     missing: tuple[Row, ...] = ()
     official: Mapping[str, int] | None = None
+    held_out: bool = False
 
     def __post_init__(self) -> None:
         if list(self.labels) != sorted(set(self.labels)):
@@ -112,8 +114,11 @@ class Manifest:
             raise UsageError(f"{self.name}: no split {name!r}. {did_you_mean(wanted, self.splits)}")
         return replace(self, rows=rows, missing=missing)
 
-    def split_by(self, split_of: Callable[[Row], str], *, notes: Iterable[str] = ()) -> Manifest:
-        """The same rows with the splits that `split_of` names; `notes` say how.
+    def split_by(
+        self, split_of: Callable[[Row], str], *, notes: Iterable[str] = (), held_out: bool = False
+    ) -> Manifest:
+        """The same rows with the splits that `split_of` names; `notes` say how, and `held_out`
+        whether by `hold_out`.
 
         `split_of` is asked about the missing clips, too.
         """
@@ -121,7 +126,9 @@ class Manifest:
             tuple(row._replace(split=split_of(row)) for row in part)
             for part in (self.rows, self.missing)
         )
-        return replace(self, rows=rows, missing=missing, split_notes=tuple(notes))
+        return replace(
+            self, rows=rows, missing=missing, split_notes=tuple(notes), held_out=held_out
+        )
 
     def with_labels(self, labels: Sequence[str]) -> Manifest:
         """The same rows for a model that knows `labels`; `ManifestError` on any other label."""

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
+from videorwkv.inference.interval import interval_text
 from videorwkv.utils.workers import Lost, one_by_one
 
 FRAMES, SIDE, PIECES = 24, 32, 6
@@ -35,11 +36,13 @@ class Baseline:
         name: its features.
         nearest: accuracy of the nearest neighbour by cosine.
         ridge: accuracy of a ridge regression to the classes.
+        clips: how many were scored; 0 where it was not noted.
     """
 
     name: str
     nearest: float
     ridge: float
+    clips: int = 0
 
     @property
     def best(self) -> float:
@@ -47,10 +50,11 @@ class Baseline:
         return max(self.nearest, self.ridge)
 
     def summary(self) -> str:
-        """One line: the name and both accuracies."""
+        """One line: the name and both accuracies, and how sure the better one is."""
+        sure = interval_text(round(self.best * self.clips), self.clips) if self.clips else ""
         return (
             f"baseline {self.name}: nearest neighbour {self.nearest:.4f}, ridge regression "
-            f"{self.ridge:.4f}"
+            f"{self.ridge:.4f}" + f" (the better one, {sure})" * bool(sure)
         )
 
 
@@ -98,7 +102,8 @@ def baselines(
         asked_NX = asked_features[name]
         nearest = known[(asked_NX @ known_NX.T).argmax(1)]
         ridge = _ridge(known_NX, known, asked_NX)
-        found.append(Baseline(name, *(float((x == asked).sum() / total) for x in (nearest, ridge))))
+        right = [float((x == asked).sum() / total) for x in (nearest, ridge)]
+        found.append(Baseline(name, right[0], right[1], clips=total))
     return found
 
 

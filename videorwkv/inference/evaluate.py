@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from videorwkv.data.dataset import make_dataset
+from videorwkv.data.dataset import CROPPED, make_dataset
 from videorwkv.data.loader import Batch, make_loader
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError
@@ -22,6 +22,7 @@ from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.preprocess.inputs import Inputs
+from videorwkv.utils.words import counted
 from videorwkv.video.base import Sampling
 
 
@@ -165,6 +166,7 @@ def score(
     generator = torch.Generator().manual_seed(0)  # the same masks at every evaluation
     clips: dict[int, Scored] = {}
     warnings: list[str] = []
+    cropped: list[str] = []
     with closing(loader), recogniser.evaluating():
         for batch in loader:
             for index, scores_K in _score(recogniser, batch, batch_size, generator):
@@ -173,15 +175,27 @@ def score(
             for bad in batch.bad:
                 row = known.rows[bad.index]
                 clips[bad.index] = Scored(row.path, row.label or "", None, bad.reason)
-            warnings += [text for _, text in batch.warnings]
+            for _, text in batch.warnings:
+                (cropped if text.endswith(CROPPED) else warnings).append(text)
             if on_batch is not None:
                 on_batch(len(clips))
+    if cropped:
+        warnings.insert(0, _about_crops(cropped, len(known.rows)))
     return Scores(
         labels=recogniser.labels,
         clips=tuple(clips[index] for index in range(len(known.rows))),
         views=recogniser.views,
         masks=recogniser.masks,
         warnings=tuple(warnings),
+    )
+
+
+def _about_crops(cropped: Sequence[str], total: int) -> str:
+    """One line for all clips of which a part is seen."""
+    return (
+        f"the sides of {len(cropped):,} of {counted(total, 'clip')} are cut off, such as "
+        f"{cropped[0]}. More spatial views show the sides as well, such as --views 1x3; a model "
+        "trained with model.frame_fit=stretch sees whole frames."
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.inference.baselines import Baseline
+from videorwkv.inference.interval import interval, interval_text
 from videorwkv.utils.files import make_folder, write_atomic, write_csv
 from videorwkv.utils.options import dataclass_to_dict
 
@@ -114,6 +115,28 @@ class Evaluation:
         return float(np.mean(values)) if values else 0.0
 
     @property
+    def only_class(self) -> str | None:
+        """The class that every readable clip is taken for, where others were to be found; else
+        None."""
+        predicted = {
+            int(clip.scores_K.argmax()) for clip in self.clips if clip.scores_K is not None
+        }
+        if len(predicted) != 1 or len({clip.label for clip in self.clips}) < 2:
+            return None
+        return self.labels[predicted.pop()]
+
+    @property
+    def majority(self) -> float:
+        """Top-1 of always answering with the most frequent class."""
+        counts = Counter(clip.label for clip in self.clips)
+        return max(counts.values(), default=0) / max(1, self.n_total)
+
+    @property
+    def n_correct(self) -> int:
+        """Clips whose true class is the best one."""
+        return sum(self._rank(clip) == 0 for clip in self.clips)
+
+    @property
     def confusion_KK(self) -> NDArray[np.int64]:
         """Counts of readable clips, row the truth, column the prediction."""
         counts_KK = np.zeros((len(self.labels), len(self.labels)), np.int64)
@@ -145,8 +168,11 @@ class Evaluation:
         baselines = [dataclass_to_dict(baseline) for baseline in self.baselines]
         return {
             "top1": self.top1,
-            "top5": self.top5,
+            "top1_interval": list(interval(self.n_correct, self.n_total)),
+            "top5": self.top5 if self.has_top5 else None,
             "mean_class_accuracy": self.mean_class_accuracy,
+            "majority": self.majority,
+            "only_class": self.only_class,
             "loss": self.loss if self.n_ok else None,
             "n_ok": self.n_ok,
             "n_total": self.n_total,
@@ -170,11 +196,38 @@ class Evaluation:
             masked = f", {self.motion_mask_ratio:.0%} masked by motion"
         missing = f" (and {self.n_missing} not on disk, not counted)" if self.n_missing else ""
         return (
-            f"top-1 {self.top1:.4f}, top-5 {self.top5:.4f}, "
-            f"mean class accuracy {self.mean_class_accuracy:.4f}, "
-            f"clips read {self.n_ok}/{self.n_total}{missing}, "
+            f"{self.accuracies()}, clips read {self.n_ok}/{self.n_total}{missing}, "
             f"views {self.views[0]}x{self.views[1]}{masked}"
         )
+
+    def accuracies(self) -> str:
+        """`top-1 0.9500 (106 clips: 88 to 98 %), mean class accuracy 0.5000`, with top-5 where it
+        can be wrong."""
+        top5 = f", top-5 {self.top5:.4f}" if self.has_top5 else ""
+        return (
+            f"top-1 {self.top1:.4f} ({interval_text(self.n_correct, self.n_total)}){top5}, "
+            f"mean class accuracy {self.mean_class_accuracy:.4f}"
+        )
+
+    def warning(self) -> str:
+        """What makes top-1 look better than the model is, in a line; empty where nothing does."""
+        if self.only_class is not None:
+            return (
+                f"predicts one class only: {self.only_class!r} for every clip; always answering "
+                f"with the most frequent class scores {self.majority:.4f}"
+            )
+        classes = self.per_class
+        if len(classes) < 2 or self.majority < 1.5 / len(classes) or self.top1 > self.majority:
+            return ""
+        return (
+            f"no better than always answering with the most frequent class ({self.majority:.4f}); "
+            "the mean class accuracy counts every class the same"
+        )
+
+    @property
+    def has_top5(self) -> bool:
+        """Whether top-5 says anything: with five classes or fewer, every clip is among the five."""
+        return len(self.labels) > 5
 
     def table(self) -> Table:
         """Accuracy per class, for the terminal."""
@@ -185,6 +238,7 @@ class Evaluation:
         table.add_column("class")
         table.add_column("clips", justify="right")
         table.add_column("accuracy", justify="right")
+        table.add_column("95 % interval", justify="right")
         table.add_column("most often taken for")
         confusion_KK = self.confusion_KK
         sizes = Counter(clip.label for clip in self.clips)
@@ -193,19 +247,27 @@ class Evaluation:
             wrong_K[self._index[label]] = 0
             worst = self.labels[int(wrong_K.argmax())] if wrong_K.any() else ""
             count = f" ({wrong_K.max()})" if worst else ""
+            low, high = interval(round(accuracy * sizes[label]), sizes[label])
             table.add_row(
-                escape(label), str(sizes[label]), f"{accuracy:.3f}", f"{escape(worst)}{count}"
-            )
+                escape(label), str(sizes[label]), f"{accuracy:.3f}", f"{low:.2f} to {high:.2f}",
+                f"{escape(worst)}{count}",
+            )  # fmt: skip
         return table
 
-    def _csv_row(self, clip: Scored) -> list[str]:
+    def _csv_row(self, clip: Scored, scores: bool) -> list[str]:
         if clip.scores_K is None:
-            return [clip.path, clip.label, "", "", clip.reason]
+            return [clip.path, clip.label, "", "", clip.reason, *[""] * len(self.labels) * scores]
         best = int(clip.scores_K.argmax())
-        return [clip.path, clip.label, self.labels[best], f"{clip.scores_K[best]:.4f}", ""]
+        row = [clip.path, clip.label, self.labels[best], f"{clip.scores_K[best]:.4f}", ""]
+        return [*row, *(f"{score:.6f}" for score in clip.scores_K if scores)]
 
-    def save(self, folder: str | Path) -> None:
-        """Write evaluation.json, predictions.csv, confusion.csv and confusion.png into `folder`."""
+    def save(self, folder: str | Path, *, scores: bool = False) -> None:
+        """Write evaluation.json, predictions.csv, confusion.csv and confusion.png into `folder`.
+
+        Args:
+            folder: it is made where it is missing.
+            scores: predictions.csv also has the score of every class, in a column for each.
+        """
         from videorwkv.inference.plots import save_confusion
 
         folder = Path(folder)
@@ -225,6 +287,10 @@ class Evaluation:
         )
         write_csv(
             folder / "predictions.csv",
-            [["path", "label", "predicted", "score", "reason"], *map(self._csv_row, self.clips)],
+            [
+                ["path", "label", "predicted", "score", "reason"]
+                + [f"score of {label}" for label in self.labels if scores],
+                *(self._csv_row(clip, scores) for clip in self.clips),
+            ],
         )
         save_confusion(folder / "confusion.png", self.confusion_KK, self.labels)

@@ -11,11 +11,13 @@ tensorboard/           the same curves
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,8 @@ from videorwkv.run.recipes import Recipe
 from videorwkv.utils.files import write_atomic
 
 FORMAT = 1
+# Clips that a run notes, to know its data set again when clips were added.
+NAMES = 128
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Run:
         labels: class names, in the order of the logits.
         flips: label -> label after a horizontal flip, or None.
         data: name, digest, digest of the clips whatever their splits, and split sizes of what it
-            was trained on.
+            was trained on; also a hash of its place, and the first hashes of its paths.
         versions: package, torch, Python and, where known, the commit.
         init: the weights that it started from and what of them fitted (`Fit.to_dict`); None: none.
     """
@@ -90,6 +94,19 @@ class Run:
         """
         known = self.data.get("clips") == clips_digest(manifest)
         return known and self.data["digest"] != manifest.digest
+
+    def relation(self, manifest: Manifest) -> Literal["same", "changed", "alike", "other"]:
+        """What a data set has to do with the one that it was trained on: the same clips; clips
+        added or removed; clips of the same names in another place; or nothing.
+
+        Runs that do not note their clips give `other`.
+        """
+        if self.data.get("clips") == clips_digest(manifest):
+            return "same"
+        shared = set(self.data.get("names", ())) & _name_hashes(manifest)
+        if not shared:
+            return "other"
+        return "changed" if self.data.get("place") == place_digest(manifest) else "alike"
 
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
@@ -195,6 +212,21 @@ def save_config(
 def clips_digest(manifest: Manifest) -> str:
     """As `Manifest.digest`, whatever the splits: 12 hexadecimal digits over paths and labels."""
     return manifest.split_by(lambda row: "").digest
+
+
+def place_digest(manifest: Manifest) -> str:
+    """12 hexadecimal digits for the folder that paths are relative to, which stays unnamed."""
+    return hashlib.sha256(os.path.realpath(manifest.root).encode(errors="replace")).hexdigest()[:12]
+
+
+def first_names(manifest: Manifest) -> list[str]:
+    """The smallest hashes of its clips' relative paths: enough to know them again among others."""
+    return sorted(_name_hashes(manifest))[:NAMES]
+
+
+def _name_hashes(manifest: Manifest) -> set[str]:
+    paths = (manifest.relative_path(row).encode(errors="surrogateescape") for row in manifest.rows)
+    return {hashlib.sha256(path).hexdigest()[:12] for path in paths}
 
 
 def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:

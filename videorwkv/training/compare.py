@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from videorwkv.data import Manifest
 from videorwkv.errors import DataError
 from videorwkv.inference.baselines import Baseline, baselines, some_clips
+from videorwkv.inference.interval import interval_text
 from videorwkv.training.monitor import Monitor, read_log
 from videorwkv.utils.options import dataclass_from_dict
 from videorwkv.utils.progress import Meter
@@ -72,7 +73,9 @@ def compare(
                 "evenly over the classes; the model is scored on all of them"
             )
     last = [f", last {e['top1']:.4f}" for e in log if e["kind"] == "validation"]
-    monitor.say(f"validation top-1: model best {best_top1:.4f}{last[-1] if last else ''}")
+    total = sum(row.label is not None for row in validation.rows)
+    sure = interval_text(round(best_top1 * total), total)
+    monitor.say(f"validation top-1: model best {best_top1:.4f} ({sure}){last[-1] if last else ''}")
     for baseline in found:
         monitor.say(f"validation top-1: {baseline.summary()}")
     best = max(found, key=lambda baseline: baseline.best)

@@ -30,7 +30,7 @@ from videorwkv.training.compare import compare
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.freeze import freeze, train_mode
 from videorwkv.training.lock import locked
-from videorwkv.training.monitor import Monitor
+from videorwkv.training.monitor import Monitor, best_validation
 from videorwkv.training.optim import learning_rate, make_optimizer, set_rate
 from videorwkv.training.setup import (
     check_folder,
@@ -64,6 +64,7 @@ class TrainResult:
             wrong.
         baselines: how well methods without a network do on the validation split; empty where they
             were not asked for, or could not be scored.
+        best: what the validation that chose `best` measured, as in log.jsonl; None without one.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class TrainResult:
     best_top1: float | None
     bad: Mapping[str, str]
     baselines: tuple[Baseline, ...] = ()
+    best: Mapping[str, Any] | None = None
 
 
 def train(
@@ -176,6 +178,7 @@ def train(
         best_top1=best_top1,
         bad=dict(trainer.bad),
         baselines=found,
+        best=best_validation(folder),
     )
 
 

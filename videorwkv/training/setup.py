@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +14,14 @@ from videorwkv.data.dataset import make_dataset
 from videorwkv.errors import DataError, UsageError
 from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
-from videorwkv.run.run import Run, clips_digest, read_run, save_config
+from videorwkv.run.run import (
+    Run,
+    clips_digest,
+    first_names,
+    place_digest,
+    read_run,
+    save_config,
+)
 from videorwkv.utils.files import make_folder
 from videorwkv.utils.words import counted
 
@@ -25,6 +33,8 @@ _FREE_ON_RESUME = frozenset(
     }
 )
 
+# Training clips of the largest class for each one of the smallest, above which a note is due.
+UNEVEN = 4
 # Parameters above which training on a CPU is slow; lcr_nano has fewer.
 SLOW_ON_A_CPU = 2_000_000
 
@@ -194,6 +204,8 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path, fit: Fit | No
             "name": manifest.name,
             "digest": manifest.digest,
             "clips": clips_digest(manifest),
+            "place": place_digest(manifest),
+            "names": first_names(manifest),
             "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
         },
         init=None if fit is None else fit.to_dict(),
@@ -211,6 +223,23 @@ def notes(
         )
     if recipe.augmentation.flip_probability > 0:
         yield manifest.flip_note
+    if uneven := uneven_classes(manifest):
+        yield uneven
+
+
+def uneven_classes(manifest: Manifest) -> str:
+    """What to say where one class has many more training clips than another; else nothing."""
+    train = (row.label for row in manifest.rows if row.split == "train")
+    counts = Counter(label for label in train if label is not None).most_common()
+    if not counts or counts[0][1] < UNEVEN * counts[-1][1]:
+        return ""
+    share = counts[0][1] / sum(count for _, count in counts)
+    return (
+        f"the classes are uneven, from {counted(counts[-1][1], 'training clip')} "
+        f"({counts[-1][0]!r}) to {counts[0][1]:,} ({counts[0][0]!r}); always answering "
+        f"{counts[0][0]!r} would score about {share:.2f}, so look at the mean class accuracy and "
+        "not at top-1 alone"
+    )
 
 
 def validation_split(manifest: Manifest) -> Manifest | None:
