@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -320,3 +321,16 @@ def test_others_may_read_the_entries(clip: Path, tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in (tmp_path / "cache").iterdir())
+
+
+def test_frame_rates_of_folders_do_not_share_an_entry(tmp_path: Path) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for n in range(3):
+        cv2.imwrite(str(folder / f"{n}.png"), np.zeros((8, 8, 3), np.uint8))
+    for rate in (None, 30.0, 15.0):
+        cache = FrameCache(str(tmp_path / "cache"), 8, frame_rate=rate)
+        with cache.open(
+            str(folder), lambda rate=rate: open_video(folder, frame_rate=rate)
+        ) as video:  # type: ignore[misc]
+            assert video.times()[1] == pytest.approx(1 / (rate or 12))

@@ -94,7 +94,7 @@ def test_what_lies_beside_splits(tmp_path: Path) -> None:
         ("wave", "validation"),
     ]
     assert manifest.notes == (
-        f"{tmp_path}: 1 videos skipped, in no class folder (loose.mp4)",
+        f"{tmp_path}: 1 video skipped, in no class folder (loose.mp4)",
         f"{tmp_path / 'train'}: 2 videos skipped, in no class folder (c.mp4, d.avi)",
     )
 

@@ -186,7 +186,13 @@ def _cache(options: argparse.Namespace, size: int) -> FrameCache:
 
     if (options.workers is not None and options.workers < 1) or size < 1:
         raise UsageError("data prepare: --workers and --size must be at least 1.")
-    return FrameCache.for_images(options.cache, size, store=options.store, quality=options.quality)
+    return FrameCache.for_images(
+        options.cache,
+        size,
+        store=options.store,
+        quality=options.quality,
+        frame_rate=options.frame_rate,
+    )
 
 
 def _unpack(options: argparse.Namespace) -> tuple[int, str]:

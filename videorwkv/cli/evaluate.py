@@ -96,6 +96,7 @@ def add_evaluate(commands: Commands) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    from videorwkv.data.frame_rate import frame_rate_note
     from videorwkv.data.transforms import check_views
     from videorwkv.inference.baselines import baselines
     from videorwkv.inference.evaluate import evaluate
@@ -106,6 +107,8 @@ def run_evaluate(options: argparse.Namespace) -> int:
     run = load_run(options.model)
     everything = load_data(options, run)
     split, notes = _choose_split(options, run, everything)
+    if rate := frame_rate_note(everything, run.recipe.sampling):
+        notes.append(rate)
     manifest = split_of(everything, split)
     if run.is_split_anew(everything):
         print(

@@ -151,6 +151,16 @@ def add_decoder(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_frame_rate(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--frame-rate",
+        type=number,
+        metavar="FPS",
+        help="frames a second of folders of frames, which have no clock; it matters where frames "
+        "are chosen by time, as with sampling.fps (default: the run's, 12 for a new run)",
+    )
+
+
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
@@ -187,6 +197,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="a CSV file with the columns label,flipped: label pairs that swap under horizontal "
         "flip; enables horizontal flips",
     )
+    add_frame_rate(group)
     group.add_argument("--cache", metavar="DIR", help="folder that keeps decoded, resized frames")
     group.add_argument(
         "--fold-by",
@@ -209,7 +220,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 # The options of `add_data_options`, by their names in the namespace.
 DATA_OPTIONS = (
-    "layout", "label_names", "validation_share", "group_by", "flips", "cache", "fold_by", "folds",
+    "layout", "label_names", "validation_share", "group_by", "flips", "frame_rate",
+    "cache", "fold_by", "folds",
     "fold",
 )  # fmt: skip
 
@@ -236,7 +248,8 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
         if by_path.held_out and by_path.digest == run.data["digest"]:
             manifest = by_path
     # Not every command that reads a data set has a choice of decoders.
-    manifest = replace(manifest, decoder=getattr(options, "decoder", "auto"))
+    decoder = getattr(options, "decoder", "auto")
+    manifest = replace(manifest, decoder=decoder, frame_rate=frame_rate(options, run))
     given = [options.fold_by, options.folds, options.fold]
     if all(value is None for value in given):
         return manifest
@@ -249,6 +262,17 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
             f"{len(all_folds) - 1}."
         )
     return all_folds[options.fold]
+
+
+def frame_rate(options: argparse.Namespace, run: Run | None) -> float | None:
+    """`--frame-rate`, else that of the run."""
+    from videorwkv.video.source import check_frame_rate
+
+    check_frame_rate(options.frame_rate)
+    if options.frame_rate is not None or run is None:
+        rate: float | None = options.frame_rate
+        return rate
+    return run.data.get("frame_rate")
 
 
 def validation_share(options: argparse.Namespace) -> float:

@@ -95,7 +95,10 @@ def add_predict(commands: Commands) -> None:
 
 
 # Options that speak of a data set, and those that speak of single videos.
-_SUBMISSION_OPTIONS = ("split", "batch_size", "workers", "clip_timeout", *DATA_OPTIONS)
+_SUBMISSION_OPTIONS = (
+    *("split", "batch_size", "workers", "clip_timeout"),
+    *(name for name in DATA_OPTIONS if name != "frame_rate"),
+)
 _VIDEO_OPTIONS = ("top", "save", "json")
 
 
@@ -120,6 +123,7 @@ def run_predict(options: argparse.Namespace) -> int:
         save=options.save,
         tube_mask_ratio=options.tube_mask,
         motion_mask_ratio=options.motion_mask,
+        frame_rate=options.frame_rate,
     ):
         predictions.append(prediction)
         if options.json:

@@ -10,6 +10,7 @@ from videorwkv.cli.options import (
     RUN_HELP,
     add_command,
     add_device,
+    add_frame_rate,
     add_masks,
     add_old_spelling,
     number,
@@ -106,6 +107,7 @@ def add_stream(commands: Commands) -> None:
         metavar="FILE",
         help="write an .mp4 of the classified frames with edge map, labels and scores drawn in",
     )
+    add_frame_rate(parser)
     parser.add_argument(
         "--threads", type=int, metavar="N", help="number of CPU threads for the model"
     )
@@ -138,6 +140,7 @@ def run_stream(options: argparse.Namespace) -> int:
         half=options.precision == "bfloat16",
         device=options.device,
         save=options.save,
+        frame_rate=options.frame_rate,
     )
     code = 0
     none = "(no class)"

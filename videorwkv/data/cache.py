@@ -55,6 +55,7 @@ class FrameCache:
         store: how new entries are stored, `raw` or `jpeg`; `auto` goes on as the folder began,
             with `raw` in a new one.
         quality: of JPEG images, 1 to 100.
+        frame_rate: frames a second of folders of frames, as in `open_video`.
 
     Raises:
         ConfigError: a number is out of range, or the store is unknown.
@@ -65,6 +66,7 @@ class FrameCache:
     short_side: int
     store: str = "auto"
     quality: int = QUALITY
+    frame_rate: float | None = None
 
     def __post_init__(self) -> None:
         if self.short_side < 1:
@@ -117,6 +119,8 @@ class FrameCache:
         except OSError as error:
             raise DecodeError(f"{path}: can't be read ({error.strerror}).") from error
         key = repr((str(place.absolute()), stats, self.short_side))
+        if self.frame_rate is not None and place.is_dir():
+            key += f" {self.frame_rate}"  # the times are stored as well
         return Path(self.folder) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
     def settings(self) -> tuple[str, int] | None:

@@ -279,7 +279,11 @@ def make_dataset(
     **options: Any,
 ) -> ClipDataset:
     """The clips of a manifest as a model with this configuration reads them."""
-    frames = None if cache is None else FrameCache.for_images(cache, model.image_size)
+    frames = (
+        None
+        if cache is None
+        else FrameCache.for_images(cache, model.image_size, frame_rate=manifest.frame_rate)
+    )
     return ClipDataset(
         # Workers get a copy, and have no use for clips that are not there.
         replace(manifest, missing=()),

@@ -59,6 +59,7 @@ class Manifest:
         missing: clips that the data set's list names and that are not on disk; they are no rows.
         official: label -> the number that the data set's owners give it, for submission files;
             None where they give none.
+        frame_rate: frames a second of folders of frames; None takes 12, as in `open_video`.
         held_out: whether the data set names no splits, and `hold_out` has drawn them.
     """
 
@@ -74,6 +75,7 @@ class Manifest:
     missing: tuple[Row, ...] = ()
     official: Mapping[str, int] | None = None
     held_out: bool = False
+    frame_rate: float | None = None
 
     def __post_init__(self) -> None:
         if list(self.labels) != sorted(set(self.labels)):
@@ -158,7 +160,7 @@ class Manifest:
             return self.opener(row)
         from videorwkv.video.source import open_video
 
-        return open_video(row.path, decoder=self.decoder)
+        return open_video(row.path, decoder=self.decoder, frame_rate=self.frame_rate)
 
     def relative_path(self, row: Row) -> str:
         """The row's path below `root`, with `/`; the path as it is where it lies elsewhere."""

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from videorwkv.data.formats.folder import FRAME_FOLDERS
 from videorwkv.data.formats.tree import video_stem
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import UsageError
@@ -150,6 +151,8 @@ def _serves(found: dict[Row, str], manifest: Manifest) -> bool:
 
 def _name(manifest: Manifest, row: Row) -> _Name:
     *folders, name = manifest.relative_path(row).split("/")
+    if folders and name.lower() in FRAME_FOLDERS:
+        name = folders.pop()
     stem = video_stem(name) or name
     label = row.label or ""
     words = [re.escape(word) for word in re.split(r"[\W_]+", label) if word]

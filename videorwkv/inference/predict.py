@@ -21,6 +21,7 @@ from videorwkv.utils.files import make_folder, require_no_source
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.video import Clip, Sampling, Video, open_video
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from videorwkv.video.frames_folder import FOLDER_FPS, FolderVideo
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,6 +100,7 @@ def predict(
     save: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
+    frame_rate: float | None = None,
 ) -> list[Prediction]:
     """Name the action in one or many videos. One that can't be read doesn't stop the others.
 
@@ -118,6 +120,7 @@ def predict(
             view: faster, and less accurate. An exported file always uses its own ratio, and 0 keeps
             a `Recogniser`'s.
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
+        frame_rate: frames a second of folders of frames; the run's if None, else 12.
 
     Returns:
         One `Prediction` for each video, in order; `error` says why one could not be read.
@@ -140,6 +143,7 @@ def predict(
             save=save,
             tube_mask_ratio=tube_mask_ratio,
             motion_mask_ratio=motion_mask_ratio,
+            frame_rate=frame_rate,
         )
     )
 
@@ -156,6 +160,7 @@ def iter_predictions(
     save: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
+    frame_rate: float | None = None,
 ) -> Iterator[Prediction]:
     """`predict`, one video after another, as they are done."""
     for name, value in (("top", top), ("views", views)):
@@ -173,11 +178,12 @@ def iter_predictions(
         masks=masks,
         device=device,
     )
+    rate = recogniser.frame_rate if frame_rate is None else frame_rate
     with recogniser.evaluating():
         for file, target in zip(files, targets, strict=True):
             name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
             try:
-                with open_video(file) as video:
+                with open_video(file, frame_rate=rate) as video:
                     found = _recognise(recogniser, video)
                     save_error = ""
                     if target is not None:
@@ -193,9 +199,16 @@ def iter_predictions(
                 labels=tuple(recogniser.labels[k] for k in best),
                 scores=tuple(float(found.scores_K[k]) for k in best),
                 times=found.times,
-                warnings=found.clip.warnings,
+                warnings=found.clip.warnings + _about_rate(video, recogniser.sampling, rate),
                 save_error=save_error,
             )
+
+
+def _about_rate(video: Video, sampling: Sampling, rate: float | None) -> tuple[str, ...]:
+    """That the times of a folder's frames are a guess, where frames are chosen by time."""
+    if not isinstance(video, FolderVideo) or sampling.fps is None or rate is not None:
+        return ()
+    return (f"taken for {FOLDER_FPS:g} frames a second, as a folder has no clock; --frame-rate",)
 
 
 def _annotate(target: Path, video: Video, recogniser: Recogniser, found: _Scores) -> str:
@@ -267,7 +280,7 @@ def _videos_in(folder: Path) -> list[Source]:
             found.append(Path(here))
     if not found:
         raise UsageError(
-            f"{folder}: no video in it, nor a folder of JPEG or PNG frames. Video files end in "
+            f"{folder}: no video in it, nor a folder of frames. Video files end in "
             f"{', '.join(sorted(VIDEO_SUFFIXES))}."
         )
     return found

@@ -42,6 +42,7 @@ class Recogniser:
         device: where the network runs.
         precision: `float32`, or `bfloat16` autocast.
         clip_timeout: seconds after which a worker that is still at a clip is ended; 0: never.
+        frame_rate: frames a second of folders of frames, as in training; None takes 12.
     """
 
     network: LCR | ExportedModel
@@ -52,6 +53,7 @@ class Recogniser:
     device: torch.device
     precision: str = "float32"
     clip_timeout: float = CLIP_TIMEOUT
+    frame_rate: float | None = None
 
     @classmethod
     def open(
@@ -134,6 +136,7 @@ class Recogniser:
             device=chosen,
             precision=precision or "float32",
             clip_timeout=clip_timeout,
+            frame_rate=model.data.get("frame_rate") if isinstance(model, Run) else None,
         )
 
     def _changed(

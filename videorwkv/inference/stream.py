@@ -283,6 +283,7 @@ def stream(
     half: bool = False,
     device: str | torch.device = "auto",
     save: str | Path | None = None,
+    frame_rate: float | None = None,
 ) -> Stream:
     """Name the action in a camera, a broadcast or a file, frame by frame, without an end.
 
@@ -301,6 +302,7 @@ def stream(
         device: `auto`, or a device by name.
         save: an .mp4 file to write, when the stream ends: the classified frames with edge map,
             labels and scores drawn in, at the source's speed; pauses end after 10 s.
+        frame_rate: frames a second of a folder of frames; the run's if None, else 12.
 
     Returns:
         A `Stream`, which yields a `StreamPrediction` for each classified frame.
@@ -345,7 +347,8 @@ def stream(
             size = recogniser.network.config.image_size
             black = recogniser.network.preprocess(np.zeros((size, size, 3), np.uint8))
             recogniser.step(black, recogniser.init_state(), "a black frame")
-            video = resources.enter_context(open_video(video))
+            rate = recogniser.frame_rate if frame_rate is None else frame_rate
+            video = resources.enter_context(open_video(video, frame_rate=rate))
         writer = None
         if save is not None:
             writer = AnnotatedVideoWriter(

@@ -11,6 +11,7 @@ import torch
 
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.data.dataset import make_dataset
+from videorwkv.data.frame_rate import frame_rate_note
 from videorwkv.errors import DataError, UsageError
 from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
@@ -206,6 +207,7 @@ def write_config(recipe: Recipe, manifest: Manifest, folder: Path, fit: Fit | No
             "clips": clips_digest(manifest),
             "place": place_digest(manifest),
             "names": first_names(manifest),
+            "frame_rate": manifest.frame_rate,
             "splits": {split: len(manifest.split(split).rows) for split in manifest.splits},
         },
         init=None if fit is None else fit.to_dict(),
@@ -223,6 +225,8 @@ def notes(
         )
     if recipe.augmentation.flip_probability > 0:
         yield manifest.flip_note
+    if rate := frame_rate_note(manifest, recipe.sampling):
+        yield rate
     if uneven := uneven_classes(manifest):
         yield uneven
 

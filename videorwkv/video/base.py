@@ -26,7 +26,7 @@ VIDEO_SUFFIXES = frozenset(
         *("ts", "webm", "wmv"),
     )
 )
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".webp"})
 # Frame indices are Python ints below; images are uint8 [H, W, 3].
 Images = dict[int, NDArray[np.uint8]]
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]

@@ -1,4 +1,4 @@
-"""Folders of numbered JPEG or PNG frames."""
+"""Folders of numbered frames: JPEG, PNG, BMP or WebP files."""
 
 from __future__ import annotations
 
@@ -12,34 +12,43 @@ from numpy.typing import NDArray
 from videorwkv.errors import DecodeError
 from videorwkv.utils.files import natural_key
 from videorwkv.video.base import IMAGE_SUFFIXES, Frame, Images, Transform, Video, incomplete
+from videorwkv.video.frame_series import Series, choose_series
 
 # Jester and Something-Something were cut at 12 frames a second; a folder carries no clock.
 FOLDER_FPS = 12.0
 
 
 class FolderVideo(Video):
-    """A folder of JPEG or PNG frames.
+    """A folder of JPEG, PNG, BMP or WebP frames.
 
     Frames are ordered by the numbers in their names (`2.jpg` before `10.jpg`); gaps in the numbers
-    are no gaps in time, because data sets have them where frames were never written. Times assume
-    12 frames a second.
+    are no gaps in time, because data sets have them where frames were never written. Of flow or
+    masks beside the frames only the frames are taken (`choose_series`), which a warning says.
 
     Args:
         folder: its path.
         name: what messages call it.
+        frame_rate: frames a second; None takes 12.
 
     Raises:
-        DecodeError: there is no JPEG or PNG file in it, or it can't be listed.
+        DecodeError: there is no such file in it, there are several series of frames in it, or it
+            can't be listed.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, frame_rate: float | None = None) -> None:
         super().__init__(name)
         try:
-            self._files = frame_files(folder)
+            series = frame_series(folder)
         except OSError as error:
             raise DecodeError(f"{name}: the folder can't be listed: {error.strerror}.") from error
-        if not self._files:
-            raise DecodeError(f"{name}: this folder has no frames; JPEG and PNG files are read.")
+        if not series.files:
+            raise DecodeError(f"{name}: {no_frames(folder)}.")
+        if series.clash:
+            raise DecodeError(f"{name}: {several_series(series.clash)}.")
+        self._files = series.files
+        self._frame_rate = FOLDER_FPS if frame_rate is None else frame_rate
+        self._left_out = (not_read(series.left_out),) * bool(series.left_out)
+        self._warnings = self._left_out
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -58,18 +67,18 @@ class FolderVideo(Video):
             if image_HWC is None:
                 continue
             image_HWC, size = _same_size(image_HWC, size)
-            yield Frame(image_HWC, count / FOLDER_FPS)
+            yield Frame(image_HWC, count / self._frame_rate)
             count += 1
         if count < len(self._files) or count == 0:
             self._keep(self._rescan())
 
     def _scan(self) -> NDArray[np.float64]:
-        return np.arange(len(self._files)) / FOLDER_FPS
+        return np.arange(len(self._files)) / self._frame_rate
 
     def _rescan(self) -> NDArray[np.float64]:
         readable = [path for path in self._files if read_image(path) is not None]
         if len(readable) < len(self._files):
-            self._warnings = (incomplete(len(readable), len(self._files)),)
+            self._warnings = (*self._left_out, incomplete(len(readable), len(self._files)))
         self._files = readable
         return self._scan()
 
@@ -85,15 +94,36 @@ class FolderVideo(Video):
         return images
 
 
-def frame_files(folder: Path) -> list[Path]:
-    """The JPEG and PNG files in a folder, by the numbers in their names; `OSError` if it can't be
-    listed."""
+def frame_series(folder: Path) -> Series:
+    """The frames in a folder, by the numbers in their names; `OSError` if it can't be listed."""
     files = (
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
-    return sorted(files, key=lambda path: (natural_key(path.stem), path.name))
+    return choose_series(sorted(files, key=lambda path: (natural_key(path.stem), path.name)))
+
+
+def no_frames(folder: Path) -> str:
+    """What to say of a folder without frames."""
+    others = sorted({p.suffix.lower() for p in folder.iterdir() if p.suffix and p.is_file()})
+    inner = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = f"; it has {', '.join(others[:4])} files" if others else ""
+    found += f"; it has the folders {', '.join(inner[:4])}: name one of them" if inner else ""
+    return f"this folder has no frames; JPEG, PNG, BMP and WebP files are read{found}"
+
+
+def several_series(clash: str) -> str:
+    """What to say of a folder with `Series.clash`."""
+    return (
+        f"several series of frames in one folder: {clash}; put the frames of each into a folder of "
+        "its own"
+    )
+
+
+def not_read(left_out: str) -> str:
+    """What to say of `Series.left_out`."""
+    return f"beside the frames and not read: {left_out}"
 
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
@@ -105,7 +135,7 @@ def read_image(path: Path) -> NDArray[np.uint8] | None:
 
 
 def decode_image(content: bytes) -> NDArray[np.uint8] | None:
-    """The content of a JPEG or PNG file as uint8 RGB [H, W, 3], or None if it isn't whole."""
+    """The content of an image file as uint8 RGB [H, W, 3], or None if it isn't whole."""
     # JPEG decoders fill what a truncated file lacks with grey and report success. Thumbnails end
     # with a marker of their own, so the last end has to follow the last start of a scan.
     if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):

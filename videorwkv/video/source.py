@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from pathlib import Path
@@ -31,7 +32,15 @@ def check_decoder(decoder: str) -> None:
         load_torchcodec()
 
 
-def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Video:
+def check_frame_rate(frame_rate: float | None) -> None:
+    """`UsageError` unless it is above 0 and finite, or None."""
+    if frame_rate is not None and not 0 < frame_rate < math.inf:
+        raise UsageError(f"frame_rate ({frame_rate}) must be above 0 and finite.")
+
+
+def open_video(
+    source: str | Path | bytes | int, *, decoder: str = "auto", frame_rate: float | None = None
+) -> Video:
     """Opens anything with frames in it.
 
     Args:
@@ -39,8 +48,7 @@ def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Vi
 
             - a video file: whatever FFmpeg reads;
             - the content of one, as bytes;
-            - a folder of JPEG or PNG frames, taken in the order of their numbers at 12 frames a
-              second (the rate of Jester and Something-Something; a folder doesn't say);
+            - a folder of JPEG, PNG, BMP or WebP frames, taken in the order of their numbers;
             - a URL: `http://...` to a file or, where no duration is given, a live stream;
               `rtsp://...` and the like to a live stream;
             - a camera's number; also as a string of digits, unless a file is called that.
@@ -48,6 +56,8 @@ def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Vi
             refuses the file. `auto` is PyAV: it is installed with this package, reads all that
             FFmpeg does and what is left of damaged files. Folders of frames are read with OpenCV
             whatever the decoder.
+        frame_rate: frames a second of a folder of frames, which doesn't say; None takes 12, the
+            rate of Jester and Something-Something. Files and streams have their own.
 
     Returns:
         A `Video`; use it in a `with` block, or call `close()`.
@@ -63,6 +73,7 @@ def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Vi
         ...     clip = video.sample(num_frames=16)
     """
     check_decoder(decoder)
+    check_frame_rate(frame_rate)
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
         name = f"<{len(content)} bytes>"
@@ -99,7 +110,7 @@ def open_video(source: str | Path | bytes | int, *, decoder: str = "auto") -> Vi
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise DecodeError(f"{name}: it can't be opened: {reason}.") from error
     if stat.S_ISDIR(status.st_mode):
-        return FolderVideo(path, name)
+        return FolderVideo(path, name, frame_rate)
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.

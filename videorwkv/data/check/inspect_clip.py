@@ -25,7 +25,13 @@ from videorwkv.data.check.inspect_video import (
 from videorwkv.data.check.report import Finding
 from videorwkv.errors import DecodeError
 from videorwkv.video.decoding import NoVideoError
-from videorwkv.video.frames_folder import frame_files, read_image
+from videorwkv.video.frames_folder import (
+    frame_series,
+    no_frames,
+    not_read,
+    read_image,
+    several_series,
+)
 
 # Shorter sides below this are remarked upon.
 SMALL = 64
@@ -45,7 +51,7 @@ def inspect_clip(path: str | Path, *, quick: bool = False) -> Finding:
     call this in a process of its own.
 
     Args:
-        path: a video file, or a folder of JPEG or PNG frames.
+        path: a video file, or a folder of frames.
         quick: read all bytes and packets, but decode the first picture alone: a cut file is found,
             a damaged one mostly isn't, and `frames_hash` is empty.
     """
@@ -196,9 +202,12 @@ def inspect_frames(folder: Path, *, quick: bool = False) -> Finding:
     Raises:
         OSError: the folder can't be listed, or a file not be read.
     """
-    files = frame_files(folder)
+    series = frame_series(folder)
+    files = series.files
     if not files:
-        return Finding(verdict="empty", detail="no JPEG or PNG file in the folder")
+        return Finding(verdict="empty", detail=no_frames(folder))
+    if series.clash:
+        return Finding(verdict="unreadable", detail=several_series(series.clash))
     content, pictures = hashlib.sha256(), hashlib.sha256()
     sizes: dict[tuple[int, int], None] = {}
     bad: list[int] = []
@@ -227,6 +236,8 @@ def inspect_frames(folder: Path, *, quick: bool = False) -> Finding:
     remarks = _size_remarks(list(sizes)) if sizes else []
     if len(files) == 1:
         remarks.append("single frame")
+    if series.left_out:
+        remarks.append(not_read(series.left_out))
     width, height = next(iter(sizes), (0, 0))
     return Finding(
         verdict=verdict,

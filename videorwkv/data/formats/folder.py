@@ -1,12 +1,14 @@
 """A folder per class: `root/<class>/clip.mp4`, or `root/{train,validation,test}/<class>/clip.mp4`.
 
-A clip is a video file or a folder of JPEG or PNG frames. Beside splits, a folder of annotations is
-skipped.
+A clip is a video file or a folder of JPEG, PNG, BMP or WebP frames, which may lie in a folder `rgb`
+or `frames` in it. Beside splits, a folder of annotations is skipped.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from videorwkv.data.formats.rows import check_spelling
@@ -15,9 +17,12 @@ from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.errors import ManifestError
 from videorwkv.utils.words import counted
 from videorwkv.video.base import IMAGE_SUFFIXES
+from videorwkv.video.frames_folder import frame_series, not_read, several_series
 
 LAYOUTS = {"classes": "<class>/clip.mp4", "splits": "{train,validation,test}/<class>/clip.mp4"}
 
+# What the folder of a clip's frames is called beside others, of flow for example.
+FRAME_FOLDERS = frozenset({"rgb", "frames", "frame", "images", "image", "img", "color", "colour"})
 # Folders with something odd in them that the notes name.
 SHOWN = 5
 
@@ -71,16 +76,43 @@ def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: li
     found: list[Row] = []
     skipped: list[str] = []
     nested: list[str] = []
+    deeper: list[str] = []
+    images: list[str] = []
     entries = tree.entries(folder)
     is_folder = {**dict.fromkeys(entries.files, False), **dict.fromkeys(entries.folders, True)}
     for name in sorted(is_folder):
-        if _holds_images(folder / name) if is_folder[name] else is_video(name):
+        if not is_folder[name]:
+            if is_video(name):
+                found.append(Row(str(folder / name), folder.name, split))
+            else:
+                (images if _is_image(name) else skipped).append(name)
+        elif _holds_images(folder / name):
             found.append(Row(str(folder / name), folder.name, split))
-        elif is_folder[name] and any(map(is_video, tree.entries(folder / name).files)):
+        elif any(map(is_video, tree.entries(folder / name).files)):
             nested.append(name)
         else:
-            skipped.append(name)
+            inner = _frame_folders(tree, folder / name)
+            if len(inner) == 1:
+                found.append(Row(str(folder / name / inner[0]), folder.name, split))
+            else:
+                (deeper if inner else skipped).append(name)
+    _look_at_frames(found, notes)
     rows += found
+    if len(images) > 1 or (images and not found):
+        clip = re.sub(r"[-_ .]*\d+$", "", os.path.splitext(images[0])[0]) or "clip1"
+        place = f"{folder.name}/{clip}/{images[0]}"
+        notes.append(
+            f"{folder}: {len(images)} images skipped, in no folder of their clip {_some(images)}: "
+            f"put the frames of each clip into a folder of its own, {place}"
+        )
+    else:
+        skipped += images
+    if deeper:
+        notes.append(
+            f"{folder}: {len(deeper)} skipped, with several folders of frames in them "
+            f"{_some(deeper)}: list those that are clips in a CSV, or put the frames into "
+            f"{deeper[0]} itself or a folder rgb in it"
+        )
     if nested:
         what = "a folder of videos" if len(nested) == 1 else "folders of videos"
         notes.append(
@@ -93,8 +125,15 @@ def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: li
             f"{folder}: {len(skipped)} skipped, neither a video nor a folder of frames "
             f"{_some(skipped)}"
         )
-    elif not found and not nested:
+    elif not (found or nested or deeper or images):
         notes.append(f"{folder}: empty")
+
+
+def _frame_folders(tree: Tree, clip: Path) -> list[str]:
+    """The folders of frames in a clip's folder; the one that is called so, if there is one."""
+    inner = [name for name in tree.entries(clip).folders if _holds_images(clip / name)]
+    named = [name for name in inner if name.lower() in FRAME_FOLDERS]
+    return named if len(named) == 1 else inner
 
 
 def _note_loose(tree: Tree, folder: Path, notes: list[str]) -> None:
@@ -115,11 +154,33 @@ def _folders(tree: Tree, root: Path) -> list[Path]:
     return [root / name for name in tree.entries(root).folders if name != "__MACOSX"]
 
 
+def _look_at_frames(found: Sequence[Row], notes: list[str]) -> None:
+    """Note what lies beside the frames of the first clip, as in all of a data set.
+
+    Raises:
+        ManifestError: it holds several series of frames.
+    """
+    first = next((row.path for row in found if not is_video(row.path)), None)
+    if first is None:
+        return
+    series = frame_series(Path(first))
+    if series.clash:
+        raise ManifestError(f"{first}: {several_series(series.clash)}.")
+    if series.left_out:
+        note = not_read(series.left_out)
+        if not any(note in other for other in notes):
+            notes.append(f"{first}: {note}")
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def _holds_images(folder: Path) -> bool:
     """Up to the first one: a folder of frames may hold thousands, which nobody asks for again."""
     try:
         with os.scandir(folder) as found:
             names = (one.name for one in found if not one.name.startswith("."))
-            return any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in names)
+            return any(map(_is_image, names))
     except OSError as error:
         raise ManifestError(f"{folder}: can't be listed: {error.strerror}.") from error
