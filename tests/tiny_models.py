@@ -28,6 +28,7 @@ VARIANTS = {
     "cells of change": replace(
         SMALL, stem_picture=False, readout="cells", readout_cells=3, head_norm="layer"
     ),
+    "flow": replace(SMALL, stem_flow=True, stem_picture=False),
     "clock of change": replace(SMALL, memory_clock="change"),
     "clock of change, cls": replace(
         SMALL, memory_clock="change", readout="cls", stem_picture=False, forget_source="rate"

@@ -83,6 +83,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"learn_edge_strength": True, "edge_strength": 0.5, "readout": "cls"},
     {"forget_source": "rate"},
     {"stem_picture": False, "readout": "cells"},
+    {"stem_flow": True},
+    {"stem_flow": True, "stem_picture": False, "stem": "patch"},
     {"memory_clock": "change"},
     {"memory_clock": "change", "forget_source": "rate", "readout": "cls", "stem_picture": False},
     {"stem": "lite0"},

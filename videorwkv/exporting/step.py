@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from videorwkv.exporting.scan import FoldedScan
 from videorwkv.inference.engines import Port
 from videorwkv.models.config import LCRConfig
+from videorwkv.models.flow import flow_window, grey, optical_flow
 from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolutions
 from videorwkv.models.lcr import LCR
 from videorwkv.models.pretrained_stem import LITE0_MEAN, LITE0_SCALE, Lite0, PretrainedStem
@@ -136,6 +137,8 @@ class RecurrentStep(nn.Module):
             self.embed = folded.stem.embed
         else:
             scale_I = torch.tensor(PIXEL_STD * (config.stem_channels // 3)) * 255
+            if config.stem_flow:
+                scale_I = torch.cat([scale_I, torch.ones(2)])
             self.stem = stem_as_convolutions(folded.stem, scale_I)
         self.state_ports = tuple(
             state_ports(
@@ -264,10 +267,21 @@ class RecurrentStep(nn.Module):
                 if self.config.stem_picture
                 else change_BIHW
             )
+        if self.config.stem_flow:
+            pixels_BIHW = torch.cat([pixels_BIHW, self._flow(given)], dim=1)
         x_BLC = _tokens(self.stem(pixels_BIHW))
         if self.config.position == "learned":
             x_BLC = x_BLC + self.position_LC
         return x_BLC
+
+    def _flow(self, given: Mapping[str, Tensor]) -> Tensor:
+        """As `videorwkv.models.flow.flow_of_clip`, [B, 2, H, W]."""
+        now_B1HW, before_B1HW = (
+            grey(given[name], torch.float32)[:, None] for name in ("frame", "pixels")
+        )
+        started_B111 = (given["seen"] > 0).float()[:, None, None, None]
+        before_B1HW = now_B1HW + (before_B1HW - now_B1HW) * started_B111
+        return optical_flow(now_B1HW, before_B1HW, flow_window(self.config.patch_size))
 
     def _moved(self, given: Mapping[str, Tensor]) -> Tensor:
         """As `videorwkv.models.stems.moved`, [B, L, 2]."""

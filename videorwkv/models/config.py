@@ -51,6 +51,8 @@ class LCRConfig:
             it sees the change since the frame before alone, so that no still ground can be learnt
             by heart; edges show the picture, too, unless they are `none`. Of a pretrained stem it
             is the features, or their change, that tokens are made of.
+        stem_flow: whether a stem of pixels also sees in which direction each patch moves, which one
+            image of the change does not tell (flow.py; needs `stem_frames=2`).
         width: C, channels of a token.
         depth: N, number of layers.
         head_width: D, channels of a head of the scan.
@@ -98,6 +100,7 @@ class LCRConfig:
     stem_tuned: int = 0
     stem_frames: int = 2
     stem_picture: bool = True
+    stem_flow: bool = False
     width: int = 192
     depth: int = 12
     head_width: int = 64
@@ -185,6 +188,12 @@ class LCRConfig:
                 "LCRConfig: stem_picture=False leaves a stem of one frame nothing to see; choose "
                 "stem_frames=2."
             )
+        if self.stem_flow and (self.stem_frames == 1 or self.is_stem_pretrained):
+            raise ConfigError(
+                "LCRConfig: stem_flow=True shows a stem of pixels how they move on from the frame "
+                f"before; got stem={self.stem!r}, stem_frames={self.stem_frames}: choose "
+                "stem='conv' and stem_frames=2, or stem_flow=False."
+            )
         if self.readout == "cells" and self.cell == "none":
             raise ConfigError(
                 "LCRConfig: readout='cells' pools the memory; cell='none' has none: choose "
@@ -243,8 +252,9 @@ class LCRConfig:
 
     @property
     def stem_channels(self) -> int:
-        """Image channels that the stem sees: three colours of the picture, three of its change."""
-        return 3 * (self.stem_frames - (not self.stem_picture))
+        """Image channels that a stem of pixels sees: three colours of the picture, three of its
+        change, two directions of the flow."""
+        return 3 * (self.stem_frames - (not self.stem_picture)) + 2 * self.stem_flow
 
     @property
     def is_stem_pretrained(self) -> bool:

@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
+from videorwkv.models.flow import flow_of_clip, flow_window
 from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
 from videorwkv.models.masking import Masks, MotionMask, check_kept, take, tube_mask
@@ -410,6 +411,15 @@ class LCR(nn.Module):
                 stem_BLI = at_least_float32(features_TBLI[-1])
         if not config.stem_picture:
             seen = seen[1:]
+        if config.stem_flow:
+            flow_FHW2 = flow_of_clip(
+                frames_TBHWC,
+                state.pixels_BHWC,
+                started_TB,
+                window=flow_window(config.patch_size),
+                dtype=self.pixel_scale.dtype,
+            )
+            seen = [*seen, flow_FHW2]
         # The residual path is float32 from the start, even if matrix multiplications are not.
         x_TBLC = at_least_float32(self.stem(seen, keep_FJ)).unflatten(0, shape)
         if config.position == "learned":
