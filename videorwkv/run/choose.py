@@ -37,6 +37,10 @@ WIDE = 1.15
 # Steps for each training clip, and the fewest and most.
 STEPS_PER_CLIP = 6
 STEPS = (600, 1500)
+# Frames of a clip that is seen whole, and the seconds between them up to which a movement shows as
+# a small displacement, so that its direction helps (LOG.md, 2026-12-01).
+WHOLE_FRAMES = 16
+CLOSE_SECONDS = 0.2
 # Windows of a long clip in an epoch, their frames and rate.
 WINDOWS = 8
 WINDOW = Sampling(num_frames=12, fps=6.0)
@@ -163,14 +167,17 @@ def choose(
         return fallback, "recipe default, as the clips are single pictures, in which nothing moves."
     whole = seen.long_seconds <= WHOLE_SECONDS
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
+    own = model_name is None and model is None
+    close = whole and seen.long_seconds / WHOLE_FRAMES <= CLOSE_SECONDS
     steps = int(np.clip(STEPS_PER_CLIP * clips, *STEPS))
     recipe = replace(
         fallback,
         model=replace(
             model or model_config(model_name or "lcr_pico"),
             frame_fit="stretch" if stretch else "crop",
+            **{"stem_flow": True} if own and close else {},
         ),
-        sampling=Sampling(num_frames=16) if whole else WINDOW,
+        sampling=Sampling(num_frames=WHOLE_FRAMES) if whole else WINDOW,
         augmentation=AUGMENTATION,
         epochs=None,
         steps=steps,
@@ -180,12 +187,14 @@ def choose(
         eval_every=max(1, steps // 4),
         views=(3, 1) if whole else (8, 1),
     )
-    if model_name is None and model is None:
+    if own:
         recipe = replace(recipe, lr=2e-3, ema=0.98)
     parts = "whole clips, as they are short"
     if not whole:
         assert WINDOW.fps is not None
         parts = f"windows of {WINDOW.num_frames / WINDOW.fps:g} s, as clips are long"
+    elif own and close:
+        parts += ", and directions of movement, as their frames lie close"
     fit = "whole frames, as they are not square" if stretch else "the frame's centred square"
     return recipe, (
         f"recipe chosen for {counted(clips, 'clip')} of {seen.seconds[0]:.1f} to "
