@@ -19,7 +19,15 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
 from videorwkv.errors import DecodeError
 from videorwkv.models import model_config
-from videorwkv.run.choose import SMALL, WHOLE_SECONDS, ClipStatistics, choose, measure_clips
+from videorwkv.run.choose import (
+    CLOSE_SECONDS,
+    SMALL,
+    WHOLE_FRAMES,
+    WHOLE_SECONDS,
+    ClipStatistics,
+    choose,
+    measure_clips,
+)
 from videorwkv.run.recipes import default
 from videorwkv.utils.workers import WorkerPool
 from videorwkv.video.array import ArrayVideo
@@ -80,6 +88,20 @@ def test_few_short_wide_clips() -> None:
     assert recipe.augmentation.erase_probability == 0
     for part in ("20 clips", "42x32", "lcr_pico", "whole clips", "whole frames"):
         assert part in why
+
+
+def test_directions_are_seen_where_the_frames_of_a_whole_clip_lie_close() -> None:
+    longest = CLOSE_SECONDS * WHOLE_FRAMES
+    close, far = clips(longest - 0.5), clips(longest + 0.5)
+    recipe, why = choose(close)
+    assert recipe.model == model_config("lcr_pico", stem_flow=True)
+    assert "directions of movement" in why
+    assert choose(far)[0].model == model_config("lcr_pico")
+    assert not choose(clips(LONG))[0].model.stem_flow
+    # A preset that is named is taken as it is.
+    named, why = choose(close, "lcr_pico")
+    assert named.model == model_config("lcr_pico")
+    assert "directions" not in why
 
 
 def test_long_clips_are_cut_into_windows() -> None:
