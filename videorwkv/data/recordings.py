@@ -21,7 +21,7 @@ from videorwkv.errors import UsageError
 _BEFORE, _AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 _PERSON_WORDS = (
     "person|persons|people|subject|subjects|subj|sub|patient|participant|proband|actor|performer|"
-    "signer|speaker|volunteer|user|driver|player|child|dancer|student|worker|pers"
+    "signer|speaker|volunteer|user|driver|player|child|dancer|student|worker|pers|sbj|pp"
 )
 _PERSON = re.compile(rf"{_BEFORE}(({_PERSON_WORDS})(?:[-_ ]?\d+|[-_ ][a-z])){_AFTER}", re.I)
 # NTU RGB+D: setup, camera, performer, repetition, action.
