@@ -44,6 +44,8 @@ def clips(name: str, groups: int = 8, each: int = 4) -> list[str]:
         ("kitchen_{k}_P{g:02d}_x.mp4", r"P\d+", "person"),
         ("S001C00{k}P{g:03d}R001A001.avi", r"P\d+", "person"),
         ("anna{g}x_{k}.mp4", r"never", ""),
+        ("a01_s{g:02d}_e{k:02d}_depth.avi", r"s\d+", "person"),
+        ("April_{g}_{c}_u_nm_np1_ba_goo_{k}.avi", r"\w+/April_\d+", "recording"),
         ("session{g}_{k}.mp4", r"session\d+", "session"),
         ("{c} day {g} clip {k}.mp4", r"day \d+", "session"),
         ("2023-11-{g:02d}_kitchen_{k}.mp4", r"2023-11-\d+", "session"),
@@ -85,7 +87,8 @@ def test_names_that_belong_together(name: str, key: str, what: str) -> None:
      "{c}_clip{g}{k}.mp4", "IMG_{g}{k}.MOV", "c{g}{k}.mp4", "s{g}{k}.mp4", "take{g}{k}.mp4",
      "recording_{g}{k}.mp4",
      "clip ({g}{k}).mp4", "subject1_{g}{k}.mp4", "VID_202311{g:02d}_1415{k:02d}.mp4",
-     "clip_{g}_{k}.mp4", "frame{g}{k}", "{c} {g}{k}.mp4", "trial_{g}{k}.mp4"],
+     "clip_{g}_{k}.mp4", "frame{g}{k}", "{c} {g}{k}.mp4", "trial_{g}{k}.mp4",
+     "seq{g}_0_{k}.avi", "clip_s{g}{k}.mp4", "{c}{g}_{k}.mp4"],
 )  # fmt: skip
 def test_numbers_that_count_clips_group_nothing(name: str) -> None:
     names = [n.replace("right/VID_2023", "right/VID_2022") for n in clips(name)]
@@ -99,6 +102,15 @@ def test_persons_and_places_by_word() -> None:
     assert "(3 groups, 1 in validation, by names such as left/anna_1.mp4)" in str(
         held_out(people).split_notes
     )
+    for name in ("{c}/{p}_lee_{k}.mp4", "{c}/{p}_{c}{k}.mp4"):
+        people = [
+            name.format(c=c, p=p, k=k) for c in CLASSES for p in ("an", "bo", "cy") for k in "12"
+        ]
+        assert "(3 groups, 1 in validation" in str(held_out(people).split_notes)
+    people = [f"{c}/{p}_{c}.avi" for c in CLASSES for p in ("daria", "denis", "eli", "ido")]
+    assert "(4 groups, 1 in validation" in str(held_out(people).split_notes)
+    words = [f"{c}/{p}.avi" for c in CLASSES for p in ("home", "garden", "street", "shop")]
+    assert "by hash of path" in held_out(words).split_notes[0]
     cameras = [f"{c}/{p}_{k}.mp4" for c in CLASSES for p in ("IMG", "MOV", "DSC") for k in "1234"]
     assert "by hash of path" in held_out(cameras).split_notes[0]
 

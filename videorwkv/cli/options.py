@@ -220,9 +220,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 # The options of `add_data_options`, by their names in the namespace.
 DATA_OPTIONS = (
-    "layout", "label_names", "validation_share", "group_by", "flips", "frame_rate",
-    "cache", "fold_by", "folds",
-    "fold",
+    "layout", "label_names", "validation_share", "group_by", "flips", "frame_rate", "cache",
+    "fold_by", "folds", "fold",
 )  # fmt: skip
 
 

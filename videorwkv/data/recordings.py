@@ -21,7 +21,7 @@ from videorwkv.errors import UsageError
 _BEFORE, _AFTER = r"(?<![^\W_])", r"(?![^\W_])"
 _PERSON_WORDS = (
     "person|persons|people|subject|subjects|subj|sub|patient|participant|proband|actor|performer|"
-    "signer|speaker|volunteer|user|driver|player|child|dancer|student|worker|pers"
+    "signer|speaker|volunteer|user|driver|player|child|dancer|student|worker|pers|sbj|pp"
 )
 _PERSON = re.compile(rf"{_BEFORE}(({_PERSON_WORDS})(?:[-_ ]?\d+|[-_ ][a-z])){_AFTER}", re.I)
 # NTU RGB+D: setup, camera, performer, repetition, action.
@@ -29,7 +29,7 @@ _NTU = re.compile(r"S\d{3}C\d{3}(P\d{3})R\d{3}A\d{3}")
 # A letter is taken at the beginning of a name that goes on, as a folder, or as a padded code.
 _CODE = re.compile(r"((?:[psu]|id|sj|vp)\d{1,4})(?=[-_ .]+\w)", re.I)
 _CODE_FOLDER = re.compile(r"(?:[psu]|id|sj|vp)\d{1,4}", re.I)
-_CODE_INSIDE = re.compile(rf"{_BEFORE}([PS]\d{{2,3}}){_AFTER}")
+_CODE_INSIDE = re.compile(rf"{_BEFORE}([PS]\d{{2,3}}{_AFTER}|[ps]\d{{2,3}}(?=[-_ .]+\w))")
 _SESSION = re.compile(
     rf"{_BEFORE}((?:session|sessions|sess|recording|record|rec|day|visit)[-_ ]?\d+){_AFTER}", re.I
 )
@@ -38,9 +38,11 @@ _DATE = re.compile(
     r"(?!\d)"
 )
 _UCF = re.compile(r"((?:.*[-_])?g\d+)[-_]c\d+", re.I)
+# HMDB51: what was cut, the class, then body, camera, people, direction, quality and the number.
+_HMDB = re.compile(r"(.*)_[hluf]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:goo|med|bad)_\d+")
 _PART = re.compile(r"(.*[^\W_])[-_ .]*(?:part|pt|segment|seg|cut|chunk|piece)[-_ ]?\d+", re.I)
 _SHOT = re.compile(r"(.*\d.*?)[-_ .]*(?:clip|shot|scene|window|win)[-_ ]?\d+", re.I)
-_TIMES = re.compile(r"(.*[^\W_].*?)[-_](\d+(?:\.\d+)?)[-_](\d+(?:\.\d+)?)s?")
+_TIMES = re.compile(r"(.*[^\W_].*?)[-_](\d+(?:\.\d+)?)[-_](\d\d+(?:\.\d+)?)s?")
 _YOUTUBE = re.compile(r"((?=.{0,10}\d)(?=.{0,10}[a-z])(?=.{0,10}[A-Z])[\w-]{11})[-_]\d+", re.A)
 _SOURCE = re.compile(
     r"((?:video|vid|movie|film|match|game|source|episode)[-_ ]?\d+)[-_ ](.*\d.*)", re.I
@@ -50,7 +52,7 @@ _COPY = re.compile(
     r"cropped|noise|noisy|blur|blurred|bright|dark|copy|kopie)[-_]?\d*|copy \(\d+\))$",
     re.I,
 )
-_WORD_AND_NUMBER = re.compile(r"([^\W\d_]{2,})[-_ ]?\d+")
+_WORDS_AND_NUMBER = re.compile(r"([^\W\d_]{2,}(?:[-_ ][^\W\d_]+)*)[-_ ]?(\d*)")
 # What cameras and people call any clip.
 _COUNTED = frozenset(
     {"clip", "clips", "video", "vid", "movie", "mov", "film", "img", "image", "pic", "photo", "dsc",
@@ -77,11 +79,13 @@ class Groups(NamedTuple):
 
 
 class _Name(NamedTuple):
-    """A row's path in parts: folders without the class, the name without class and suffix."""
+    """A row's path in parts: folders without the class, the name without class and suffix; and
+    whether the name ended with the class."""
 
     folders: list[str]
     stem: str
     label: str
+    ended: bool
 
 
 def find_groups(manifest: Manifest, by: str = "auto") -> Groups | None:
@@ -160,7 +164,9 @@ def _name(manifest: Manifest, row: Row) -> _Name:
         # `waving_S03_02` in the class `waving`: the name says no more than the folder.
         spelt = r"[\W_]*".join(words)
         stem = re.sub(rf"^(?:v_)?{spelt}[-_ ]+", "", stem, flags=re.I)
-    return _Name([folder for folder in folders if folder != label], stem, label)
+        shorter = re.sub(rf"[-_ ]+{spelt}[-_ ]*(?=\d*$)", "_", stem, flags=re.I).rstrip("_")
+    ended = bool(words) and shorter != stem
+    return _Name([f for f in folders if f != label], shorter if ended else stem, label, ended)
 
 
 def _person(name: _Name) -> str | None:
@@ -194,7 +200,7 @@ def _session(name: _Name) -> str | None:
 def _recording(name: _Name) -> str | None:
     """What a clip was cut from, filmed beside, or made of."""
     folder = "/".join(name.folders)
-    if match := _UCF.fullmatch(name.stem):
+    if match := _UCF.fullmatch(name.stem) or _HMDB.fullmatch(name.stem):
         return f"{name.label}/{folder}/{match[1]}"
     for pattern in (_PART, _SHOT):
         if match := pattern.fullmatch(name.stem):
@@ -225,9 +231,12 @@ def _key(text: str) -> str:
 
 
 def _word(name: _Name) -> str | None:
-    """`anna_03`: who or where, and a number."""
-    match = _WORD_AND_NUMBER.fullmatch(name.stem)
-    return match[1].lower() if match and match[1].lower() not in _COUNTED else None
+    """`anna_03`, `anna_waving`: who or where, and a number or the class."""
+    match = _WORDS_AND_NUMBER.fullmatch(name.stem)
+    if match is None or not (match[2] or name.ended):
+        return None
+    words = re.split(r"[-_ ]", match[1].lower())
+    return None if _COUNTED.intersection(words) else " ".join(words)
 
 
 class _Rule(NamedTuple):

@@ -44,6 +44,12 @@ ONE = {1: "left", 2: "right", 3: "look up"}
         ("n.json", '{"id2label": {"0": "left", "1": "right", "2": "look up"}, "x": 1}', ZERO, True),
         ("n.json", '[{"id": 1, "name": "left"}, {"id": 2, "name": "right"}, '
          '{"id": 3, "name": "look up"}]', ONE, True),
+        ("n.yaml", "names:\n- left\n- right\n- look up\n", ZERO, False),
+        ("n.txt", '"left"\n"right"\n"look up"\n', ZERO, False),
+        ("n.txt", "1) left\n2) right\n3) look up\n", ONE, True),
+        ("n.txt", "# id name\n1 left\n2 right\n3 look up\n", ONE, True),
+        ("n.pbtxt", 'item {\n  name: "left"\n  id: 1\n}\nitem { id: 2 name: "right" }\n'
+         'item {\n id: 3\n name: "look up"\n}\n', ONE, True),
         # Names that look like maps at first.
         ("n.txt", "fist\n1 finger\n2 fingers\n3 fingers\n",
          {0: "fist", 1: "1 finger", 2: "2 fingers", 3: "3 fingers"}, False),
@@ -75,6 +81,7 @@ def test_every_form(
         ("n.csv", "id,name\na1,left\na2,right\n", "no column below it has whole numbers"),
         ("n.csv", "0,1\n1,2\n", "which column has the numbers"),
         ("n.txt", "1 a\n2 b\nc\n4 d\n", r"n\.txt:3: 'c' has no number before its name"),
+        ("n.pbtxt", 'item {\n name: "a"\n}\n', "item 1 has no id or no name"),
         ("n.json", '{"0": "a"', r"n\.json:1: not JSON"),
         ("n.json", '{"0": "a", "0": "b"}', r"pair 2: '0' is already in"),
         ("n.json", '{"0": "1", "1": "2"}', "numbers on both sides"),
@@ -102,6 +109,8 @@ def test_numbers_go_by_the_number_beside_the_name(tmp_path: Path) -> None:
     manifest = load_manifest(clips, label_names=names)
     assert manifest.labels == ("left", "right", "up")
     assert "label 1 is 'left': numbers are counted as classInd.txt numbers" in manifest.summary()
+    assert load_manifest(disk.text(tmp_path / "t.tsv", "path\tlabel\na.mp4\t2\n"),
+                         label_names=names).rows[0].label == "right"  # fmt: skip
     disk.text(clips, "a.mp4 0\nb.mp4 2\n")
     with pytest.raises(ManifestError, match=r"first\.txt:1: label 0 has no name .* 1 to 3 beside"):
         load_manifest(clips, label_names=names)

@@ -129,11 +129,19 @@ def table(root: Path, header: str, values: str = "") -> Path:
     "name",
     ["start", "end", "start_frame", "t_start", "startTime", "End Frame", "stop_timestamp", "from",
      "segment", "weight", "sample_weight", "bbox", "x1", "xmin", "label2", "labels", "exclude",
-     "fold", "repeats"],
+     "fold", "cv_fold", "subset", "is_train", "Partition", "repeats", "sampling_weight"],
 )  # fmt: skip
 def test_columns_that_would_change_the_training_are_refused(name: str, root: Path) -> None:
     with pytest.raises(ManifestError, match=rf"t\.csv:1: column '{name}' would change what is tr"):
         load_manifest(table(root, f",{name}", ",1"))
+
+
+def test_a_column_that_holds_splits_is_refused(root: Path) -> None:
+    path = disk.text(root / "t.csv", "path,label,part of\na.mp4,x,Train\nb.mp4,y,val\n")
+    with pytest.raises(ManifestError, match=r"'part of' would .* from a column called split"):
+        load_manifest(path)
+    path = disk.text(root / "t.csv", "path,label,split,fold,part of\na.mp4,x,train,1,test\n")
+    assert load_manifest(path).notes == ("not used: columns 'fold', 'part of'",)
 
 
 def test_other_columns_are_named_once(root: Path) -> None:

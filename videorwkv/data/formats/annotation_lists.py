@@ -43,7 +43,7 @@ LAYOUTS = {
     "frames": "`folder n_frames label`",
     "class": "`class/clip.mp4`",
 }
-LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv"})
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv", ".tsv"})
 _CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "train", "val", "test")
 
 _FRAMES = re.compile(r"(.*\S)\s+(\d+)\s+(\d+)")

@@ -14,6 +14,7 @@ _SEGMENT = "parts of a file are not read: cut them into files of their own"
 _BOX = "parts of a frame are not read: crop the clips"
 _WEIGHT = "every clip counts the same"
 _LABELS = "one label a clip is read"
+NO_SPLIT = "splits are read from a column called split, with train, validation and test"
 _CHOICE = "every row is used: leave out the rows that are not wanted"
 # Names without blanks, dots and underscores, in small letters.
 _REFUSED = {
@@ -33,7 +34,12 @@ _REFUSED_WORDS = {
     **dict.fromkeys(("start", "end", "stop", "begin", "onset", "offset"), _SEGMENT),
     **dict.fromkeys(("bbox",), _BOX),
 }  # fmt: skip
-_WEIGHTS = frozenset({"sample", "class", "loss", "clip", "row", "label"})
+_WEIGHTS = frozenset({"sample", "sampling", "class", "loss", "clip", "row", "label", "instance"})
+# Columns that divide the clips, where no column `split` does.
+_FOLDS = frozenset({"fold", "folds", "kfold", "cv"})
+_SPLITS = frozenset(
+    {"set", "subset", "partition", "usage", "datasplit", "istrain", "istest", "isval"}
+)
 
 _GROUPS = ("person", "subject", "subj", "patient", "participant", "actor", "performer", "signer",
            "speaker", "volunteer", "user", "driver", "player", "child", "animal", "group",
@@ -62,16 +68,23 @@ def read_columns(header: Sequence[str], where: str) -> Columns:
     unknown = [name for name in header if name not in KNOWN]
     for name in unknown:
         why = _refusal(name)
-        if _words(name) == ["fold"] and "split" not in header:
+        if "split" not in header and _FOLDS.intersection(_words(name)):
             why = "folds are not read: a column split with train and validation names the clips"
+        elif "split" not in header and "".join(_words(name)) in _SPLITS:
+            why = NO_SPLIT
         if why:
-            raise ManifestError(
-                f"{where}: column {name!r} would change what is trained, and {why}. Remove or "
-                "rename the column to train without it."
-            )
+            raise refused(name, where, why)
     found = {word: name for name in reversed(unknown) for word in [_group(name)] if word}
     group = next((found[word] for word in _GROUPS if word in found), "")
     return Columns(group, tuple(name for name in unknown if name not in ("", group)))
+
+
+def refused(name: str, where: str, why: str) -> ManifestError:
+    """The error for a column whose meaning would change what is trained."""
+    return ManifestError(
+        f"{where}: column {name!r} would change what is trained, and {why}. Remove or rename the "
+        "column to train without it."
+    )
 
 
 def _refusal(name: str) -> str:

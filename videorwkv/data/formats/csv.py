@@ -9,9 +9,10 @@ A semicolon or a tab may take the place of the comma.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
-from videorwkv.data.formats.columns import KNOWN, read_columns
+from videorwkv.data.formats.columns import KNOWN, NO_SPLIT, read_columns, refused
 from videorwkv.data.formats.label_names import count_labels, read_label_names
 from videorwkv.data.formats.rows import check_label, check_labels, clip_path, require_once
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
@@ -35,6 +36,8 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
     seen: dict[str, tuple[str, str]] = {}
     notes: list[str] = []
     group = ""
+    # Of every column the names of splits in it; "" is anything else.
+    values: defaultdict[str, set[str]] = defaultdict(set)
     for line, fields in read_csv(root, required=("path", "label"), optional=("split",)):
         where = f"{root}:{line}"
         if not rows:
@@ -54,8 +57,13 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
         row = Row(path, fields["label"] or None, split, line, fields[group] if group else "")
         require_once(seen, path, row.label or "", where, repr(fields["path"]))
         rows.append(row)
+        for name, value in fields.items():
+            values[name].add(value.lower() if value.lower() in SPLIT_NAMES else "")
     if not rows:
         raise ManifestError(f"{root}: no row below the header.")
+    for name, found in values.items():
+        if "split" not in values and name not in KNOWN and "" not in found and len(found) > 1:
+            raise refused(name, f"{root}:1", NO_SPLIT)
     labelled = [row for row in rows if row.label is not None]
     if label_names is None:
         check_labels([(row.label or "", f"{root}:{row.line}") for row in labelled])

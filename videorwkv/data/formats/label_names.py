@@ -4,6 +4,8 @@
     1 ApplyEyeMakeup         a number beside each name (UCF101's classInd.txt), before or after it,
     left,0                   with blanks, a tab, a comma, a semicolon or a colon between them
     id,name                  ... below a header, which may name further columns
+    item { name: "left"      a label map of TensorFlow (.pbtxt)
+           id: 1 }
     {"0": "left"}            JSON: number -> name, name -> number, a list of names or of objects;
                              also inside id2label, label2id, names, labels, classes, categories
 
@@ -15,7 +17,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +112,9 @@ def read_label_names(path: Path) -> LabelNames:
             if path.suffix.lower() == ".json":
                 raise ManifestError(f"{path}:{error.lineno}: not JSON ({error.msg}).") from error
             # A name may begin with a bracket, as those of Something-Something do.
-    lines = [line.strip() for line in split_lines(text)]
+    if path.suffix.lower() == ".pbtxt":
+        return _make(path, _from_pbtxt(path, text))
+    lines = _bare([line.strip() for line in split_lines(text)])
     while lines and not lines[-1]:
         lines.pop()
     if not any(lines):
@@ -160,10 +164,11 @@ def count_labels(
     wrong = [(number, path) for number, path in named if not _agrees(names, number, path)]
     if len(wrong) > len(named) / 2:
         number, path = wrong[0]
+        name = names.by_number.get(number)
+        is_so = "has no name in" if name is None else f"is {name!r} by"
         raise ManifestError(
-            f"{source}: label {number} is {names.by_number.get(number, 'no name')!r} by "
-            f"{names.source}, counted {how}, but its clip is {path}. Write the number before each "
-            f"name in {names.source}, counted as in {source}."
+            f"{source}: label {number} {is_so} {names.source}, counted {how}, but its clip is "
+            f"{path}. Write the number before each name in {names.source}, counted as in {source}."
         )
     first = min(names.by_number)
     return names, [f"label {first} is {names.by_number[first]!r}: numbers are counted {how}"]
@@ -226,6 +231,28 @@ def _make(
     if not by_number:
         raise ManifestError(f"{path}: no names in it.")
     return LabelNames(path, by_number, numbered)
+
+
+def _bare(lines: Sequence[str]) -> list[str]:
+    """Lines without the marks of a YAML list, and without quotes, where all names have them."""
+    head, rest = list(lines[:1]), [line for line in lines[1:] if line]
+    is_list = bool(rest) and all(line.startswith("- ") for line in rest)
+    if is_list and (head[0].endswith(":") or head[0].startswith("- ")):
+        lines = [line.removeprefix("- ").strip() for line in lines if not line.endswith(":")]
+    quoted = [line for line in lines if line]
+    for quote in "\"'":
+        if all(len(x) > 2 and x[0] == x[-1] == quote and x.count(quote) == 2 for x in quoted):
+            return [line.strip(quote) for line in lines]
+    return list(lines)
+
+
+def _from_pbtxt(path: Path, text: str) -> Iterator[tuple[int, str, int]]:
+    for place, block in enumerate(re.findall(r"\{([^{}]*)\}", text), start=1):
+        number = re.search(r"\bid\s*:\s*(-?\d+)", block)
+        name = re.search(r"\b(?:display_)?name\s*:\s*([\"'])(.*?)\1", block)
+        if number is None or name is None:
+            raise ManifestError(f"{path}: item {place} has no id or no name.")
+        yield int(number[1]), name[2], place
 
 
 def _from_table(path: Path, lines: Sequence[tuple[int, str]]) -> list[tuple[int, str, int]] | None:
