@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny
 from commands import fails
 
 from videorwkv.cli.main import main
@@ -10,8 +11,9 @@ from videorwkv.run.run import read_run
 
 
 def test_start_from_a_run(
-    run: Path, own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run = tiny.trained(tmp_path / "old", steps=1, lr=3e-3)
     out = ["--out", str(tmp_path / "tuned"), "--workers=0", "--steps=1", "--no-baselines"]
     train = ["train", str(own_videos), *out, "--init", str(run)]
     assert main([*train, "--freeze=stem", "--layer-decay=0.5"]) == 0
@@ -21,7 +23,7 @@ def test_start_from_a_run(
     assert "the classifier knows 0 of 2 labels" in said
     made, begun = read_run(tmp_path / "tuned").recipe, read_run(run).recipe
     assert (made.freeze, made.layer_decay, made.steps) == (("stem",), 0.5, 1)
-    assert made.model.width == begun.model.width
+    assert (made.model.width, made.lr) == (begun.model.width, begun.lr)
     assert made.model.num_classes == 2
     # What is printed after Ctrl-C: the same command.
     again = [*train, "--freeze=stem", "--layer-decay=0.5", "--resume", "--quiet"]

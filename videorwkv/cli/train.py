@@ -287,5 +287,7 @@ def _new_recipe(
         raise UsageError(f"--recipe {over} starts from weights: name a run with --init.")
     recipe, why = choose(manifest, options.model, model=model, workers=int(options.workers != "0"))
     if over is not None:
+        if model is not None and isinstance(init, Pretrained) and init.lr is not None:
+            recipe = replace(recipe, lr=init.lr)
         recipe, why = recipes.FROM_WEIGHTS[over](recipe), f"recipe {over} over the {why}"
     return recipe, why

@@ -194,14 +194,12 @@ def finetune(parent: Recipe | None = None) -> Recipe:
     """Few clips, from the weights of another run: `videorwkv train DATA --init RUN`.
 
     The layers near the pixels, which serve any video, learn slowly; the classifier at the full
-    rate.
+    rate, that of the run that the weights are from. Half of that rate was far worse (LOG.md).
 
     Args:
         parent: what is not about fine-tuning; None: `default`.
     """
-    return replace(
-        parent or default(), lr=1e-3, layer_decay=0.75, warmup=0.1, weight_decay=0.05, ema=0.98
-    )
+    return replace(parent or default(), layer_decay=0.75, warmup=0.1, ema=0.98)
 
 
 def linear_probe(parent: Recipe | None = None) -> Recipe:
