@@ -52,6 +52,19 @@ VARIANTS = {
     "edges as K, V only": replace(SMALL, forget_source="rate"),
     "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),
     "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),
+    "q-shift": replace(SMALL, spatial_shift="q_shift", position="learned", token_norm=True),
+    "q-shift, cls": replace(SMALL, spatial_shift="q_shift", readout="cls", scan_affine=True),
+    "image model": replace(
+        SMALL,
+        spatial_shift="q_shift",
+        scan_affine=True,
+        token_norm=True,
+        cell_scale=True,
+        stem="patch",
+        stem_frames=1,
+        position="learned",
+        channel_mix_ratio=4.0,
+    ),
     "no position": replace(SMALL, position="none", residual=False),
 }
 

@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import fails
+import tiny
+from commands import TRAIN, fails
 
 from videorwkv.cli.main import main
+from videorwkv.cli.train import _new_recipe
+from videorwkv.models import model_config
+from videorwkv.run import recipes
+from videorwkv.run.pretrained import Pretrained, read_pretrained
+from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import read_run
 
 
 def test_start_from_a_run(
-    run: Path, own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    run = tiny.trained(tmp_path / "old", steps=1, lr=3e-3)
     out = ["--out", str(tmp_path / "tuned"), "--workers=0", "--steps=1", "--no-baselines"]
     train = ["train", str(own_videos), *out, "--init", str(run)]
     assert main([*train, "--freeze=stem", "--layer-decay=0.5"]) == 0
@@ -21,7 +30,7 @@ def test_start_from_a_run(
     assert "the classifier knows 0 of 2 labels" in said
     made, begun = read_run(tmp_path / "tuned").recipe, read_run(run).recipe
     assert (made.freeze, made.layer_decay, made.steps) == (("stem",), 0.5, 1)
-    assert made.model.width == begun.model.width
+    assert (made.model.width, made.lr) == (begun.model.width, begun.lr)
     assert made.model.num_classes == 2
     # What is printed after Ctrl-C: the same command.
     again = [*train, "--freeze=stem", "--layer-decay=0.5", "--resume", "--quiet"]
@@ -40,3 +49,40 @@ def test_start_from_a_run(
     )
     assert code == 2
     assert "width 16 there, 96 here" in line
+
+
+def test_a_dry_run_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *TRAIN[1:], "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "steps would take about" in shown
+    assert "batches of 4 clips: 3 frames of 32x32" in shown
+    assert not list(tmp_path.iterdir())
+    code, line = fails(capsys, *TRAIN, "--dry-run", "--resume")
+    assert code == 2
+    assert "--resume goes on with one" in line
+
+
+@pytest.mark.parametrize("name", recipes.OF_DATA_SETS)
+def test_known_data_sets_have_recipes_of_their_own(name: str, tmp_path: Path) -> None:
+    manifest = replace(tiny.manifest(), name=name)
+
+    def chosen(init: Pretrained | None = None, **options: str) -> tuple[Recipe, str]:
+        known = {"recipe": None, "model": None, "workers": "0", **options}
+        return _new_recipe(Namespace(**known), manifest, init)
+
+    recipe, why = chosen()
+    assert recipe == recipes.recipe(name)
+    assert f"recipe {name}, as for every data set of this kind" in why
+    assert chosen(recipe="default") == (recipes.default(), "")
+    small, _ = chosen(model="lcr_nano")
+    fit = recipe.model.frame_fit
+    assert small == replace(recipe, model=model_config("lcr_nano", frame_fit=fit))
+    given = read_pretrained(tiny.trained(tmp_path / "old", steps=1))
+    started, why = chosen(given)
+    assert started.model.width == 16
+    assert (started.epochs, started.lr) == (recipe.epochs, recipe.lr)
+    assert "finetune" not in why
+    assert chosen(given, recipe="linear_probe")[0].freeze

@@ -92,6 +92,12 @@ OPTIONS: list[dict[str, Any]] = [
     {"stem": "lite0", "stem_frames": 1, "edges": "none", "key_value_source": "frame"},
     {"cell": "lstm"},
     {"cell": "convlstm"},
+    {"token_norm": True},
+    {"scan_affine": True, "readout": "cls", "token_norm": True},
+    {"cell_scale": True},
+    {"spatial_shift": "q_shift"},
+    {"spatial_shift": "q_shift", "readout": "cls", "key_value_source": "edges"},
+    {"spatial_shift": "q_shift", "cell": "none", "time_shift": False},
     PUBLISHED,
 ]
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny_models
 import torch
+import vrwkv6_weights
 
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models import LCR, build_model
@@ -131,3 +132,67 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     save_weights(weights, tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match=r"layers\.1\.output\.weight.*NaN or infinity"):
         read_pretrained(tmp_path / "w.safetensors")
+
+
+def checkpoint(path: Path, **more: Any) -> Path:
+    """As it is distributed: what the training program noted beside the state dict."""
+    state = vrwkv6_weights.state_dict(**vrwkv6_weights.SMALL)
+    meta = {"epoch": 300, "mmcls_version": "0.25.0", "time": "today"}
+    torch.save({"meta": meta, "state_dict": state, **more}, path)
+    return path
+
+
+def test_a_checkpoint_of_vision_rwkv(tmp_path: Path) -> None:
+    source = f"vrwkv6:{checkpoint(tmp_path / 'vrwkv6.pth')}"
+    found = read_pretrained(source)
+    assert found.config is not None
+    assert (found.source, found.labels) == (source, None)
+    model = build_model(replace(found.config, num_classes=5))
+    fit = load_pretrained(model, found, LABELS)
+    assert fit.parameters[0] / fit.parameters[1] > 0.85
+    assert "layers.0.att.time_decay_w1" in fit.unused
+    assert "left out, as the model lacks it" in fit.summary()
+    # Another size of pictures: all but the table of positions.
+    other = build_model(replace(found.config, num_classes=5, image_size=64))
+    assert load_pretrained(other, found, LABELS).taken == fit.taken
+
+
+class _Runs:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (Path("ran"),)
+
+
+def test_reading_a_checkpoint_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = checkpoint(tmp_path / "hostile.pth", hooks=_Runs())
+    with pytest.raises(CheckpointError, match="tensors and plain values"):
+        read_pretrained(f"vrwkv6:{path}")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04cut", b"text" * 100])
+def test_a_checkpoint_that_is_none(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pth can't be read"):
+        read_pretrained(f"vrwkv6:{path}")
+
+
+def test_a_checkpoint_of_another_kind(tmp_path: Path) -> None:
+    for value, said in (([1, 2], "no state dict"), ({"a": torch.ones(1)}, "no weights of VRWKV6")):
+        torch.save(value, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=said):
+            read_pretrained(f"vrwkv6:{tmp_path / 'a.pth'}")
+    with pytest.raises(UsageError, match="No file at"):
+        read_pretrained("vrwkv6:none.pth")
+
+
+def test_positions_of_another_grid_are_resized() -> None:
+    given, model = donor(position="learned"), fresh(position="learned", image_size=40)
+    fit = load_pretrained(model, given, LABELS)
+    assert "position" in fit.taken
+    assert model.position.shape == (1, 16, 5, 5)
+    small = given.weights["position"]
+    # Bicubic: the middle stays the middle, and it is no constant.
+    torch.testing.assert_close(model.position[..., 2, 2], small[..., 1, 1], rtol=0, atol=1e-5)
+    assert float(model.position.detach().std()) > 0.01

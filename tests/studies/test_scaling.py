@@ -58,15 +58,17 @@ def test_probe_measures_every_size() -> None:
 
 
 def test_agreement_finds_a_wrong_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = MacsAgreement(configurations=(("small", "lcr_nano", (("image_size", 32),)),))
+    small = (("image_size", 32), ("depth", 2))
+    names = ("lcr_nano", "lcr_vrwkv6_tiny")
+    probe = MacsAgreement(configurations=tuple((name, name, small) for name in names))
     right = probe.probe(quick=True, device="cpu")
-    assert abs(right["small"]["difference"]) < 0.01
+    assert all(abs(right[name]["difference"]) < 0.01 for name in names)
     sentence, _ = complexity._agreement(right)
     assert "agree within" in sentence
     monkeypatch.setattr("studies.scaling.frame_macs", lambda config: 1000)
     sentence, table = complexity._agreement(probe.probe(quick=True, device="cpu"))
     assert "DISAGREE" in sentence
-    assert table.rows[0][0] == "small"
+    assert table.rows[0][0] == "lcr_nano"
 
 
 def test_page_of_known_costs() -> None:

@@ -26,6 +26,7 @@ from videorwkv.utils.words import counted
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
     from videorwkv.data.manifest import Manifest
+    from videorwkv.models.config import LCRConfig
     from videorwkv.run.pretrained import Pretrained
     from videorwkv.run.recipes import Recipe
     from videorwkv.run.run import Run
@@ -50,7 +51,8 @@ def add_train(commands: Commands) -> None:
         "  videorwkv train my_videos --fold-by 'session_(\\d+)' --folds 1+2,3+4 --fold 0 --out "
         "runs/f0\n"
         "  videorwkv train my_videos --out runs/mine --resume\n"
-        "  videorwkv train my_videos --init runs/large --out runs/tuned",
+        "  videorwkv train my_videos --init runs/large --out runs/tuned\n"
+        "  videorwkv train jester:jester --dry-run",
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument(
@@ -66,9 +68,9 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="training recipe: default, motion_demo or handwash; with --init also finetune and "
-        "linear_probe (default: chosen by number, length and shape of the clips, and said; with "
-        "--init finetune)",
+        help="training recipe: default, motion_demo, handwash, jester, ssv2, kinetics400 or "
+        "imagenet; with --init also finetune and linear_probe (default: that of a known data set, "
+        "else chosen by number, length and shape of the clips, with --init finetune; it is said)",
     )
     parser.add_argument(
         "--init",
@@ -126,6 +128,12 @@ def add_train(commands: Commands) -> None:
         "(default: the recipe's, 10)",
     )
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="write nothing: find the data, take a few steps, and say what memory and time the "
+        "whole run would take",
+    )
+    parser.add_argument(
         "--no-baselines",
         dest="baselines",
         action="store_false",
@@ -155,6 +163,8 @@ def run_train(options: argparse.Namespace) -> int:
         chosen = options.model or options.recipe
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
     folder = Path(options.out)
+    if options.dry_run:
+        return _dry_run(options)
     check_folder(folder, resume=True)
     with locked(folder):  # before clips are looked for and opened, which takes long
         manifest = load_data(options, _begun(options))
@@ -199,6 +209,21 @@ def _train(options: argparse.Namespace, manifest: Manifest) -> int:
         return 130
     if not options.quiet:
         print("\n".join(["Next:", *next_commands(options, manifest.splits)]), file=sys.stderr)
+    return 0
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    from videorwkv.run.pretrained import read_pretrained
+    from videorwkv.training.dry import dry_run
+
+    if options.resume:
+        raise UsageError("--dry-run says what a new run would take; --resume goes on with one.")
+    manifest = load_data(options)
+    init = None if options.init is None else read_pretrained(options.init)
+    recipe = _recipe(options, manifest, init, begun=False)
+    print(manifest.summary())
+    found = dry_run(recipe, manifest, init=init, device=options.device, cache=options.cache)
+    print(found.report())
     return 0
 
 
@@ -264,6 +289,17 @@ def _recipe(
     return recipe
 
 
+def _with_model(recipe: Recipe, name: str | None, model: LCRConfig | None) -> Recipe:
+    """A recipe with the preset that was named, else with the model of the weights, if any."""
+    from videorwkv.run import recipes
+
+    if name is not None:
+        return recipes.with_model(recipe, name)
+    if model is None:
+        return recipe
+    return replace(recipe, model=replace(model, frame_fit=recipe.model.frame_fit))
+
+
 def _new_recipe(
     options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None
 ) -> tuple[Recipe, str]:
@@ -275,17 +311,23 @@ def _new_recipe(
     model = None
     if isinstance(init, Pretrained) and options.model is None:
         model = init.config
-    over = options.recipe or ("finetune" if init is not None else None)
+    over = options.recipe
+    if over is None and init is not None and manifest.name not in recipes.OF_DATA_SETS:
+        over = "finetune"
     if over is not None and over not in recipes.FROM_WEIGHTS:
-        recipe = recipes.recipe(over)
-        if options.model is not None:
-            recipe = recipes.with_model(recipe, options.model)
-        elif model is not None:
-            recipe = replace(recipe, model=replace(model, frame_fit=recipe.model.frame_fit))
-        return recipe, ""
+        return _with_model(recipes.recipe(over), options.model, model), ""
+    if options.recipe is None and manifest.name in recipes.OF_DATA_SETS:
+        recipe = recipes.recipe(manifest.name)
+        recipe = _with_model(recipe, options.model, model)
+        return recipe, (
+            f"recipe {manifest.name}, as for every data set of this kind; --recipe default or "
+            "another one, --model and --set choose otherwise. --dry-run says how long it takes."
+        )
     if over is not None and init is None:
         raise UsageError(f"--recipe {over} starts from weights: name a run with --init.")
     recipe, why = choose(manifest, options.model, model=model, workers=int(options.workers != "0"))
     if over is not None:
+        if model is not None and isinstance(init, Pretrained) and init.lr is not None:
+            recipe = replace(recipe, lr=init.lr)
         recipe, why = recipes.FROM_WEIGHTS[over](recipe), f"recipe {over} over the {why}"
     return recipe, why

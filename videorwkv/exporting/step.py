@@ -26,8 +26,10 @@ from videorwkv.inference.engines import Port
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.flow import flow_window, grey, optical_flow
 from videorwkv.models.fold import FoldedLayer, fold, split_rows, stem_as_convolutions
+from videorwkv.models.layer import NEAR
 from videorwkv.models.lcr import LCR
 from videorwkv.models.pretrained_stem import LITE0_MEAN, LITE0_SCALE, Lite0, PretrainedStem
+from videorwkv.models.shift import q_shift
 from videorwkv.models.state import require_grid
 from videorwkv.models.stems import (
     HALF_MOVED,
@@ -171,10 +173,12 @@ class RecurrentStep(nn.Module):
                 self._constant("cls_edge_C", folded.cls_edge)
         tokens = (rows * columns if kept is None else kept) + has_cls
         self.layers = nn.ModuleList(
-            StepLayer(layer, tokens, max_chunk)
+            StepLayer(layer, tokens, max_chunk, (rows, columns))
             for layer in folded.layers
             if isinstance(layer, FoldedLayer)
         )
+        if config.token_norm:
+            self.norm_tokens = folded.norm_tokens
         if config.readout == "cells":
             self._constant("pool_GL", cell_weights(rows, columns, config.readout_cells))
             self.cells = folded.cells
@@ -203,12 +207,15 @@ class RecurrentStep(nn.Module):
         if config.readout == "cls":
             x_BLC = _prepend(self.cls_token_C, x_BLC)
             edge_BLC = None if edge_BLC is None else _prepend(self.cls_edge_C, edge_BLC)
+        if config.token_norm:
+            x_BLC = self.norm_tokens(x_BLC)
         rotary = self._rotary(given)
+        keep_BK = None if self.kept is None else given["keep"]
         moved_BL2 = self._moved(given) if config.memory_clock == "change" else None
         for i, layer in enumerate(self.layers):
             names = [name for name in ("hidden", "memory", "input") if f"{name}.{i}" in given]
             x_BLC, after = layer(
-                x_BLC, edge_BLC, moved_BL2, rotary, {n: given[f"{n}.{i}"] for n in names}
+                x_BLC, edge_BLC, moved_BL2, rotary, keep_BK, {n: given[f"{n}.{i}"] for n in names}
             )
             following |= {f"{name}.{i}": value for name, value in after.items()}
 
@@ -337,6 +344,7 @@ class StepLayer(nn.Module):
         layer: of a folded model; its modules become this one's.
         tokens: L.
         max_chunk: the longest chunk of the scan.
+        grid: rows and columns of patches.
     """
 
     shift_C: Tensor
@@ -344,10 +352,16 @@ class StepLayer(nn.Module):
     clock_2C: Tensor
     edge_strength: Tensor
     near: Tensor
+    scan_weight: Tensor
+    scan_bias: Tensor
+    cell_scale: Tensor
 
-    def __init__(self, layer: FoldedLayer, tokens: int, max_chunk: int) -> None:
+    def __init__(
+        self, layer: FoldedLayer, tokens: int, max_chunk: int, grid: tuple[int, int]
+    ) -> None:
         super().__init__()
         config = self.config = layer.config
+        self.grid = grid
         width = config.width
         self.norm_gate, self.norm_mix = layer.norm_gate, layer.norm_mix
         if config.cell != "none":
@@ -380,6 +394,11 @@ class StepLayer(nn.Module):
             self.cell_new, self.cell_past = layer.cell_new, layer.cell_past
         if config.cell == "convlstm":
             self.register_buffer("near", layer.cell_near.weight.detach(), persistent=False)
+        names = ["scan_weight", "scan_bias"] if config.scan_affine else []
+        names += ["cell_scale"] if hasattr(layer, "cell_scale") else []
+        names += [f"near_{name}" for name in NEAR] if config.spatial_shift == "q_shift" else []
+        for name in names:
+            self.register_buffer(name, getattr(layer, name).detach(), persistent=False)
         if hasattr(layer, "edge_strength"):
             self.register_buffer("edge_strength", layer.edge_strength.detach(), persistent=False)
 
@@ -389,6 +408,7 @@ class StepLayer(nn.Module):
         edge_BLC: Tensor | None,
         moved_BL2: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None,
+        keep_BK: Tensor | None,
         state: Mapping[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens for the next layer and this layer's state after the frame."""
@@ -396,15 +416,22 @@ class StepLayer(nn.Module):
         if config.learn_edge_strength and edge_BLC is not None:
             edge_BLC = edge_BLC * self.edge_strength
         normed_BLC = self.norm_gate(x_BLC)
-        query_BLC = normed_BLC
+        query_BLC, gated_BLC = self._near(normed_BLC, keep_BK, "receptance", "gate")
         if config.cell != "none":
-            query_BLC = query_BLC + self.norm_past(state["hidden"])
-        source_BLC = self._source(normed_BLC, edge_BLC, state)
-        read_BLC = self._read(query_BLC, source_BLC, rotary)
-        a_BLC = self.output(F.silu(self.gate(query_BLC)) * read_BLC)
+            past_BLC = self.norm_past(state["hidden"])
+            one = query_BLC is gated_BLC
+            query_BLC = query_BLC + past_BLC
+            gated_BLC = query_BLC if one else gated_BLC + past_BLC
+        sources_BLC = self._sources(normed_BLC, edge_BLC, keep_BK, state)
+        read_BLC = self._read(query_BLC, sources_BLC, rotary)
+        if config.scan_affine:
+            read_BLC = read_BLC * self.scan_weight + self.scan_bias
+        a_BLC = self.output(F.silu(self.gate(gated_BLC)) * read_BLC)
         z_BLC = x_BLC + a_BLC if config.residual else a_BLC
-        mixed_BLC = self.norm_mix(z_BLC)
-        key_BLM = F.relu(self.mix_key(mixed_BLC))
+        mixed_BLC, keyed_BLC = self._near(
+            self.norm_mix(z_BLC), keep_BK, "mix_receptance", "mix_key"
+        )
+        key_BLM = F.relu(self.mix_key(keyed_BLC))
         value_BLC = self.mix_out(key_BLM * key_BLM)
         branch_BLC = torch.sigmoid(self.mix_receptance(mixed_BLC)) * value_BLC
         after = {"input": normed_BLC} if "input" in state else {}
@@ -415,7 +442,40 @@ class StepLayer(nn.Module):
         else:
             hidden_BLC, memory_BLC = self._cell(branch_BLC, state["memory"], edge_BLC, moved_BL2)
         after |= {"hidden": hidden_BLC, "memory": memory_BLC}
-        return (z_BLC + branch_BLC + hidden_BLC if config.residual else hidden_BLC), after
+        if not config.residual:
+            return hidden_BLC, after
+        y_BLC = z_BLC + branch_BLC
+        if hasattr(self, "cell_scale"):
+            y_BLC = y_BLC + hidden_BLC * self.cell_scale
+        elif not config.cell_scale:
+            y_BLC = y_BLC + hidden_BLC
+        return y_BLC, after
+
+    def _near(
+        self, x_BLC: Tensor, keep_BK: Tensor | None, one: str, other: str
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens mixed with their neighbours, once for each of two maps; see
+        `videorwkv.models.shift`."""
+        if self.config.spatial_shift == "none":
+            return x_BLC, x_BLC
+        rows, columns = self.grid
+        has_cls = int(self.config.readout == "cls")
+        near_BLC = x_BLC[:, has_cls:]
+        if keep_BK is not None:
+            index_BLC = keep_BK[..., None].expand(-1, -1, x_BLC.shape[2])
+            # Made of x, so that no runtime has to ask for the size of the batch.
+            nothing_BLC = (near_BLC[:, :1] * 0).expand(-1, rows * columns, -1)
+            near_BLC = nothing_BLC.scatter(1, index_BLC, near_BLC)
+        near_BLC = q_shift(near_BLC, rows, columns, self.config.head_width)
+        if keep_BK is not None:
+            near_BLC = near_BLC.gather(1, index_BLC)
+        if has_cls:
+            near_BLC = torch.cat([x_BLC[:, :1], near_BLC], 1)
+        change_BLC = near_BLC - x_BLC
+        return (
+            x_BLC + change_BLC * getattr(self, f"near_{one}"),
+            x_BLC + change_BLC * getattr(self, f"near_{other}"),
+        )
 
     def _cell(
         self,
@@ -452,19 +512,33 @@ class StepLayer(nn.Module):
         memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
         return torch.sigmoid(show_BLC) * torch.tanh(memory_BLC), memory_BLC
 
-    def _source(
-        self, normed_BLC: Tensor, edge_BLC: Tensor | None, state: Mapping[str, Tensor]
-    ) -> Tensor:
+    def _sources(
+        self,
+        normed_BLC: Tensor,
+        edge_BLC: Tensor | None,
+        keep_BK: Tensor | None,
+        state: Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor]:
         """What K and V are made of."""
         source_BLC = normed_BLC
-        if "input" in state:
+        if self.config.key_value_source == "edges":
+            assert edge_BLC is not None  # LCRConfig refuses edges="none" there
+            source_BLC = edge_BLC
+        elif "input" in state:
             source_BLC = source_BLC + self.shift_C * (normed_BLC - state["input"])
-        if edge_BLC is None or self.config.key_value_source == "frame":
-            return source_BLC
-        return edge_BLC if self.config.key_value_source == "edges" else source_BLC + edge_BLC
+        key_BLC, value_BLC = self._near(source_BLC, keep_BK, "key", "value")
+        if edge_BLC is None or self.config.key_value_source != "edges+frame":
+            return key_BLC, value_BLC
+        if key_BLC is value_BLC:
+            both_BLC = key_BLC + edge_BLC
+            return both_BLC, both_BLC
+        return key_BLC + edge_BLC, value_BLC + edge_BLC
 
     def _read(
-        self, query_BLC: Tensor, source_BLC: Tensor, rotary: tuple[Tensor, Tensor] | None
+        self,
+        query_BLC: Tensor,
+        sources_BLC: tuple[Tensor, Tensor],
+        rotary: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         """LN(R . BiWKV) of each head, [B, L, C]."""
         config = self.config
@@ -473,8 +547,8 @@ class StepLayer(nn.Module):
             product(x_BLC).unflatten(-1, heads).transpose(1, 2)
             for product, x_BLC in (
                 (self.receptance, query_BLC),
-                (self.key, source_BLC),
-                (self.value, source_BLC),
+                (self.key, sources_BLC[0]),
+                (self.value, sources_BLC[1]),
             )
         )
         if rotary is not None:

@@ -20,6 +20,7 @@ Mixer = Literal["wkv", "softmax", "joint", "none"]
 Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
 Cell = Literal["paper", "gated", "lstm", "convlstm", "none"]
+SpatialShift = Literal["none", "q_shift"]
 ForgetSource = Literal["edges", "rate"]
 MemoryClock = Literal["frames", "change"]
 Readout = Literal["cls", "mean", "cells"]
@@ -63,6 +64,11 @@ class LCRConfig:
         key_value_source: what K and V are made of; published: edges alone.
         time_shift: the frame's part of K and V is x_t + m (x_t - x_(t-1)), m learned per channel:
             RWKV's token shift along time. Not published; it lets one layer see motion.
+        spatial_shift: `q_shift`: what the gate and the channel mixing see of a token is mixed with
+            its four neighbours, by weights learned per channel, a quarter of each head's channels
+            from each (Vision-RWKV); a patch that is masked or beyond the border counts as zero.
+            `none`: each token alone.
+        scan_affine: whether the norm after the scan has a weight and a bias per channel (RWKV-6).
         cell: `paper`: C = e (tanh A + C) + C; `gated`: C = f C + (1 - f) tanh A with
             f = sigmoid(W e + b), which stays bounded; `lstm`: a plain LSTM over each token's A,
             which uses no edges; `convlstm`: the same, whose past is that of a token's 3 x 3
@@ -72,6 +78,10 @@ class LCRConfig:
         memory_clock: what the gated cell counts time in. `frames`: it forgets and writes at every
             frame. `change` (needs `stem_frames=2`): as far as the pixels have changed, at a token's
             own patch and in the whole frame, so that still frames leave the memory as it is.
+        cell_scale: whether the memory starts without influence on the tokens: what the cell adds
+            to the residual path is multiplied by a factor learned per channel, which starts at
+            zero, and so does the weight of the past in the queries. A clip starts as single
+            pictures then, as an image model sees them.
         residual: the next layer gets x + a + A + O instead of O alone (published).
         readout: pooling: the `[CLS]` token (published), the mean of the tokens, or `cells`: the
             mean of each cell of a grid, projected to a few channels and concatenated, which keeps
@@ -81,6 +91,7 @@ class LCRConfig:
         head_norm: norm of the features before the classifier: over the channels of a clip (`layer`,
             published), or over the clips of a batch (`batch`; a constant once trained).
         position: rotary encoding of R and K (published), a learned table, or none.
+        token_norm: a layer norm of the tokens before the first layer (RWKV's first norm).
         edges: how edge maps are made, a name of `videorwkv.preprocess.edges.EDGE_METHODS`.
         edge_options: parameters of the edge extraction.
         edge_strength: weight of the edges against the temporal features, in the gate and in the
@@ -109,15 +120,19 @@ class LCRConfig:
     scan: Scan = "bidirectional"
     key_value_source: KeyValueSource = "edges+frame"
     time_shift: bool = True
+    spatial_shift: SpatialShift = "none"
+    scan_affine: bool = False
     cell: Cell = "gated"
     forget_source: ForgetSource = "edges"
     memory_clock: MemoryClock = "frames"
+    cell_scale: bool = False
     residual: bool = True
     readout: Readout = "mean"
     readout_cells: int = 4
     readout_width: int = 16
     head_norm: HeadNorm = "batch"
     position: Position = "rope"
+    token_norm: bool = False
     edges: str = "canny"
     edge_options: EdgeOptions = field(default_factory=EdgeOptions)
     edge_strength: float = 1.0
@@ -177,6 +192,17 @@ class LCRConfig:
             raise ConfigError(
                 f"LCRConfig: position='rope' turns pairs of channels along two axes, so head_width "
                 f"({self.head_width}) must be a multiple of 4; or choose position='learned'."
+            )
+        if self.spatial_shift == "q_shift" and self.head_width % 4:
+            raise ConfigError(
+                f"LCRConfig: spatial_shift='q_shift' takes a quarter of each head's channels from "
+                f"each neighbour, so head_width ({self.head_width}) must be a multiple of 4."
+            )
+        if self.cell_scale and (self.cell == "none" or not self.residual):
+            raise ConfigError(
+                f"LCRConfig: cell_scale scales what the cell adds to the residual path; "
+                f"cell={self.cell!r} with residual={str(self.residual).lower()} adds nothing: "
+                "choose cell='gated' and residual=True, or cell_scale=False."
             )
         if self.stem_frames not in (1, 2):
             raise ConfigError(

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from videorwkv.errors import UsageError
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
 from videorwkv.models.pretrained_stem import Lite0, PretrainedStem, TimmNetwork
+from videorwkv.models.shift import PartedLinear
 from videorwkv.models.stems import ConvStem, PatchStem
 
 # An LCR; named loosely, because lcr.py imports this file.
@@ -201,6 +202,9 @@ def _make_pairs_adjacent(layer: FoldedLayer) -> None:
     for rows in (layer.receptance_gate.weight, layer.key_value.weight, layer.key_value.bias):
         rows.copy_(rows[both])
     layer.output.weight.copy_(layer.output.weight[:, order_C])
+    if layer.config.scan_affine:
+        layer.scan_weight.copy_(layer.scan_weight[order_C])
+        layer.scan_bias.copy_(layer.scan_bias[order_C])
     if layer.config.mixer == "wkv":
         layer.log_decay_HD.copy_(layer.log_decay_HD[:, order_D])
         layer.bonus.copy_(layer.bonus[:, order_D])
@@ -223,6 +227,6 @@ def _halve(model: Any) -> None:
             continue
         if name.startswith("stem.network.network."):
             continue  # timm's, which may mix types
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and not isinstance(module, PartedLinear):
             module.__class__ = _HalfLinear
         module.to(torch.bfloat16)

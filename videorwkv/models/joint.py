@@ -21,6 +21,7 @@ from videorwkv.models.config import LCRConfig
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import MotionMask
+from videorwkv.models.shift import SpatialShift
 from videorwkv.models.state import LCRState
 from videorwkv.models.stems import RotaryEmbedding
 
@@ -36,11 +37,13 @@ class JointLCR(LCR):
         config: with `mixer="joint"` and `cell="none"`.
 
     Raises:
-        ConfigError: another cell, or a scan in one direction.
+        ConfigError: another cell, a scan in one direction, or a spatial shift.
     """
 
     def __init__(self, config: LCRConfig) -> None:
-        for name, needed in (("cell", "none"), ("scan", "bidirectional")):
+        for name, needed in (
+            ("cell", "none"), ("scan", "bidirectional"), ("spatial_shift", "none")
+        ):  # fmt: skip
             if getattr(config, name) != needed:
                 raise ConfigError(
                     f"LCRConfig: mixer='joint' looks back by attention alone; {name}="
@@ -112,6 +115,7 @@ class JointLayer(CrossRWKVLayer):
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
         moved_TBL2: Tensor | None = None,
+        shift: SpatialShift | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """As `CrossRWKVLayer.run`, with keys for h and values for c: [B, L, S * C] each."""
         num_frames = len(x_TBLC)
@@ -134,11 +138,12 @@ class JointLayer(CrossRWKVLayer):
             key_value = keys_BSLHD[:, seen].flatten(1, 2), values_BSLHD[:, seen].flatten(1, 2)
             y_BLC, _, _ = self.frame(
                 x_TBLC[t],
-                normed_TBLC[t],
+                (normed_TBLC[t],),
                 key_value,
                 hidden_BLC,  # no cell: neither forget gate nor past is read
                 rotaries[t],
                 kept_B11,
+                None,
                 hidden_BLC,
                 memory_BLC,
             )

@@ -29,10 +29,13 @@ from torch.compiler import is_compiling
 
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import put, take
+from videorwkv.models.shift import PartedLinear, SpatialShift
 from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
 
 KeyValue = Prepared | tuple[Tensor, Tensor]
+# What has an input of its own under a spatial shift.
+NEAR = ("receptance", "gate", "key", "value", "mix_receptance", "mix_key")
 
 
 class CrossRWKVLayer(nn.Module):
@@ -41,11 +44,12 @@ class CrossRWKVLayer(nn.Module):
     Args:
         config: the model's configuration.
         drop: probability of dropping the layer's branches for a clip in training (drop-path).
+        is_last: nothing reads its tokens, only its memory.
     """
 
     one_D: Tensor
 
-    def __init__(self, config: LCRConfig, drop: float = 0.0) -> None:
+    def __init__(self, config: LCRConfig, drop: float = 0.0, *, is_last: bool = False) -> None:
         super().__init__()
         width, heads, head_width = config.width, config.num_heads, config.head_width
         self.config = config
@@ -55,21 +59,33 @@ class CrossRWKVLayer(nn.Module):
         if config.cell != "none":
             # h starts near zero: without a norm the past would hardly change the queries.
             self.norm_past = nn.LayerNorm(width)
-        self.receptance_gate = nn.Linear(width, 2 * width, bias=False)
+            if config.cell_scale:
+                nn.init.zeros_(self.norm_past.weight)
+                if not is_last:
+                    self.cell_scale = nn.Parameter(torch.zeros(width))
+        self.receptance_gate = self._joint(width, width, bias=False)
         # With a bias: K and V of zero-initialised edges would both be zero, and stay so.
-        self.key_value = nn.Linear(width, 2 * width)
+        self.key_value = self._joint(width, width, bias=True)
         if config.time_shift:
             # Half of the channels start as themselves, half as mostly what changed.
             self.shift = nn.Parameter(torch.tensor([0.0, 2.0]).repeat(width)[:width])
         self.output = nn.Linear(width, width, bias=False)
         self.norm_mix = nn.LayerNorm(width)
-        self.mix_in = nn.Linear(width, width + config.mix_width, bias=False)
+        self.mix_in = self._joint(width, config.mix_width, bias=False)
         self.mix_out = nn.Linear(config.mix_width, width, bias=False)
         if config.mixer == "wkv":
             # Half-lives from a token to about the frame, spread over the channels of each head.
             rate = torch.logspace(math.log10(1.5), math.log10(0.01), head_width)
             self.decay = nn.Parameter(torch.logit(rate.repeat(heads, 1) / -MIN_LOG_DECAY))
             self.bonus = nn.Parameter(torch.ones(heads, head_width))
+        if config.scan_affine:
+            self.scan_weight = nn.Parameter(torch.ones(width))
+            self.scan_bias = nn.Parameter(torch.zeros(width))
+        if config.spatial_shift == "q_shift":
+            # Weights of the neighbours, from all to nearly none over the channels, as in RWKV.
+            for name in NEAR:
+                weight_C = 1 - torch.arange(width) / width
+                setattr(self, f"near_{name}", nn.Parameter(weight_C))
         # A norm without weights runs slower than one with ones.
         self.register_buffer("one_D", torch.ones(head_width), persistent=False)
         # Memories of 1 to T frames, spread over the channels (Tallec & Ollivier 2018).
@@ -97,6 +113,13 @@ class CrossRWKVLayer(nn.Module):
         if config.learn_edge_strength and config.edges != "none":
             self.edge_strength = nn.Parameter(torch.tensor(float(config.edge_strength)))
 
+    def _joint(self, *sizes: int, bias: bool) -> nn.Linear:
+        """Linear maps side by side, of one input or, under a spatial shift, each of its own."""
+        width = self.config.width
+        if self.config.spatial_shift == "q_shift":
+            return PartedLinear(width, sizes, bias=bias)
+        return nn.Linear(width, sum(sizes), bias=bias)
+
     def forward(
         self, x_TBLC: Tensor, *args: Any
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
@@ -116,6 +139,7 @@ class CrossRWKVLayer(nn.Module):
         kept_B11: Tensor | None = None,
         rows_TBJ: Tensor | None = None,
         moved_TBL2: Tensor | None = None,
+        shift: SpatialShift | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """All frames through this layer.
 
@@ -131,6 +155,7 @@ class CrossRWKVLayer(nn.Module):
                 updates; all other rows keep their values. None: all rows.
             moved_TBL2: how far each token's patch and the whole frame have moved on, in [0, 1]; for
                 a memory that counts change.
+            shift: finds each token's neighbours; for a spatial shift.
 
         Returns:
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
@@ -142,7 +167,7 @@ class CrossRWKVLayer(nn.Module):
         normed_TBLC = self.norm_gate(x_TBLC)
         # K, V and the forget gate need no hidden state: computed for all frames at once.
         before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
-        keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
+        keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
         forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
         if moved_TBL2 is not None:
             # Under autocast the product is in bfloat16, which has an exact zero, too, and `exp` is
@@ -151,14 +176,20 @@ class CrossRWKVLayer(nn.Module):
             forget_TBLC = torch.lerp(forget_TBLC, self.one_D[0], held_TBLC)
         forgets = forget_TBLC.unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
-        xs, normeds = x_TBLC.unbind(0), normed_TBLC.unbind(0)
+        xs = x_TBLC.unbind(0)
+        normeds: Sequence[Sequence[Tensor]] = [(x,) for x in normed_TBLC.unbind(0)]
+        shifts: Sequence[SpatialShift | None] = [None] * num_frames
+        if shift is not None:
+            queries = self._near(normed_TBLC, shift, "receptance", "gate")
+            normeds = list(zip(*(x.unbind(0) for x in queries), strict=True))
+            shifts = shift.frames(num_frames)
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
         frame: Callable[..., tuple[Tensor, Tensor, Tensor]] = CrossRWKVLayer.frame
         if self.compiled and not is_compiling():
             frame = compiled_method("frame", self.compiled)
         outputs, hiddens, memories = [], [], []
         for t in range(num_frames):
-            now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11
+            now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11, shifts[t]
             if rows_TBJ is None:
                 y_BLC, hidden_BLC, memory_BLC = frame(self, *now, hidden_BLC, memory_BLC)
             else:
@@ -176,20 +207,25 @@ class CrossRWKVLayer(nn.Module):
     def frame(
         self,
         x_BLC: Tensor,
-        normed_BLC: Tensor,
+        normeds_BLC: Sequence[Tensor],
         key_value: KeyValue,
         forget_BLC: Tensor,
         rotary: RotaryEmbedding | None,
         kept_B11: Tensor | None,
+        shift: SpatialShift | None,
         hidden_BLC: Tensor,
         memory_BLC: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One frame: tokens for the next layer, h and c (paper, gate and cell equations)."""
+        """One frame: tokens for the next layer, h and c (paper, gate and cell equations).
+
+        `normeds_BLC` is what the queries see of the frame: one tensor for receptance and gate or,
+        under a spatial shift, one for each; the other arguments are as in `run`.
+        """
         config = self.config
-        a_BLC = self._gate(normed_BLC, hidden_BLC, key_value, rotary)
+        a_BLC = self._gate(normeds_BLC, hidden_BLC, key_value, rotary)
         z_BLC = x_BLC + a_BLC if config.residual else a_BLC
         # The cell computes in float32.
-        branch_BLC = at_least_float32(self._channel_mixing(z_BLC))
+        branch_BLC = at_least_float32(self._channel_mixing(z_BLC, shift))
         if config.cell == "none":
             out_BLC = branch_BLC
         else:
@@ -202,30 +238,34 @@ class CrossRWKVLayer(nn.Module):
         else:
             y_BLC = x_BLC + (a_BLC + branch_BLC) * kept_B11
             out_BLC = out_BLC * kept_B11
-        if config.cell != "none":
+        if hasattr(self, "cell_scale"):
+            y_BLC = y_BLC + out_BLC * self.cell_scale
+        elif config.cell != "none" and not config.cell_scale:
             y_BLC = y_BLC + out_BLC
         return y_BLC, hidden_BLC, memory_BLC
 
     def _gate(
         self,
-        normed_BLC: Tensor,
+        normeds_BLC: Sequence[Tensor],
         hidden_BLC: Tensor,
         key_value: KeyValue,
         rotary: RotaryEmbedding | None,
     ) -> Tensor:
         """a = concat_heads(SiLU(G) * LN(R . BiWKV(K, V))) W_a."""
         # Queries (receptance R, gate G) come from the current frame and the last hidden state.
-        query_BLC = normed_BLC
+        queries_BLC = normeds_BLC
         if self.config.cell != "none":
-            query_BLC = self.norm_past(hidden_BLC) + normed_BLC
-        receptance_BLC, gate_BLC = self.receptance_gate(query_BLC).chunk(2, dim=-1)
+            past_BLC = self.norm_past(hidden_BLC)
+            queries_BLC = [past_BLC + x for x in normeds_BLC]
+        receptance_BLC, gate_BLC = self.receptance_gate(*queries_BLC).chunk(2, dim=-1)
         read_BLC = self._read(receptance_BLC, key_value, rotary)
         a_BLC: Tensor = self.output(F.silu(gate_BLC) * read_BLC)
         return a_BLC
 
-    def _channel_mixing(self, z_BLC: Tensor) -> Tensor:
+    def _channel_mixing(self, z_BLC: Tensor, shift: SpatialShift | None) -> Tensor:
         """A = sigmoid(R') * V', with V' from a squared-ReLU key."""
-        mixed = self.mix_in(self.norm_mix(z_BLC))
+        normed_BLC = self.norm_mix(z_BLC)
+        mixed = self.mix_in(*self._near(normed_BLC, shift, "mix_receptance", "mix_key"))
         receptance_BLC, key_BLM = mixed.split_with_sizes(
             [self.config.width, self.config.mix_width], -1
         )
@@ -256,21 +296,22 @@ class CrossRWKVLayer(nn.Module):
         before_TBLC: Tensor,
         edge_TBLC: Tensor | None,
         rotary: RotaryEmbedding | None,
+        shift: SpatialShift | None = None,
     ) -> Sequence[KeyValue]:
         """K and V of each frame, in the form that the mixer reads."""
         config = self.config
+        source_TBLC = normed_TBLC
         if config.key_value_source == "edges":
             source_TBLC = _not_none(edge_TBLC)
-        else:
-            source_TBLC = normed_TBLC
-            if config.time_shift:
-                weight_C = self._frame_weight().to(normed_TBLC.dtype)
-                source_TBLC = torch.lerp(before_TBLC, normed_TBLC, weight_C)
-            if config.key_value_source == "edges+frame":
-                source_TBLC = source_TBLC + _not_none(edge_TBLC)
+        elif config.time_shift:
+            weight_C = self._frame_weight().to(normed_TBLC.dtype)
+            source_TBLC = torch.lerp(before_TBLC, normed_TBLC, weight_C)
+        sources_TBLC = self._near(source_TBLC, shift, "key", "value")
+        if config.key_value_source == "edges+frame":
+            sources_TBLC = [x + _not_none(edge_TBLC) for x in sources_TBLC]
         key, value = (
             x.view(*source_TBLC.shape[:-1], config.num_heads, config.head_width)
-            for x in self.key_value(source_TBLC).chunk(2, dim=-1)
+            for x in self.key_value(*sources_TBLC).chunk(2, dim=-1)
         )
         if rotary is not None:
             key = rotary(key)
@@ -285,6 +326,15 @@ class CrossRWKVLayer(nn.Module):
                 scan=config.scan,
             )
         return prepared.frames(len(normed_TBLC)) if len(normed_TBLC) > 1 else [prepared]
+
+    def _near(self, x_TBLC: Tensor, shift: SpatialShift | None, *names: str) -> Sequence[Tensor]:
+        """Tokens mixed with their neighbours, once for each name of `NEAR`; without a spatial shift
+        the tokens themselves, once for all."""
+        if shift is None:
+            return (x_TBLC,)
+        near_TBLC = shift(x_TBLC)
+        weights_C: list[Tensor] = [getattr(self, f"near_{name}") for name in names]
+        return [torch.lerp(x_TBLC, near_TBLC, w.to(x_TBLC.dtype)) for w in weights_C]
 
     def _frame_weight(self) -> Tensor:
         """Weight of a frame against the one before in the time shift, [C]."""
@@ -318,7 +368,10 @@ class CrossRWKVLayer(nn.Module):
                 ).transpose(1, 2)
             else:
                 out_BLHD = r_BLHD * v_BLHD
-        return F.layer_norm(out_BLHD, (config.head_width,), self.one_D).flatten(-2)
+        read_BLC = F.layer_norm(out_BLHD, (config.head_width,), self.one_D).flatten(-2)
+        if config.scan_affine:
+            read_BLC = read_BLC * self.scan_weight + self.scan_bias
+        return read_BLC
 
     def _neighbours(self, hidden_BLC: Tensor) -> Tensor:
         """What the gates see of the past: h, in a ConvLSTM that of a token's 3 x 3 neighbourhood

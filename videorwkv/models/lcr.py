@@ -29,6 +29,7 @@ from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
 from videorwkv.models.masking import Masks, MotionMask, check_kept, take, tube_mask
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
+from videorwkv.models.shift import SpatialShift
 from videorwkv.models.state import LCRState, check_state, state_tokens
 from videorwkv.models.stems import (
     PIXEL_MEAN,
@@ -101,9 +102,12 @@ class LCR(nn.Module):
             cos_LQ, sin_LQ = rotary_angles(config.head_width, grid, grid)
             self.register_buffer("rotary_cos", cos_LQ, persistent=False)
             self.register_buffer("rotary_sin", sin_LQ, persistent=False)
+        if config.token_norm:
+            self.norm_tokens = nn.LayerNorm(width)
         last = max(1, config.depth - 1)
         self.layers = nn.ModuleList(
-            CrossRWKVLayer(config, config.drop_path * i / last) for i in range(config.depth)
+            CrossRWKVLayer(config, config.drop_path * i / last, is_last=i == config.depth - 1)
+            for i in range(config.depth)
         )
         features = width if config.cell == "none" else 2 * width
         if config.readout == "cells":
@@ -315,6 +319,7 @@ class LCR(nn.Module):
         x_TBLC, edge_TBLC, moved_TBL2, stem_BLI = self._tokens(inputs, state, keep_TBJ)
         height, width = frames_BTHWC.shape[2:4]
         rotary = self._rotary(height, width, keep_TBJ)
+        shift = self._shift(height, width, keep_TBJ)
         pooling = self._pooling(height, width, state.keep_BK, weights_TBL)
         kept = [cast(CrossRWKVLayer, layer).draw_kept(batch) for layer in self.layers]
         past, features = [state.hidden_NBLC, state.memory_NBLC, state.input_NBLC], []
@@ -326,10 +331,12 @@ class LCR(nn.Module):
             tokens = x_TBLC[frames], edges, moves
             if part:
                 features_TBE, *past = checkpoint(
-                    layers, *tokens, rotary, kept, None, pooling, *past, use_reentrant=False
+                    layers, *tokens, rotary, kept, None, shift, pooling, *past, use_reentrant=False
                 )
             else:
-                features_TBE, *past = self._layers(*tokens, rotary, kept, rows_TBJ, pooling, *past)
+                features_TBE, *past = self._layers(
+                    *tokens, rotary, kept, rows_TBJ, shift, pooling, *past
+                )
             features.append(features_TBE)
         features_TBE = torch.cat(features)
         logits_BTK = self._classify(features_TBE).transpose(0, 1)
@@ -360,6 +367,7 @@ class LCR(nn.Module):
         rotary: RotaryEmbedding | None,
         kept: Sequence[Tensor | None],
         rows_TBJ: Tensor | None,
+        shift: SpatialShift | None,
         pooling: Tensor | None,
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
@@ -367,7 +375,7 @@ class LCR(nn.Module):
         states = []
         for layer, kept_B11, *past_BLC in zip(self.layers, kept, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
-                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2
+                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift
             )
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
@@ -440,6 +448,8 @@ class LCR(nn.Module):
             x_TBLC = _prepend(self.cls_token, x_TBLC)
             if edge_TBLC is not None:
                 edge_TBLC = _prepend(self.cls_edge * self.edge_strength, edge_TBLC)
+        if config.token_norm:
+            x_TBLC = at_least_float32(self.norm_tokens(x_TBLC))
         return x_TBLC, edge_TBLC, moved_TBL2, stem_BLI
 
     def _rotary(self, height: int, width: int, keep_TBJ: Tensor | None) -> RotaryEmbedding | None:
@@ -453,6 +463,13 @@ class LCR(nn.Module):
         return RotaryEmbedding.of(
             *tables, keep_TBJ, has_cls=has_cls, adjacent_pairs=self.adjacent_pairs
         )
+
+    def _shift(self, height: int, width: int, keep_TBJ: Tensor | None) -> SpatialShift | None:
+        config = self.config
+        if config.spatial_shift == "none":
+            return None
+        grid = height // config.patch_size, width // config.patch_size
+        return SpatialShift(*grid, config.head_width, keep_TBJ, has_cls=config.readout == "cls")
 
     def _pooling(
         self, height: int, width: int, keep_BK: Tensor | None, weights_TBL: Tensor | None

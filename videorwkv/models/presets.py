@@ -164,3 +164,24 @@ def lcr_nano() -> LCRConfig:
         channel_mix_ratio=2.0,
         position="none",
     )
+
+
+@register_model
+def lcr_vrwkv6_tiny() -> LCRConfig:
+    """The body of Vision-RWKV's image classifier VRWKV6-T with LCR's memory and edges, which start
+    without influence: for its ImageNet weights (`--init vrwkv6:FILE.pth`)."""
+    return LCRConfig(
+        image_size=224,
+        num_frames=16,
+        stem="patch",
+        stem_frames=1,
+        width=192,
+        depth=12,
+        head_width=64,
+        channel_mix_ratio=4.0,
+        spatial_shift="q_shift",
+        scan_affine=True,
+        cell_scale=True,
+        position="learned",
+        token_norm=True,
+    )

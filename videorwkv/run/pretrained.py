@@ -7,22 +7,28 @@ classes, so that a run on other classes keeps those that it shares.
 from __future__ import annotations
 
 import hashlib
+import pickle
+import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models.config import LCRConfig
+from videorwkv.models.vrwkv6 import convert
 from videorwkv.run.run import read_run, read_weights
 
 # Tensors that are named before the rest are counted.
 NAMED = 4
 # The classifier: one row a class.
 HEAD = ("head.weight", "head.bias")
+# Before the path of a file with the weights of another project's model.
+VRWKV6 = "vrwkv6:"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,9 @@ class Pretrained:
         weights: by name, as `LCR.state_dict` has them.
         config: of the model that they belong to; None where nothing says.
         labels: its classes, in the order of the classifier's rows; None where nothing says.
+        lr: the learning rate that they were trained with; None where nothing says.
+        left_out: names in the file that were left out when it was converted.
+        note: what else there is to know of them; one line, or empty.
     """
 
     source: str
@@ -42,21 +51,27 @@ class Pretrained:
     weights: Mapping[str, Tensor]
     config: LCRConfig | None = None
     labels: tuple[str, ...] | None = None
+    lr: float | None = None
+    left_out: tuple[str, ...] = ()
+    note: str = ""
 
 
 def read_pretrained(source: str | Path) -> Pretrained:
-    """Read a run (`runs/a`, `runs/a/last`) or a bare safetensors file.
+    """Read a run (`runs/a`, `runs/a/last`), a bare safetensors file, or with `vrwkv6:FILE` the
+    checkpoint of a Vision-RWKV classifier, as it is distributed.
 
     Raises:
         UsageError: nothing is there, or a file of another kind.
         CheckpointError: it can't be read, or holds a weight that is not finite.
     """
-    path, config, labels = Path(source), None, None
+    if str(source).startswith(VRWKV6):
+        return _read_vrwkv6(str(source))
+    path, config, labels, lr = Path(source), None, None, None
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         raise UsageError(
             f"{path}: weights to start from are a run's folder or a safetensors file; reading "
             f"{path.suffix} files can run code that is hidden in them. Convert it with "
-            "safetensors.torch.save_file."
+            f"safetensors.torch.save_file; one of Vision-RWKV is read as {VRWKV6}{path}."
         )
     is_bare = path.suffix == ".safetensors" and not (path.parent / "config.json").is_file()
     if is_bare and not path.is_file():
@@ -64,15 +79,54 @@ def read_pretrained(source: str | Path) -> Pretrained:
     if not is_bare:
         run = read_run(path)
         path, config, labels = run.weights, run.recipe.model, run.labels
+        lr = run.recipe.lr
     weights = read_weights(path)
+    _check_finite(path, weights)
+    return Pretrained(str(source), _sha256(path), weights, config, labels, lr)
+
+
+def _read_vrwkv6(source: str) -> Pretrained:
+    path = Path(source.removeprefix(VRWKV6))
+    if not path.is_file():
+        raise UsageError(
+            f"No file at {str(path)!r}: {VRWKV6}FILE wants a checkpoint of Vision-RWKV, such as "
+            "vrwkv6_tiny_in1k_224.pth."
+        )
+    try:
+        # Tensors and plain values only: no code of the file is run.
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        *(RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, OSError),
+        *(pickle.UnpicklingError, struct.error, ArithmeticError, AssertionError, MemoryError),
+    ) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} can't be read as a checkpoint of tensors and plain values ({reason}). Is it "
+            "whole?"
+        ) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise CheckpointError(f"{path} holds no state dict: names and tensors are wanted.")
+    _check_finite(path, state)
+    try:
+        config, weights, left_out, clipped = convert(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    note = f"{clipped} decays are clipped to the strongest that the scan allows" if clipped else ""
+    return Pretrained(source, _sha256(path), weights, config, left_out=left_out, note=note)
+
+
+def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
                 f"{path}: {name!r} holds NaN or infinity; nothing can be learnt from there. Take "
                 "other weights, such as an earlier checkpoint."
             )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Pretrained(str(source), digest, weights, config, labels)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -89,6 +143,7 @@ class Fit:
         num_classes: of the model.
         anew: tensors of the model that start at random -> why.
         unused: names of tensors that the model has no place for.
+        note: of the weights.
     """
 
     source: str
@@ -100,6 +155,7 @@ class Fit:
     num_classes: int
     anew: Mapping[str, str]
     unused: tuple[str, ...]
+    note: str = ""
 
     def summary(self) -> str:
         """One line: how much was taken over, and what was left out."""
@@ -115,6 +171,8 @@ class Fit:
             parts.append(f"starts at random: {_shortened(rest)}")
         if self.unused:
             parts.append(f"left out, as the model lacks it: {_shortened(self.unused)}")
+        if self.note:
+            parts.append(self.note)
         return "; ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,6 +186,10 @@ class Fit:
             "anew": dict(self.anew),
             "unused": list(self.unused),
         }
+
+
+def _resized(table_1CHW: Tensor, size: list[int]) -> Tensor:
+    return F.interpolate(table_1CHW.float(), size, mode="bicubic")
 
 
 def _shortened(names: Collection[str]) -> str:
@@ -169,6 +231,13 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[s
                 anew[name] = f"{len(labels) - len(rows)} of {len(labels)} rows"
         elif source is None:
             anew[name] = "not there"
+        elif name == "position" and source.ndim == 4 and source.shape[:2] == target.shape[:2]:
+            # As the model itself does for frames of another size.
+            size = list(target.shape[2:])
+            resized = source if size == list(source.shape[2:]) else _resized(source, size)
+            target.copy_(resized)
+            taken.append(name)
+            numbers += target.numel()
         elif source.shape != target.shape:
             anew[name] = f"{list(source.shape)} there, {list(target.shape)} here"
         else:
@@ -194,5 +263,6 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[s
         classes=tuple(shared),
         num_classes=len(labels),
         anew=anew,
-        unused=tuple(sorted(weights.keys() - wanted.keys())),
+        unused=(*sorted(weights.keys() - wanted.keys()), *pretrained.left_out),
+        note=pretrained.note,
     )
