@@ -118,7 +118,7 @@ def test_old_module_names_still_work_and_say_so() -> None:
 # From the ground up; a room may import those before it. Training and exporting are apart.
 ROOMS = (
     {"errors"}, {"utils", "preprocess"}, {"video", "ops"}, {"models"}, {"data"}, {"run"},
-    {"inference"}, {"training", "exporting"}, {"cli"},
+    {"inference"}, {"training", "exporting"}, {"web"}, {"cli"},
 )  # fmt: skip
 
 

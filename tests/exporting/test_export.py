@@ -303,7 +303,8 @@ def test_command_line_names_both_files_of_openvino(
     out = tmp_path / "wave.xml"
     assert main(["export", str(run), "--to", "openvino", "--out", str(out)]) == 0
     assert f"Written to {out} and {out.with_suffix('.bin')} (" in capsys.readouterr().out
-    assert sorted(tmp_path.iterdir()) == [out.with_suffix(".bin"), out]
+    beside = [out.with_suffix(".bin"), out.with_name("wave.xml.json")]
+    assert sorted(tmp_path.iterdir()) == sorted([out, *beside])
 
 
 def follow_documentation(

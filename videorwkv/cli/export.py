@@ -13,30 +13,38 @@ from videorwkv.cli.options import (
     number,
     refuse,
 )
+from videorwkv.cli.serve import RUNTIME_HELP
+from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
+    from videorwkv.exporting import Exported
 
 
 def add_export(commands: Commands) -> None:
     parser = add_command(
         commands,
         "export",
-        "Export a run's recurrent step as one file for ONNX Runtime, or two for OpenVINO.\n\n"
-        "The inputs are one frame of any number of streams and their state, the outputs are logits "
-        "and the\nnext state. Labels, sizes and edge options are stored in the file. It is "
-        "verified against PyTorch\nover 64 frames first; a file that differs is not written. "
-        "`videorwkv predict`, `evaluate` and\n`stream` accept it in place of RUN.",
+        "Export a run's recurrent step as one file for ONNX Runtime, two for OpenVINO, or a web "
+        "page.\n\n"
+        "The inputs are one frame of any number of streams and their state, the outputs logits and "
+        "the next\nstate. Labels, sizes and edge options are stored in the file and, beside it, in "
+        "FILE.json. It is\nverified against PyTorch over 64 frames first; a file that differs is "
+        "not written. `videorwkv\npredict`, `evaluate` and `stream` accept it in place of RUN.\n\n"
+        "--to web writes a folder for any web server: a page that recognises what a visitor's "
+        "camera or file\nshows, in the visitor's browser. `videorwkv serve RUN` shows it on this "
+        "machine.",
         "  videorwkv export runs/mine --to onnx\n"
         "  videorwkv export runs/mine --to openvino --precision bfloat16 --out wave.xml\n"
         "  videorwkv export runs/mine --to onnx --precision int8 --calibrate my_videos\n"
+        "  videorwkv export runs/mine --to web --out site/\n"
         "  videorwkv predict wave.xml clip.mp4",
     )
     parser.add_argument(
         "model", metavar="RUN", help="the folder of a trained run, RUN/best or RUN/last"
     )
     parser.add_argument(
-        "--to", required=True, metavar="NAME", help="onnx (ONNX Runtime) or openvino"
+        "--to", required=True, metavar="NAME", help="onnx (ONNX Runtime), openvino or web (a page)"
     )
     parser.add_argument(
         "--precision",
@@ -50,7 +58,7 @@ def add_export(commands: Commands) -> None:
         "--out",
         metavar="PATH",
         help="the file to write, or a folder for step-PRECISION.onnx or .xml (default: the run's "
-        "folder)",
+        "folder); with --to web the page's folder (default: RUN/web)",
     )
     parser.add_argument(
         "--batch-size",
@@ -78,6 +86,7 @@ def add_export(commands: Commands) -> None:
         metavar="DATA",
         help="data set whose training split calibrates the value ranges (required for int8)",
     )
+    parser.add_argument("--runtime", metavar="FILE", help=f"with --to web: {RUNTIME_HELP}")
     add_data_options(parser)
     parser.set_defaults(run=run_export)
 
@@ -87,6 +96,9 @@ def run_export(options: argparse.Namespace) -> int:
 
     if options.data is None:
         refuse(options, DATA_OPTIONS, "needs --calibrate DATA")
+    if options.to == "web":
+        return _export_site(options)
+    refuse(options, ("runtime",), "needs --to web")
     exported = export(
         options.model,
         options.out,
@@ -99,10 +111,45 @@ def run_export(options: argparse.Namespace) -> int:
         cache=options.cache,
         clip=options.clip,
     )
+    _report(exported)
+    files = " and ".join(str(file) for file in exported.files)
+    print(
+        f"Written to {files} ({exported.size / 1e6:.1f} MB, {exported.precision}); "
+        f"{exported.description.name} says how to run it"
+    )
+    return 0
+
+
+def _export_site(options: argparse.Namespace) -> int:
+    from videorwkv.web import export_site
+
+    for name, value in (
+        ("--batch-size", options.batch_size),
+        ("--calibrate", options.data),
+        ("--tube-mask", options.tube_mask or None),
+    ):
+        if value is not None:
+            raise UsageError(f"{name} has no effect on a page (--to web). Leave it out.")
+    site = export_site(
+        options.model,
+        options.out,
+        precision=options.precision,
+        image_size=options.size,
+        clip=options.clip,
+        runtime=options.runtime,
+    )
+    _report(site.exported)
+    print(
+        f"Written to {site.folder} ({site.size / 1e6:.1f} MB, of which the model has "
+        f"{site.exported.size / 1e6:.1f} MB, {site.exported.precision})\n"
+        f"See it on this machine: videorwkv serve {site.folder}\n"
+        "To show it to others, put the folder on any web server with https, which cameras need."
+    )
+    return 0
+
+
+def _report(exported: Exported) -> None:
     for note in exported.notes:
         print(f"note: {note}")
     for verification in exported.verifications:
         print(f"verified against PyTorch: {verification.summary()}")
-    files = " and ".join(str(file) for file in exported.files)
-    print(f"Written to {files} ({exported.size / 1e6:.1f} MB, {exported.precision})")
-    return 0

@@ -9,12 +9,12 @@ the next state as `next.NAME`, in the order of the inputs:
     pixels, seen                                  the frame before; how many there were
     votes                                         only of a model without a cell
 
-What a file needs to be run stands in it, as JSON under the key `videorwkv` (ONNX: metadata_props;
-OpenVINO: rt_info): labels, the run's recipe with sizes, sampling and edge options, the names,
-shapes and types of the state, the digest of the weights, versions, and how it was verified.
-`videorwkv.open_exported` reads all that; this is how to do without this package, for a model with
-Canny edges or none (`videorwkv/preprocess/edges.py` has the others) and without a tube mask. The
-model was trained on frames as far apart as about["recipe"]["sampling"] says; give it such.
+A JSON beside the file, `step-float32.onnx.json`, says all that it takes to run it, for readers of
+every kind (`videorwkv.exporting.describe`). The file itself carries the same and the run's recipe,
+under the key `videorwkv` (ONNX: metadata_props; OpenVINO: rt_info). `videorwkv.open_exported` reads
+that; this is how to do without this package, for a model with Canny edges or none
+(`videorwkv/preprocess/edges.py` has the others) and without a tube mask. The model was trained on
+frames as far apart as about["recipe"]["sampling"] says; give it such.
 
     import json
 

@@ -16,6 +16,7 @@ import torch
 from videorwkv.data import Manifest
 from videorwkv.errors import CheckpointError, UsageError, did_you_mean
 from videorwkv.exporting import frames, graph
+from videorwkv.exporting.describe import description_path, write_description
 from videorwkv.exporting.step import RecurrentStep
 from videorwkv.exporting.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
 from videorwkv.inference.engines import SUFFIXES
@@ -61,8 +62,13 @@ class Exported:
         return (self.path, weights) if self.path.suffix.lower() == ".xml" else (self.path,)
 
     @property
+    def description(self) -> Path:
+        """The JSON beside it, which says how it is run (`videorwkv.exporting.describe`)."""
+        return description_path(self.path)
+
+    @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Bytes on disk, without the JSON."""
         return sum(file.stat().st_size for file in self.files)
 
 
@@ -85,6 +91,7 @@ def export(
 
     The file is run against PyTorch over 64 frames, its state fed back, before it is put in place:
     one that differs by more than `videorwkv.exporting.verify.TOLERANCES` allows is never written.
+    A JSON beside it, FILE.json, says all that it takes to run it (`videorwkv.exporting.describe`).
 
     Args:
         model: a run, its folder, or a model.
@@ -110,6 +117,8 @@ def export(
         CheckpointError: the file differs from the model, or can't be written.
     """
     if to not in SUFFIXES:
+        if to == "web":
+            raise UsageError("export: a page is written by videorwkv.web.export_site.")
         raise UsageError(f"Unknown target {to!r}. {did_you_mean(to, SUFFIXES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"Unknown precision {precision!r}. {did_you_mean(precision, PRECISIONS)}")
@@ -195,11 +204,20 @@ def export(
             draft, final = (Path(folder, name + SUFFIXES[to]) for name in ("draft", "final"))
             save(file, draft, about)
             found = _verify(network, open_exported(draft), shown, precision)
-            save(file, final, {**about, "verification": [one.to_dict() for one in found]})
+            about["verification"] = [one.to_dict() for one in found]
+            save(file, final, about)
             # The weights first: the other file is what a reader looks for.
             if to == "openvino":
                 os.replace(final.with_suffix(".bin"), path.with_suffix(".bin"))
             os.replace(final, path)
+            write_description(
+                path,
+                about,
+                config=config,
+                sampling=recipe.sampling,
+                frame_ports=step.frame_ports,
+                state_ports=step.state_ports,
+            )
     except OSError as error:
         raise CheckpointError(
             f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "

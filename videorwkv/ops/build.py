@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from videorwkv.errors import UsageError
-from videorwkv.utils.files import atomic
+from videorwkv.utils.files import atomic, cache_folder
 
 SOURCE = Path(__file__).with_name("scan.c")
 COMPILERS = ("cc", "gcc", "clang")
@@ -86,14 +86,6 @@ def load(variant: str) -> ctypes.CDLL:
             f"The scan backend 'native': the library that {cc[0]} made can't be loaded: {error}. "
             "Choose backend='chunked'."
         ) from error
-
-
-def cache_folder() -> Path:
-    """Where compiled libraries lie; XDG_CACHE_HOME moves it. OSError if there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not os.path.isabs(base):
-        raise FileNotFoundError(base)
-    return Path(base) / "videorwkv"
 
 
 def _open(path: Path) -> ctypes.CDLL:

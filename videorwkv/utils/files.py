@@ -182,6 +182,15 @@ def _existing(folder: Path) -> Path:
     return place
 
 
+def cache_folder() -> Path:
+    """Where files lie that can be made or fetched again; XDG_CACHE_HOME moves it. OSError if there
+    is no home."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        raise FileNotFoundError(base)
+    return Path(base) / "videorwkv"
+
+
 def memory_size() -> int:
     """Bytes of this machine's memory; 8 GB where it does not say."""
     try:

@@ -1,0 +1,12 @@
+"""A trained run as a page for a browser, and a server for this machine alone.
+
+`site.py` writes the folder that any static host serves; `runtime.py` fetches ONNX Runtime for the
+browser, which it needs; `server.py` serves a folder on the loopback; `page/` is what the browser is
+given, plain JavaScript without a build step.
+"""
+
+from __future__ import annotations
+
+from videorwkv.web.server import Server as Server
+from videorwkv.web.site import Site as Site
+from videorwkv.web.site import export_site as export_site

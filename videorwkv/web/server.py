@@ -1,0 +1,168 @@
+"""A folder served to the browsers of this machine, and to nobody else."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import unquote, urlsplit
+
+from videorwkv.errors import UsageError
+from videorwkv.web.site import HEADERS
+
+HOST = "127.0.0.1"
+# The same every time, since a browser remembers who may use the camera by host and port.
+PORT = 8917
+# What a browser is told: modules and WebAssembly run only under their right names, and what the
+# system's own table says of them can be anything.
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+}
+# Seconds that a browser may take to send its question.
+PATIENCE = 30.0
+
+
+class Server:
+    """Serves the files that a folder has now, on the loopback.
+
+    What is asked for is looked up among the names of those files and never made into a path, and
+    only under the names of this machine, so that a page from elsewhere can't read them through a
+    name of its own that leads here.
+
+    Args:
+        folder: the site.
+        port: a number; 0: any that is free; None: `PORT`, or any where another program has it.
+
+    Raises:
+        UsageError: the port is taken, or not allowed.
+    """
+
+    def __init__(self, folder: str | Path, port: int | None = None) -> None:
+        root = Path(folder)
+        files = {
+            f"/{path.relative_to(root).as_posix()}": path
+            for path in root.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        if "/index.html" in files:
+            files["/"] = files["/index.html"]
+        self._server = _open(files, port)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The page's address."""
+        return f"http://{HOST}:{self._server.server_address[1]}/"
+
+    def run(self) -> None:
+        """Serve until an exception, such as KeyboardInterrupt, comes."""
+        self._server.serve_forever()
+
+    def __enter__(self) -> Server:
+        """Serve in a thread until the end of the `with` block."""
+        self._thread = threading.Thread(target=self.run, daemon=True, name="videorwkv-web")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Free the port."""
+        self._server.server_close()
+
+
+def _open(files: dict[str, Path], port: int | None) -> http.server.ThreadingHTTPServer:
+    handler = type("Handler", (_Handler,), {"files": files})
+    asked = PORT if port is None else port
+    try:
+        return _ThreadingServer((HOST, asked), handler)
+    except (OSError, OverflowError) as error:
+        if port is None:
+            return _ThreadingServer((HOST, 0), handler)
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"--port {port}: {reason}. Choose another from 1024 to 65535, or 0 for any free one."
+        ) from error
+
+
+class _ThreadingServer(http.server.ThreadingHTTPServer):
+    # A browser keeps connections open; the program must end all the same.
+    daemon_threads = True
+    # Elsewhere it frees a port at once; on Windows it would let two servers have one.
+    allow_reuse_address = os.name != "nt"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A browser that goes away in the middle is no news."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "videorwkv"
+    timeout = PATIENCE
+    files: dict[str, Path]
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        if self._host() not in (HOST, "localhost"):
+            self._refuse(403, f"Open this page as http://{HOST}.\n")
+            return
+        path = self.files.get(unquote(urlsplit(self.path).path))
+        try:
+            content = None if path is None else path.read_bytes()
+        except OSError:
+            content = None
+        if path is None or content is None:
+            self._refuse(404, "There is no such file.\n")
+            return
+        self.send_response(200)
+        self._headers(len(content), TYPES.get(path.suffix.lower(), "application/octet-stream"))
+        if with_body:
+            self.wfile.write(content)
+
+    def _host(self) -> str:
+        return self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+
+    def _refuse(self, code: int, text: str) -> None:
+        content = text.encode()
+        self.send_response(code)
+        self._headers(len(content), TYPES[".txt"])
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _headers(self, length: int, kind: str) -> None:
+        for name, value in {
+            **HEADERS,
+            "Content-Type": kind,
+            "Content-Length": str(length),
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *values: object) -> None:  # noqa: A002
+        """A line for each file would hide what the command says."""
