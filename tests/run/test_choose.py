@@ -167,6 +167,19 @@ def test_a_named_model_is_kept() -> None:
     assert "lcr_pico" not in why
 
 
+def test_presets_for_few_clips_are_trained_as_they_were_measured() -> None:
+    chosen = choose(clips(width=40))[0]
+    assert choose(clips(width=40), "lcr_pico")[0] == chosen
+    lite = choose(clips(width=40), "lcr_lite")[0]
+    assert lite.steps == chosen.steps // 2
+    assert lite == replace(
+        chosen,
+        model=model_config("lcr_lite", frame_fit="stretch"),
+        steps=lite.steps,
+        eval_every=lite.eval_every,
+    )
+
+
 def test_what_can_not_be_read_is_left_out() -> None:
     seen = measure_clips(clips(others={0: LONG, 1: LONG}, unreadable=(0, 1)))
     assert seen == ClipStatistics((SHORT, SHORT), SHORT, 24, 24)

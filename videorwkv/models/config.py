@@ -154,7 +154,7 @@ class LCRConfig:
                 raise ConfigError(
                     f"LCRConfig: {name}={value!r} is unknown. {did_you_mean(str(value), allowed)}"
                 )
-        if self.stem not in STEMS and not self.stem.removeprefix(TIMM) != self.stem:
+        if self.stem not in STEMS and not self.stem.startswith(TIMM):
             raise ConfigError(
                 f"LCRConfig: stem={self.stem!r} is unknown. "
                 f"{did_you_mean(self.stem, (*STEMS, TIMM + 'NAME'))}"
@@ -164,12 +164,12 @@ class LCRConfig:
                 f"LCRConfig: stem={self.stem!r} names no network; write one of timm's after the "
                 "colon, such as 'timm:mobilenetv3_small_100'."
             )
-        if self.stem_tuned < 0 or (self.stem_tuned and not self.is_stem_pretrained):
+        if self.stem_tuned < 0:
+            raise ConfigError(f"LCRConfig: stem_tuned ({self.stem_tuned}) must be 0 or more.")
+        if self.stem_tuned and not self.is_stem_pretrained:
             raise ConfigError(
-                f"LCRConfig: stem_tuned ({self.stem_tuned}) is a number of blocks of a pretrained "
-                f"stem, 0 or more; stem={self.stem!r} learns as a whole, so choose stem_tuned=0."
-                if not self.is_stem_pretrained
-                else f"LCRConfig: stem_tuned ({self.stem_tuned}) must be 0 or more."
+                f"LCRConfig: stem_tuned ({self.stem_tuned}) counts blocks of a pretrained stem; "
+                f"stem={self.stem!r} learns as a whole: choose stem_tuned=0."
             )
         if self.edges not in EDGE_METHODS:
             raise ConfigError(

@@ -37,6 +37,10 @@ WIDE = 1.15
 # Steps for each training clip, and the fewest and most.
 STEPS_PER_CLIP = 6
 STEPS = (600, 1500)
+# Presets that rate, averaging and steps were found for, and their share of the steps: a pretrained
+# stem has less to learn.
+FOUND_FOR = {"lcr_pico": 1.0, "lcr_lite": 0.5}
+FOUND_LR, FOUND_EMA = 2e-3, 0.98
 # Frames of a clip that is seen whole, and the seconds between them up to which a movement shows as
 # a small displacement, so that its direction helps (LOG.md, 2026-12-01).
 WHOLE_FRAMES = 16
@@ -143,8 +147,8 @@ def choose(
 
     Args:
         manifest: the data set.
-        model_name: a preset that is wanted in any case, with the learning rate of `default`; None
-            chooses.
+        model_name: a preset that is wanted in any case, with the learning rate of `default` unless
+            it is one of `FOUND_FOR`; None chooses.
         model: one that is given, as weights to start from are for it, in place of a preset.
         workers: as in `measure_clips`.
     """
@@ -169,7 +173,8 @@ def choose(
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
     own = model_name is None and model is None
     close = whole and seen.long_seconds / WHOLE_FRAMES <= CLOSE_SECONDS
-    steps = int(np.clip(STEPS_PER_CLIP * clips, *STEPS))
+    found_for = None if model is not None else model_name or "lcr_pico"
+    steps = round(FOUND_FOR.get(found_for or "", 1.0) * np.clip(STEPS_PER_CLIP * clips, *STEPS))
     recipe = replace(
         fallback,
         model=replace(
@@ -187,8 +192,8 @@ def choose(
         eval_every=max(1, steps // 4),
         views=(3, 1) if whole else (8, 1),
     )
-    if own:
-        recipe = replace(recipe, lr=2e-3, ema=0.98)
+    if found_for in FOUND_FOR:
+        recipe = replace(recipe, lr=FOUND_LR, ema=FOUND_EMA)
     parts = "whole clips, as they are short"
     if not whole:
         assert WINDOW.fps is not None
