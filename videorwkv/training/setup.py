@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,6 +25,11 @@ _FREE_ON_RESUME = frozenset(
         *("eval_every", "views"),
     }
 )
+
+# Without `eval_every`: an epoch of so many steps has a validation of its own; shorter ones share,
+# so that a run has about so many validations.
+LONG_EPOCH = 50
+VALIDATIONS = 20
 
 # Parameters above which training on a CPU is slow; lcr_nano has fewer.
 SLOW_ON_A_CPU = 2_000_000
@@ -211,6 +217,15 @@ def notes(
         )
     if recipe.augmentation.flip_probability > 0:
         yield manifest.flip_note
+
+
+def validation_interval(recipe: Recipe, steps_per_epoch: int, total_steps: int) -> int:
+    """Steps between two validations: the recipe's, or those of an epoch. Where epochs have few
+    steps, those of so many epochs that a run has about `VALIDATIONS`."""
+    if recipe.eval_every:
+        return recipe.eval_every
+    least = min(total_steps / VALIDATIONS, LONG_EPOCH)
+    return steps_per_epoch * max(1, math.ceil(least / steps_per_epoch))
 
 
 def validation_split(manifest: Manifest) -> Manifest | None:
