@@ -33,7 +33,8 @@ from videorwkv.utils.workers import WorkerPool
 from videorwkv.video.array import ArrayVideo
 from videorwkv.video.base import Video
 
-SHORT = WHOLE_SECONDS / 4
+# Seen whole, with frames that lie far apart.
+SHORT = WHOLE_SECONDS / 2
 LONG = 3 * WHOLE_SECONDS
 FPS = 2.0
 
