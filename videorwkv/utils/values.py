@@ -100,7 +100,8 @@ def unsealed(values: Any) -> dict[str, Any]:
     """
     if not isinstance(values, dict):
         raise ValueError(f"got {brief(values)}; wanted an object, {{...}}")
-    if SEAL not in values:
+    # In frame caches of version 0.1.0, a list of sums has that name.
+    if not isinstance(values.get(SEAL), str):
         return values
     rest = {key: value for key, value in values.items() if key != SEAL}
     if values[SEAL] != _checksum(rest):
