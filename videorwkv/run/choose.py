@@ -170,12 +170,13 @@ def choose(
     own = model_name is None and model is None
     close = whole and seen.long_seconds / WHOLE_FRAMES <= CLOSE_SECONDS
     steps = int(np.clip(STEPS_PER_CLIP * clips, *STEPS))
+    base = model or model_config(model_name or "lcr_pico")
     recipe = replace(
         fallback,
         model=replace(
-            model or model_config(model_name or "lcr_pico"),
+            base,
             frame_fit="stretch" if stretch else "crop",
-            **{"stem_flow": True} if own and close else {},
+            stem_flow=base.stem_flow or (own and close),
         ),
         sampling=Sampling(num_frames=WHOLE_FRAMES) if whole else WINDOW,
         augmentation=AUGMENTATION,

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videorwkv.errors import UsageError
+from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.vrwkv6 import convert
 from videorwkv.run.run import read_run
