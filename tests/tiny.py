@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from videorwkv.data import Augmentation, Manifest, load_manifest
 from videorwkv.models import LCRConfig
 from videorwkv.run.recipes import Recipe
 from videorwkv.training.loop import train
+from videorwkv.utils.values import sealed, unsealed
 from videorwkv.video import Sampling
 from videorwkv.video.writer import write_video
 
@@ -54,6 +57,14 @@ def recipe(*, model: dict[str, Any] | None = None, **changes: Any) -> Recipe:
 def trained(folder: Path, **changes: Any) -> Path:
     train(recipe(**changes), manifest(), folder, quiet=True)
     return folder
+
+
+def edit_config(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Change a run's config.json and seal it anew, as a stranger would."""
+    path = folder / "config.json"
+    values = unsealed(json.loads(path.read_text()))
+    edit(values)
+    path.write_text(json.dumps(sealed(values)))
 
 
 def write_clip(path: Path, *, frames: int = 8, level: int = 0, flipped: bool = False) -> Path:

@@ -20,7 +20,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from videorwkv.preprocess.inputs import Box
-from videorwkv.video.decoding import ONE_THREAD
+from videorwkv.video.to_image import ONE_THREAD
 
 
 @dataclass(frozen=True)

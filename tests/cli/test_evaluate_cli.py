@@ -53,9 +53,7 @@ def test_crops_of_a_stretched_frame_are_refused_before_any_work(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
-    config = json.loads((folder / "config.json").read_text())
-    config["recipe"]["model"]["frame_fit"] = "stretch"
-    (folder / "config.json").write_text(json.dumps(config))
+    tiny.edit_config(folder, lambda c: c["recipe"]["model"].update(frame_fit="stretch"))
     code, line = fails(
         capsys, "evaluate", folder, tiny.MOTION, "--views=2x3", f"--out={tmp_path / 'out'}"
     )

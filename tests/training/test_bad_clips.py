@@ -82,8 +82,8 @@ def test_every_kind_of_bad_clip_from_the_command_line(
 ) -> None:
     load = options.load_data
 
-    def load_data(given: Any) -> Manifest:
-        manifest = load(given)
+    def load_data(given: Any, run: Any = None) -> Manifest:
+        manifest = load(given, run)
         for split in ("train", "validation"):
             (folder / split / "a" / "missing.mp4").unlink(missing_ok=True)
         return replace(manifest, opener=opened)

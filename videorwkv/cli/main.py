@@ -24,10 +24,23 @@ from videorwkv.cli.stream import add_stream
 from videorwkv.cli.train import add_train
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.interrupt import Interrupts
+from videorwkv.utils.terminal import Plain, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 2 for wrong use, 1 for any other failure."""
+    streams = sys.stdout, sys.stderr
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files and labels can hold what a terminal can't show, or no UTF-8 at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = map(Plain, streams)
+    try:
+        return _main(arguments)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     try:
         options = make_parser().parse_args(arguments)
     except KeyboardInterrupt:
@@ -35,9 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and not options.traceback:
         sys.excepthook = _report_bug
     options.command_line = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files and labels can hold what a terminal can't show, or no UTF-8 at all.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with Interrupts():  # what ends the program lets it finish its files, as Ctrl-C does
             code: int = options.run(options)
@@ -73,7 +83,7 @@ def _report_bug(
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def make_parser() -> argparse.ArgumentParser:

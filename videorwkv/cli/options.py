@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 TIMEOUT_HELP = (
-    "time limit in seconds for decoding one clip: the worker process is then terminated and the "
-    "clip counts as unreadable; 0 disables the limit (default: the run's, 300 for a new run)"
+    "time limit in seconds for decoding one clip: a worker process at it is then terminated, and "
+    "the clip counts as unreadable; 0 disables the limit (default: the run's, 300 for a new run)"
+)
+PLAYLISTS_HELP = (
+    "follow a playlist (.m3u8, .m3u, .mpd, .ffconcat, .sdp) given by its name: it makes FFmpeg "
+    "read other files and open connections. Without this option, none is followed"
 )
 RUN_HELP = (
     "the folder of a trained run, RUN/best or RUN/last (default: best if it exists), or a file "

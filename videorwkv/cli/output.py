@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from videorwkv.utils.terminal import safe_console
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
 
 def make_console() -> Console:
     """What writes tables to stdout. A reader that has gone is left to `cli.main`, as by `print`."""
-    from rich.console import Console
-
-    class Piped(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    return Piped()
+    return safe_console()
 
 
 def as_json(values: object, *, indent: int | None = None) -> str:

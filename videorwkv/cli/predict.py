@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import (
     DATA_OPTIONS,
+    PLAYLISTS_HELP,
     RUN_HELP,
     TIMEOUT_HELP,
     add_command,
@@ -70,6 +71,8 @@ def add_predict(commands: Commands) -> None:
         help="write an annotated video with edge map, labels and scores: a .mp4 or .gif file, or a "
         "folder for several videos",
     )
+    parser.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
+    parser.add_argument("--allow-playlists", action="store_true", default=None, help=PLAYLISTS_HELP)
     add_masks(parser)
     group = parser.add_argument_group("a whole split (with --submission)")
     group.add_argument(
@@ -88,7 +91,6 @@ def add_predict(commands: Commands) -> None:
     group.add_argument(
         "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
     )
-    group.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run=run_predict)
@@ -96,10 +98,10 @@ def add_predict(commands: Commands) -> None:
 
 # Options that speak of a data set, and those that speak of single videos.
 _SUBMISSION_OPTIONS = (
-    *("split", "batch_size", "workers", "clip_timeout"),
+    *("split", "batch_size", "workers"),
     *(name for name in DATA_OPTIONS if name != "frame_rate"),
 )
-_VIDEO_OPTIONS = ("top", "save", "json")
+_VIDEO_OPTIONS = ("top", "save", "json", "allow_playlists")
 
 
 def run_predict(options: argparse.Namespace) -> int:
@@ -124,6 +126,8 @@ def run_predict(options: argparse.Namespace) -> int:
         tube_mask_ratio=options.tube_mask,
         motion_mask_ratio=options.motion_mask,
         frame_rate=options.frame_rate,
+        allow_playlists=bool(options.allow_playlists),
+        clip_timeout=options.clip_timeout,
     ):
         predictions.append(prediction)
         if options.json:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import (
+    PLAYLISTS_HELP,
     RUN_HELP,
     add_command,
     add_device,
@@ -111,6 +112,7 @@ def add_stream(commands: Commands) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="number of CPU threads for the model"
     )
+    parser.add_argument("--allow-playlists", action="store_true", help=PLAYLISTS_HELP)
     add_device(parser)
     parser.set_defaults(run=run_stream)
 
@@ -130,6 +132,7 @@ def run_stream(options: argparse.Namespace) -> int:
         options.model,
         options.source,
         fps=options.fps,
+        allow_playlists=options.allow_playlists,
         threshold=options.threshold,
         smooth=options.smooth,
         gap=options.gap,

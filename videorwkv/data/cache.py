@@ -24,11 +24,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.cache_videos import JpegVideo, RawVideo, damaged
 from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
 from videorwkv.utils.files import atomic, unfinished
-from videorwkv.video.array import ArrayVideo
-from videorwkv.video.base import Frame, Images, Transform, Video, resize_short_side
-from videorwkv.video.frames_folder import decode_image
+from videorwkv.utils.values import brief, read_json, sealed
+from videorwkv.video.base import Frame, Video, resize_short_side
 
 # Name of a store -> suffix of its files.
 STORES = {"raw": ".rgb", "jpeg": ".jpegs"}
@@ -100,10 +100,9 @@ class FrameCache:
         entry = self.entry(path)
         self._fill(entry, open_source)
         try:
-            about = json.loads(entry.read_text(encoding="utf-8"))
-            return _open_frames(path, entry, about)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(entry, error) from error
+            return _open_frames(path, entry, read_json(entry))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise damaged(entry, error) from error
 
     def fill(self, path: str, open_source: Callable[[], Video]) -> None:
         """Make sure that the clip is there; errors as in `open`."""
@@ -127,7 +126,7 @@ class FrameCache:
         """Store and quality that the folder was begun with, if it says so; or `DataError`."""
         path = Path(self.folder) / SETTINGS
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
+            known = read_json(path)
             store, quality = str(known["store"]), int(known["quality"])
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -149,7 +148,7 @@ class FrameCache:
         """Let `auto` store as this cache does from now on; removes what killed processes left."""
         store, quality = self.settled()
         folder = Path(self.folder)
-        content = json.dumps({"store": store, "quality": quality}).encode()
+        content = json.dumps(sealed({"store": store, "quality": quality})).encode()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for left in folder.glob(".*.part"):
@@ -184,7 +183,7 @@ class FrameCache:
             about.update(source=video.name, warnings=list(video.warnings))
             # Last: an entry counts once this file is there.
             with atomic(entry) as file:
-                file.write(json.dumps(about).encode())
+                file.write(json.dumps(sealed(about)).encode())
         except OSError as error:
             raise self._unwritable(f"the frames of {video.name}", error) from error
 
@@ -225,16 +224,17 @@ def _write_frames(
         if store == "jpeg":
             content = encode_jpeg(image_HWC, quality)
             lengths.append(len(content))
-            sums.append(zlib.crc32(content))
         else:
             content = np.ascontiguousarray(image_HWC).data
+        sums.append(zlib.crc32(content))
         file.write(content)
         crc = zlib.crc32(content, crc)
         shape = image_HWC.shape
         times.append(frame.time)
     about: dict[str, Any] = {"store": store, "shape": [len(times), *shape], "times": times}
+    about["sums"] = sums
     if store == "jpeg":
-        about |= {"lengths": lengths, "crc32": sums, "quality": quality}
+        about |= {"lengths": lengths, "quality": quality}
     return about, crc
 
 
@@ -256,21 +256,21 @@ def _open_frames(name: str, entry: Path, about: dict[str, Any]) -> Video:
     shape = tuple(about["shape"])
     times = np.array(about["times"], np.float64)
     warnings = tuple(about["warnings"])
+    are_counts = len(shape) == 4 and all(type(n) is int and n > 0 for n in shape)
+    if not are_counts or shape[3] != 3 or times.shape != shape[:1]:
+        raise ValueError(f"frames of {brief(shape)} with {len(times)} times")
+    if not np.isfinite(times).all() or np.any(np.diff(times) < 0):
+        raise ValueError("its times do not increase")
+    if not all(isinstance(text, str) for text in warnings):
+        raise ValueError(f"warnings {brief(warnings)}")
     size = sum(about["lengths"]) if store == "jpeg" else int(np.prod(shape))
     if path.stat().st_size != size:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes instead of {size}")
+    # Version 0.1.0 kept those of JPEG images alone, under the name that is now that of a seal.
+    sums: Any = about.get("sums", about.get("crc32"))
     if store == "raw":
-        frames_THWC = np.memmap(path, np.uint8, mode="r", shape=shape)
-        return ArrayVideo(name, frames_THWC, times, warnings)
-    return JpegVideo(name, path, shape, times, about["lengths"], about["crc32"], warnings)
-
-
-def _damaged(entry: Path, reason: object) -> DataError:
-    """What is said of an entry that can't be read, and what to do."""
-    return DataError(
-        f"Cache entry {entry} can't be read ({reason}). Delete {entry.name.partition('.')[0]}.* in "
-        "that folder; the clip is then decoded again."
-    )
+        return RawVideo(name, path, shape, times, sums, warnings)
+    return JpegVideo(name, path, shape, times, about["lengths"], sums, warnings)
 
 
 def limit_size(image_HWC: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
@@ -288,73 +288,3 @@ def encode_jpeg(image_HWC: NDArray[np.uint8], quality: int) -> bytes:
     ]
     _, content = cv2.imencode(".jpg", cv2.cvtColor(image_HWC, cv2.COLOR_RGB2BGR), options)
     return bytes(content)
-
-
-class JpegVideo(Video):
-    """Frames that lie as JPEG images, end to end, in one file.
-
-    Args:
-        name: what messages call it.
-        path: the file.
-        shape: [T, H, W, 3].
-        times: seconds since the first frame, float64, [T].
-        lengths: bytes of each image.
-        sums: CRC-32 of each image; a JPEG decoder would paint over damage and report success.
-        warnings: what was found wrong when the frames were made.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        path: Path,
-        shape: tuple[int, ...],
-        times: NDArray[np.float64],
-        lengths: list[int],
-        sums: list[int],
-        warnings: tuple[str, ...],
-    ) -> None:
-        super().__init__(name)
-        if not shape[0] == len(times) == len(lengths) == len(sums):
-            raise ValueError("its index is inconsistent")
-        self._path = path
-        self._shape = shape
-        self._known = times
-        self._ends = np.cumsum([0, *lengths]).tolist()
-        self._sums = sums
-        self._warnings = warnings
-
-    def __iter__(self) -> Iterator[Frame]:
-        self._check_open()
-        for index, seconds in enumerate(self._known.tolist()):
-            yield Frame(self._read_images([index])[index], seconds)
-
-    def _scan(self) -> NDArray[np.float64]:
-        return self._known
-
-    def _rescan(self) -> NDArray[np.float64]:
-        return self._known
-
-    def _fetch(self, indices: NDArray[np.int64], transform: Transform) -> Images:
-        return self._read_images(indices.tolist(), transform)
-
-    def _read_images(self, indices: list[int], transform: Transform | None = None) -> Images:
-        """Raises `DataError` where the file is not what was written."""
-        images: Images = {}
-        try:
-            with self._path.open("rb") as file:
-                for index in indices:
-                    file.seek(self._ends[index])
-                    content = file.read(self._ends[index + 1] - self._ends[index])
-                    image_HWC = self._decode(index, content)
-                    images[index] = image_HWC if transform is None else transform(image_HWC)
-        except OSError as error:
-            raise _damaged(self._path, error.strerror or error) from error
-        return images
-
-    def _decode(self, index: int, content: bytes) -> NDArray[np.uint8]:
-        if zlib.crc32(content) != self._sums[index]:
-            raise _damaged(self._path, f"frame {index} has changed since it was written")
-        image_HWC = decode_image(content)
-        if image_HWC is None or image_HWC.shape != self._shape[1:]:
-            raise _damaged(self._path, f"frame {index} can't be decoded")
-        return image_HWC

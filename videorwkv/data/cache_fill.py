@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
 from videorwkv.utils.files import decimal, free_space, memory_size, require_room
 from videorwkv.utils.progress import Meter
+from videorwkv.utils.values import read_json
 from videorwkv.utils.words import counted
 from videorwkv.utils.workers import Lost, WorkerPool, one_thread
 
@@ -211,7 +211,7 @@ def _require_same_store(cache: FrameCache, entries: Sequence[Path]) -> None:
         return
     for entry in entries:
         try:
-            about = json.loads(entry.read_text(encoding="utf-8"))
+            about = read_json(entry)
             # As in `FrameCache.open`: entries of the first version are raw and don't say so.
             store, quality = about.get("store", "raw"), about.get("quality", cache.quality)
         except (OSError, ValueError, AttributeError):

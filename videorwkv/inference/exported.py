@@ -13,27 +13,31 @@ B streams, T frames, H height, W width, K classes.
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.errors import CheckpointError, ConfigError, UsageError
 from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, Arrays, Port, open_engine
 from videorwkv.models.masking import Masks, tube_mask
 from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess
-from videorwkv.run.recipes import Recipe
+from videorwkv.run.description import read_description
 from videorwkv.run.run import Run
+from videorwkv.utils.options import dataclass_from_dict
+from videorwkv.utils.values import brief, parse_json, unsealed
 from videorwkv.video.base import Clip, Frame
 
 FORMAT = 1
+# In one input of a file: a state of 1 GiB in float32.
+MOST_NUMBERS = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,29 @@ class ExportedState:
         return ExportedState(arrays)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What an exported file says of its inputs."""
+
+    precision: Literal["float32", "float16", "bfloat16", "int8"]
+    frame_size: tuple[int, int]
+    batch_size: int | None
+    kept: int | None
+    tube_mask_ratio: float
+    state: tuple[tuple[str, tuple[int, ...], Literal["float32", "float16", "int64", "uint8"]], ...]
+
+    def __post_init__(self) -> None:
+        sizes = [self.frame_size, *(shape for _, shape, _ in self.state)]
+        if self.batch_size is not None:
+            sizes.append((self.batch_size,))
+        for shape in sizes:
+            if len(shape) > 8 or min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
+                raise ConfigError(
+                    f"metadata: got a shape of {brief(list(shape))}; allowed: 8 sizes of at least "
+                    f"1 that make {MOST_NUMBERS:,} numbers at most"
+                )
+
+
 class ExportedModel(nn.Module):
     """A model whose step runs in ONNX Runtime or OpenVINO, on the CPU.
 
@@ -69,17 +96,15 @@ class ExportedModel(nn.Module):
         self.engine = open_engine(self.path, threads or torch.get_num_threads())
         self.metadata = _metadata(self.path, self.engine.metadata)
         with _of_another_version(self.path, self.metadata):
-            self.precision: str = self.metadata["precision"]
-            self.labels = tuple(self.metadata["labels"])
-            self.recipe = Recipe.from_dict(self.metadata["recipe"])
-            self.config = self.recipe.model
-            self.sampling = self.recipe.sampling
-            self.height, self.width = self.metadata["frame_size"]
-            self.batch_size: int | None = self.metadata["batch_size"]
-            self.kept: int | None = self.metadata["kept"]
-            self.state_ports = tuple(
-                Port(name, tuple(shape), dtype) for name, shape, dtype in self.metadata["state"]
-            )
+            self.description = read_description(self.metadata)
+            own = {field.name: self.metadata[field.name] for field in fields(_Step)}
+            step = dataclass_from_dict(_Step, own, where="metadata")
+            self.precision = step.precision
+            self.labels, self.recipe = self.description.labels, self.description.recipe
+            self.config, self.sampling = self.recipe.model, self.recipe.sampling
+            self.height, self.width = step.frame_size
+            self.batch_size, self.kept = step.batch_size, step.kept
+            self.state_ports = tuple(Port(*port) for port in step.state)
         self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
 
     def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
@@ -255,17 +280,16 @@ def load_exported_run(path: str | Path) -> ExportedRun:
         UsageError, CheckpointError: as `open_exported`.
     """
     model = open_exported(path)
-    with _of_another_version(model.path, model.metadata):
-        run = ExportedRun(
-            folder=model.path.parent,
-            which=model.path.name,
-            recipe=model.recipe,
-            labels=model.labels,
-            flips=model.metadata["flips"],
-            data=model.metadata["data"],
-            versions=model.metadata["versions"],
-        )
-    return run
+    described = model.description
+    return ExportedRun(
+        folder=model.path.parent,
+        which=model.path.name,
+        recipe=described.recipe,
+        labels=described.labels,
+        flips=described.flips,
+        data=described.data,
+        versions=described.versions,
+    )
 
 
 @contextmanager
@@ -290,16 +314,17 @@ def _metadata(path: Path, text: str | None) -> dict[str, Any]:
             "Give a file that it wrote, or a run's folder."
         )
     try:
-        metadata: dict[str, Any] = json.loads(text)
+        metadata = unsealed(parse_json(text))
         found = metadata["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path}: its metadata can't be read ({type(error).__name__}: {error}). Export the run "
             "again."
         ) from error
     if found != FORMAT:
         raise CheckpointError(
-            f"{path}: format {found!r}; this version reads format {FORMAT}. Export the run again."
+            f"{path}: format {brief(found)}; this version reads format {FORMAT}. Export the run "
+            "again."
         )
     digest = metadata.get(BIN_DIGEST)
     weights = path.with_suffix(".bin")

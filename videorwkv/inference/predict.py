@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
+from videorwkv.preprocess.inputs import fit_image
 from videorwkv.utils.files import make_folder, require_no_source
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.video import Clip, Sampling, Video, open_video
@@ -101,6 +103,8 @@ def predict(
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
     frame_rate: float | None = None,
+    allow_playlists: bool = False,
+    clip_timeout: float | None = None,
 ) -> list[Prediction]:
     """Name the action in one or many videos. One that can't be read doesn't stop the others.
 
@@ -121,6 +125,9 @@ def predict(
             a `Recogniser`'s.
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
         frame_rate: frames a second of folders of frames; the run's if None, else 12.
+        allow_playlists: as in `open_video`.
+        clip_timeout: seconds for reading one video, after which it counts as unreadable; 0: any
+            time. None: the run's, or 300.
 
     Returns:
         One `Prediction` for each video, in order; `error` says why one could not be read.
@@ -144,6 +151,8 @@ def predict(
             tube_mask_ratio=tube_mask_ratio,
             motion_mask_ratio=motion_mask_ratio,
             frame_rate=frame_rate,
+            allow_playlists=allow_playlists,
+            clip_timeout=clip_timeout,
         )
     )
 
@@ -161,6 +170,8 @@ def iter_predictions(
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
     frame_rate: float | None = None,
+    allow_playlists: bool = False,
+    clip_timeout: float | None = None,
 ) -> Iterator[Prediction]:
     """`predict`, one video after another, as they are done."""
     for name, value in (("top", top), ("views", views)):
@@ -177,14 +188,21 @@ def iter_predictions(
         views=None if views is None else (views, 1),
         masks=masks,
         device=device,
+        clip_timeout=clip_timeout,
     )
     rate = recogniser.frame_rate if frame_rate is None else frame_rate
     with recogniser.evaluating():
         for file, target in zip(files, targets, strict=True):
             name = f"<{len(file)} bytes>" if isinstance(file, bytes) else str(file)
             try:
-                with open_video(file, frame_rate=rate) as video:
+                with open_video(
+                    file,
+                    frame_rate=rate,
+                    allow_playlists=allow_playlists,
+                    time_limit=recogniser.clip_timeout,
+                ) as video:
                     found = _recognise(recogniser, video)
+                    video.deadline = math.inf  # all frames are drawn, as long as that takes
                     save_error = ""
                     if target is not None:
                         save_error = _annotate(target, video, recogniser, found)
@@ -229,7 +247,13 @@ def _recognise(recogniser: Recogniser, video: Video) -> _Scores:
     chosen = [recogniser.sampling.indices(times, view=v, num_views=views) for v in range(views)]
     # All views from one pass over the file.
     wanted = np.unique(np.concatenate(chosen))
-    read = video.read(wanted.tolist())
+    # Frame by frame what the model's `preprocess` would do first: of large videos, frames of full
+    # size would take gigabytes.
+    config = recogniser.network.config
+    read = video.read(
+        wanted.tolist(),
+        transform=lambda image_HWC: fit_image(image_HWC, config.image_size, config.frame_fit),
+    )
     clips = []
     for indices in chosen:
         at = np.searchsorted(wanted, indices)

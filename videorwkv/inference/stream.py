@@ -284,6 +284,7 @@ def stream(
     device: str | torch.device = "auto",
     save: str | Path | None = None,
     frame_rate: float | None = None,
+    allow_playlists: bool = False,
 ) -> Stream:
     """Name the action in a camera, a broadcast or a file, frame by frame, without an end.
 
@@ -303,6 +304,7 @@ def stream(
         save: an .mp4 file to write, when the stream ends: the classified frames with edge map,
             labels and scores drawn in, at the source's speed; pauses end after 10 s.
         frame_rate: frames a second of a folder of frames; the run's if None, else 12.
+        allow_playlists: as in `open_video`.
 
     Returns:
         A `Stream`, which yields a `StreamPrediction` for each classified frame.
@@ -348,7 +350,8 @@ def stream(
             black = recogniser.network.preprocess(np.zeros((size, size, 3), np.uint8))
             recogniser.step(black, recogniser.init_state(), "a black frame")
             rate = recogniser.frame_rate if frame_rate is None else frame_rate
-            video = resources.enter_context(open_video(video, frame_rate=rate))
+            opened = open_video(video, frame_rate=rate, allow_playlists=allow_playlists)
+            video = resources.enter_context(opened)
         writer = None
         if save is not None:
             writer = AnnotatedVideoWriter(

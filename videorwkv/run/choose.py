@@ -175,13 +175,13 @@ def choose(
     close = whole and seen.long_seconds / WHOLE_FRAMES <= CLOSE_SECONDS
     found_for = None if model is not None else model_name or "lcr_pico"
     steps = round(FOUND_FOR.get(found_for or "", 1.0) * np.clip(STEPS_PER_CLIP * clips, *STEPS))
-    shown = model or model_config(model_name or "lcr_pico")
+    base = model or model_config(model_name or "lcr_pico")
     recipe = replace(
         fallback,
         model=replace(
-            shown,
+            base,
             frame_fit="stretch" if stretch else "crop",
-            stem_flow=shown.stem_flow or (own and close),
+            stem_flow=base.stem_flow or (own and close),
         ),
         sampling=Sampling(num_frames=WHOLE_FRAMES) if whole else WINDOW,
         augmentation=AUGMENTATION,

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.vrwkv6 import convert
-from videorwkv.run.run import read_run, read_weights
+from videorwkv.run.run import read_run
+from videorwkv.run.tensors import read_tensors, require_finite_tensors
 
 # Tensors that are named before the rest are counted.
 NAMED = 4
@@ -80,8 +81,7 @@ def read_pretrained(source: str | Path) -> Pretrained:
         run = read_run(path)
         path, config, labels = run.weights, run.recipe.model, run.labels
         lr = run.recipe.lr
-    weights = read_weights(path)
-    _check_finite(path, weights)
+    weights = read_tensors(path)
     return Pretrained(str(source), _sha256(path), weights, config, labels, lr)
 
 
@@ -107,22 +107,13 @@ def _read_vrwkv6(source: str) -> Pretrained:
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise CheckpointError(f"{path} holds no state dict: names and tensors are wanted.")
-    _check_finite(path, state)
+    require_finite_tensors(path, state)
     try:
         config, weights, left_out, clipped = convert(state)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     note = f"{clipped} decays are clipped to the strongest that the scan allows" if clipped else ""
     return Pretrained(source, _sha256(path), weights, config, left_out=left_out, note=note)
-
-
-def _check_finite(path: Path, weights: Mapping[str, Tensor]) -> None:
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(
-                f"{path}: {name!r} holds NaN or infinity; nothing can be learnt from there. Take "
-                "other weights, such as an earlier checkpoint."
-            )
 
 
 def _sha256(path: Path) -> str:
@@ -240,6 +231,8 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[s
             numbers += target.numel()
         elif source.shape != target.shape:
             anew[name] = f"{list(source.shape)} there, {list(target.shape)} here"
+        elif source.is_floating_point() != target.is_floating_point():
+            anew[name] = f"{source.dtype} there, {target.dtype} here"
         else:
             target.copy_(source)
             taken.append(name)

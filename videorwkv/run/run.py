@@ -27,9 +27,12 @@ from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_m
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.presets import build_model
+from videorwkv.run.description import read_description
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
+from videorwkv.run.tensors import read_tensors, require_fitting, tensors_bytes
 from videorwkv.utils.files import write_atomic
+from videorwkv.utils.values import SEAL, brief, read_json, sealed
 
 FORMAT = 1
 # Clips that a run notes, to know its data set again when clips were added.
@@ -125,7 +128,11 @@ class Run:
                 f"{self.weights} is missing: the run was stopped before its first checkpoint. "
                 "Train again, or resume with `videorwkv train ... --resume`."
             )
-        model = build_model(self.recipe.model)
+        require_fitting(self.weights, self.recipe.model)
+        try:
+            model = build_model(self.recipe.model)
+        except ConfigError as error:
+            raise CheckpointError(f"{self.folder / 'config.json'}: {error}") from error
         load_weights(model, self.weights)
         return model.to(device).eval()
 
@@ -152,28 +159,35 @@ def read_run(path: str | Path) -> Run:
     if not which:
         which = "best" if (folder / "best.safetensors").is_file() else "last"
     try:
-        values = json.loads(config.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
+        values = read_json(config)
+        if values.get("format") != FORMAT:
             raise CheckpointError(
-                f"{config}: format {values['format']!r}; this version reads format {FORMAT}. "
-                "Use the version of videorwkv that wrote it, named under `versions`."
+                f"{config}: format {brief(values.get('format'))}; this version reads format "
+                f"{FORMAT}. Use the version of videorwkv that wrote it, named under `versions`."
             )
-        return Run(
-            folder=folder,
-            which=which,
-            recipe=Recipe.from_dict(values["recipe"]),
-            labels=tuple(values["labels"]),
-            flips=values["flips"],
-            data=values["data"],
-            versions=values["versions"],
-            init=values.get("init"),
-        )
+        described = read_description(values)
+        if not described.data:
+            raise ConfigError("data: empty, though a run knows what it was trained on")
     except ConfigError as error:
-        raise CheckpointError(f"{config}: {error}") from error
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"{config} can't be read ({type(error).__name__}: {error}). Restore it or train again."
+            f"{config}: {str(error).rstrip('.')}. Restore the file or train again."
         ) from error
+    except (ValueError, OSError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise CheckpointError(
+            f"{config} can't be read: {reason}. Restore it or train again; if it was edited on "
+            f'purpose, take the line "{SEAL}" out of it.'
+        ) from error
+    return Run(
+        folder=folder,
+        which=which,
+        recipe=described.recipe,
+        labels=described.labels,
+        flips=described.flips,
+        data=described.data,
+        versions=described.versions,
+        init=described.init,
+    )
 
 
 def _runs_beside(folder: Path) -> str:
@@ -205,7 +219,7 @@ def save_config(
     }
     if init is not None:
         values["init"] = dict(init)
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(sealed(values), indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / "config.json", text)
 
 
@@ -235,55 +249,13 @@ def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         CheckpointError: the disk is full or the folder can't be written.
     """
-    from safetensors.torch import save
-
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    write_atomic(path, save(tensors, metadata={"format": "pt"}))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file by name.
-
-    Raises:
-        CheckpointError: no file, or not a safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CheckpointError(f"No weights at {path}. Train a model first: videorwkv train --help")
-    try:
-        weights: dict[str, Tensor] = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}.") from error
-    return weights
+    write_atomic(path, tensors_bytes(weights))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill `model` from `path`; every name and shape must match.
+    """Fill `model` from `path`; every name, shape and type must match.
 
     Raises:
-        CheckpointError: no file, not a safetensors file, or weights of another model.
+        CheckpointError: no file, not a safetensors file, weights of another model, or damaged ones.
     """
-    weights = read_weights(path)
-    wanted = model.state_dict()
-    missing = sorted(wanted.keys() - weights.keys())
-    unknown = sorted(weights.keys() - wanted.keys())
-    if missing or unknown:
-        parts = []
-        if missing:
-            parts.append(f"{len(missing)} missing, such as {missing[0]!r}")
-        if unknown:
-            parts.append(f"{len(unknown)} unknown, such as {unknown[0]!r}")
-        raise CheckpointError(
-            f"{path} holds another model's weights: {'; '.join(parts)}. Its own config.json says "
-            "how it was built."
-        )
-    for name, tensor in weights.items():
-        if tensor.shape != wanted[name].shape:
-            raise CheckpointError(
-                f"{path}: {name!r} has shape {list(tensor.shape)}, the model needs "
-                f"{list(wanted[name].shape)}. Build the model with the options of its own "
-                "config.json."
-            )
-    model.load_state_dict(weights)
+    model.load_state_dict(read_tensors(path, model.state_dict()))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from videorwkv.data import Manifest
-from videorwkv.errors import DataError
+from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.baselines import Baseline, baselines, some_clips
 from videorwkv.inference.interval import interval_text
 from videorwkv.training.monitor import Monitor, read_log
@@ -47,10 +49,9 @@ def compare(
         )
         return ()
     log = read_log(monitor.log_path)
-    entry = next((entry for entry in log if entry["kind"] == "baselines"), None)
-    if entry is not None:  # a run that was resumed after its end
-        found = [dataclass_from_dict(Baseline, values) for values in entry["baselines"]]
-        count = entry["validation"]
+    scored = _scored_before(log)
+    if scored is not None:  # a run that was resumed after its end
+        found, count = list(scored.baselines), scored.validation
     else:
         train = manifest.split("train")
         known, asked = some_clips(train, TRAIN_LIMIT), some_clips(validation, VALIDATION_LIMIT)
@@ -82,6 +83,26 @@ def compare(
     if verdict := _verdict(best_top1, best, count):
         monitor.say(verdict)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Baselines in a log, and the number of clips that they were scored on."""
+
+    baselines: tuple[Baseline, ...]
+    validation: int
+
+
+def _scored_before(log: list[dict[str, Any]]) -> _Scored | None:
+    for entry in log:
+        if entry["kind"] == "baselines":
+            with suppress(ConfigError):
+                scored = dataclass_from_dict(
+                    _Scored, {name: entry.get(name) for name in ("baselines", "validation")}
+                )
+                if scored.baselines and scored.validation > 0:
+                    return scored
+    return None
 
 
 def _verdict(top1: float, best: Baseline, count: int) -> str:

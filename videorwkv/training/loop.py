@@ -43,7 +43,7 @@ from videorwkv.training.setup import (
     validation_split,
     write_config,
 )
-from videorwkv.training.state import load_state, save_state
+from videorwkv.training.state import fitting_state, load_state, most_bytes, save_state
 from videorwkv.utils.device import autocast, pick_device
 from videorwkv.utils.interrupt import Interrupts
 
@@ -130,7 +130,7 @@ def train(
             recipe, manifest, folder, pick_device(device), cache, pretrained, resumes=resumes
         )
         if resumes:
-            trainer.load(load_state(folder))
+            trainer.load(load_state(folder, most=most_bytes(trainer.model)))
         else:
             write_config(recipe, manifest, folder, trainer.fit)
         with (
@@ -431,7 +431,11 @@ class _Trainer:
         self._saved = time.monotonic()
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `save` wrote."""
+        """Go on from what `save` wrote; `CheckpointError` if it is of another run, or damaged."""
+        state = fitting_state(
+            self.folder, state, model=self.model, averaged=self.averaged,
+            optimizer=self.optimizer, total_steps=self.total_steps,
+        )  # fmt: skip
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])

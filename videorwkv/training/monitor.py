@@ -14,6 +14,7 @@ from videorwkv.inference.interval import interval_text
 from videorwkv.utils.files import write_atomic
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.progress import LINES_EVERY, duration, make_bar, make_console, seconds_left
+from videorwkv.utils.values import open_regular, parse_json
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # Unreadable clips that are named in the terminal; log.jsonl has them all.
 NAMED = 20
+# Of an entry of log.jsonl, by its kind: the numbers that are read again.
+NUMBERS = {"step": ("loss", "accuracy"), "validation": ("loss", "top1")}
+LONGEST_LINE = 1 << 20
 # Seconds: what takes less needs no estimate; the longest time between two lines without a bar.
 WORTH_TELLING = 60.0
 RARELY = 600.0
@@ -291,11 +295,38 @@ def describe_best(entry: Mapping[str, Any]) -> str:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The objects of a `log.jsonl`; a last line cut off by a crash is left out."""
-    entries = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
-    return entries
+    """The entries of a `log.jsonl`, which have a `kind` and a `step`, and numbers where numbers
+    belong; lines that a crash has cut off, or that hold anything else, are left out.
+
+    Raises:
+        CheckpointError: it can't be read, or is no regular file.
+    """
+    try:
+        with open_regular(path) as file:
+            # A line that never ends fills no memory.
+            lines = iter(lambda: file.readline(LONGEST_LINE), b"")
+            return [entry for line in lines if (entry := _entry(line)) is not None]
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} can't be read: {error.strerror or error}. Move it away: a run goes on without."
+        ) from error
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = parse_json(line)
+    except ValueError:
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+        return None
+    step = entry.get("step")
+    if type(step) is not int or not 0 <= step < 2**63:
+        return None
+    for name in NUMBERS.get(entry["kind"], ()):
+        value = entry.get(name)
+        # `null` stands for a loss that was not finite.
+        is_null = value is None and name == "loss" and name in entry
+        is_number = isinstance(value, int | float) and abs(value) < 1e300
+        if not (is_null or is_number):
+            return None
+    return entry

@@ -13,7 +13,7 @@ import torch
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.data.dataset import make_dataset
 from videorwkv.data.frame_rate import frame_rate_note
-from videorwkv.errors import DataError, UsageError
+from videorwkv.errors import CheckpointError, DataError, UsageError
 from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import (
@@ -24,6 +24,7 @@ from videorwkv.run.run import (
     read_run,
     save_config,
 )
+from videorwkv.run.tensors import require_fitting
 from videorwkv.utils.files import make_folder
 from videorwkv.utils.words import counted
 
@@ -136,6 +137,7 @@ def resolve_recipe(
 
     Raises:
         UsageError: the folder holds a run already, or the run to resume was another.
+        CheckpointError: the run to resume can't be read, or its files don't fit each other.
     """
     check_folder(folder, resume=resume)
     if not resume:
@@ -153,6 +155,14 @@ def resolve_recipe(
             f"{manifest.name} {manifest.digest}. Give the same data, folds and seed. "
             f"{_start_anew(folder)}"
         )
+    if run.labels != manifest.labels:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: its labels are not those of the data, though the digest of "
+            "the data is. Restore the file from a copy, or start anew with another --out."
+        )
+    last = folder / "last.safetensors"
+    if last.exists():
+        require_fitting(last, run.recipe.model)
     if recipe is None:
         return run.recipe
     recipe = for_data(recipe, manifest)

@@ -11,22 +11,59 @@ from videorwkv.errors import UsageError
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """`auto` takes a GPU if there is one; a name is obeyed.
+    """`auto` takes a GPU if there is one that works, CUDA's or Apple's; a name is obeyed.
 
     Raises:
         UsageError: no device of that name, or PyTorch can't use it here.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() and _works("mps") else "cpu")
     try:
         chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise _refused(device, str(error)) from error
+    if reason := _absent(chosen.type):
+        raise _refused(device, reason)
+    try:
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UsageError(
-            f"Device {str(device)!r} can't be used: {reason}. Usual: auto, cpu, cuda, cuda:1."
-        ) from error
+        raise _refused(device, str(error)) from error
     return chosen
+
+
+def _absent(kind: str) -> str:
+    """Why there is no device of a kind here; empty if there may be one."""
+    if kind == "mps" and not torch.backends.mps.is_built():
+        return "this build of PyTorch is not for Apple's GPUs (Metal)"
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "there is no Apple GPU (Metal) that PyTorch can use"
+    if kind == "cuda" and not torch.cuda.is_available():
+        return "there is no GPU of CUDA or ROCm that PyTorch can use"
+    if kind not in ("cpu", "cuda", "mps", "xpu"):
+        return "models are not run on such a device"
+    return ""
+
+
+def _works(device: str) -> bool:
+    """Whether what a model consists of runs on a device: convolution, products, sums along time."""
+    try:
+        image_BCHW = torch.full((1, 3, 8, 8), 0.01, device=device)
+        kernel_KCHW = torch.ones(4, 3, 3, 3, device=device)
+        tokens_LC = torch.conv2d(image_BCHW, kernel_KCHW, stride=2, padding=1).flatten(1).T
+        total = (tokens_LC.cumsum(0).exp().log() @ tokens_LC.T).logsumexp(0).sum()
+        return bool(torch.isfinite(total.cpu()))
+    except (RuntimeError, NotImplementedError):
+        return False
+
+
+def _refused(device: str | torch.device, reason: str) -> UsageError:
+    # The first sentence: PyTorch goes on with a list of all that it has.
+    first = (reason.splitlines() or [""])[0][:200].rstrip(".")
+    return UsageError(
+        f"Device {str(device)[:40]!r} can't be used: {first}. Usual: auto, cpu, cuda, cuda:1, mps."
+    )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

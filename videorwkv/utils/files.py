@@ -15,6 +15,7 @@ from typing import IO
 
 from videorwkv.errors import CheckpointError, DataError, UsageError
 
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
 # Usual on every file system in use; a file takes whole blocks.
 BLOCK = 4096
 
@@ -89,9 +90,23 @@ def csv_text(rows: Iterable[Iterable[object]], line_end: str = "\r\n") -> str:
     return buffer.getvalue()
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Write rows as a CSV file; errors as `write_atomic`."""
+def write_csv(path: Path, rows: Iterable[Iterable[object]], *, is_read: bool = True) -> None:
+    """Write rows as a CSV file; errors as `write_atomic`.
+
+    Args:
+        path: the file.
+        rows: the header first.
+        is_read: by people, in a spreadsheet, which would run a text that begins as a formula: it
+            gets a quotation mark in front. False for lists that commands read again.
+    """
+    if is_read:
+        rows = ([_no_formula(cell) for cell in row] for row in rows)
     write_atomic(path, csv_text(rows))
+
+
+def _no_formula(cell: object) -> object:
+    is_formula = isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{cell}" if is_formula and not _NUMBER.fullmatch(str(cell)) else cell
 
 
 def make_folder(folder: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
 from videorwkv.errors import ConfigError, did_you_mean
+from videorwkv.utils.values import brief
 
 D = TypeVar("D")
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
@@ -48,7 +49,9 @@ def dataclass_from_dict(cls: type[D], values: Mapping[str, Any], *, where: str =
     hints = typing.get_type_hints(cls)
     for key in values:
         if key not in hints:
-            raise ConfigError(f"{where}: unknown option {key!r}. {did_you_mean(key, hints)}")
+            raise ConfigError(
+                f"{where}: unknown option {brief(key)}. {did_you_mean(str(key)[:80], hints)}"
+            )
     typed = {
         key: _convert(value, hints[key], f"{where}.{key}", text=False)
         for key, value in values.items()
@@ -121,7 +124,7 @@ def _convert(value: Any, kind: Any, name: str, *, text: bool) -> Any:
         if value is None or (text and str(value).lower() == "none"):
             if type(None) in arguments:
                 return None
-            raise ConfigError(f"{name}: got {value!r}; allowed: {_describe(kind)}.")
+            raise ConfigError(f"{name}: got {brief(value)}; allowed: {_describe(kind, text=text)}.")
         others = [argument for argument in arguments if argument is not type(None)]
         for argument in others[:-1]:
             try:
@@ -134,10 +137,13 @@ def _convert(value: Any, kind: Any, name: str, *, text: bool) -> Any:
             if value == allowed or (text and value == str(allowed)):
                 return allowed
         raise ConfigError(
-            f"{name}: got {value!r}. {did_you_mean(str(value), [str(a) for a in arguments])}"
+            f"{name}: got {brief(value)}. "
+            f"{did_you_mean(str(value)[:80], [str(a) for a in arguments])}"
         )
     if origin is tuple:
         return _convert_tuple(value, kind, name, text=text)
+    if origin is Mapping:
+        return _convert_mapping(value, kind, name)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if isinstance(value, kind):
             return value
@@ -152,17 +158,26 @@ def _convert_tuple(value: Any, kind: Any, name: str, *, text: bool) -> tuple[Any
         if len(value) == 1 and "x" in value[0]:  # views=2x3
             value = value[0].split("x")
     if not isinstance(value, list | tuple):
-        raise ConfigError(f"{name}: got {value!r}; allowed: {_describe(kind)}.")
+        raise ConfigError(f"{name}: got {brief(value)}; allowed: {_describe(kind, text=text)}.")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         kinds = [arguments[0]] * len(value)
     else:
         kinds = list(arguments)
     if len(kinds) != len(value):
         raise ConfigError(
-            f"{name}: got {len(value)} values ({', '.join(map(str, value))}); "
-            f"allowed: {_describe(kind)}."
+            f"{name}: got {len(value)} values ({', '.join(map(str, value[:9]))[:200]}); "
+            f"allowed: {_describe(kind, text=text)}."
         )
     return tuple(_convert(v, k, name, text=text) for v, k in zip(value, kinds, strict=True))
+
+
+def _convert_mapping(value: Any, kind: Any, name: str) -> dict[str, Any]:
+    _, wanted = typing.get_args(kind)
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{name}: got {brief(value)}; allowed: {_describe(kind, text=False)}.")
+    return {
+        key: _convert(item, wanted, f"{name}.{key[:80]}", text=False) for key, item in value.items()
+    }
 
 
 def _convert_plain(value: Any, kind: Any, name: str, *, text: bool) -> Any:
@@ -170,13 +185,15 @@ def _convert_plain(value: Any, kind: Any, name: str, *, text: bool) -> Any:
         if kind is bool:
             return _WORDS[value.lower()] if text else _exactly(value, bool)
         if kind is int:
-            return int(value) if text else _exactly(value, int)
+            return _in_range(int(value) if text else _exactly(value, int))
         if kind is float:
             value = float(value if text else _exactly(value, int, float))
         if kind is str:
             return _exactly(value, str)
-    except (KeyError, ValueError):
-        raise ConfigError(f"{name}: got {value!r}; allowed: {_describe(kind)}.") from None
+    except (KeyError, ValueError, OverflowError):
+        raise ConfigError(
+            f"{name}: got {brief(value)}; allowed: {_describe(kind, text=text)}."
+        ) from None
     if kind is float and not math.isfinite(value):  # Python's JSON has NaN and Infinity, too
         raise ConfigError(f"{name}: got {value}; allowed: a finite number.")
     return value
@@ -189,18 +206,29 @@ def _exactly(value: Any, *kinds: type) -> Any:
     return value
 
 
-def _describe(kind: Any) -> str:
+def _in_range(number: int) -> int:
+    # Beyond 64 bits no library takes a whole number.
+    if not -(2**63) <= number < 2**63:
+        raise ValueError
+    return number
+
+
+def _describe(kind: Any, *, text: bool) -> str:
     """A type as a user would say it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(_describe(argument) for argument in arguments)
+        return " or ".join(_describe(argument, text=text) for argument in arguments)
     if origin is Literal:
         return ", ".join(str(argument) for argument in arguments)
     if origin is tuple:
+        values = "values separated by commas" if text else "values in a list"
+        each = _describe(arguments[0], text=text)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return f"values separated by commas, each {_describe(arguments[0])}"
+            return f"{values}, each {each}"
         if len(set(arguments)) == 1:
-            return f"{len(arguments)} values separated by commas, each {_describe(arguments[0])}"
-        return f"{len(arguments)} values separated by commas"
+            return f"{len(arguments)} {values}, each {each}"
+        return f"{len(arguments)} {values}"
+    if origin is Mapping:
+        return f"an object of names and values, each {_describe(arguments[1], text=text)}"
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     return "none" if kind is type(None) else names.get(kind, getattr(kind, "__name__", str(kind)))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from videorwkv.utils.files import decimal
+from videorwkv.utils.terminal import safe_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,8 @@ class _Terminal:
     reader has ended. The job goes on without it."""
 
     def __init__(self) -> None:
-        self._stream: Any = sys.stderr
+        # Past what `print` goes through: bars have colours.
+        self._stream: Any = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
         self._gone = False
 
     def __getattr__(self, name: str) -> Any:
@@ -52,9 +54,7 @@ def make_console(*, quiet: bool = False, **options: Any) -> Console:
         quiet: show nothing.
         options: of rich's `Console`.
     """
-    from rich.console import Console
-
-    return Console(file=cast(TextIO, _Terminal()), quiet=quiet, **options)
+    return safe_console(file=cast(TextIO, _Terminal()), quiet=quiet, **options)
 
 
 def make_bar(console: Console, before: str, after: str, *, transient: bool = False) -> Progress:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import cv2
 
-from videorwkv.errors import ConfigError, DataError
+from videorwkv.errors import ConfigError, DataError, UsageError
 from videorwkv.utils.interrupt import NUMBERS
 
 # Seconds that a process gets to finish its task when it is ended.
@@ -86,6 +86,7 @@ class WorkerPool:
 
     Raises:
         ConfigError: a number out of range.
+        UsageError: this process is daemonic, and may start no other.
     """
 
     def __init__(
@@ -100,6 +101,12 @@ class WorkerPool:
             raise ConfigError(
                 f"WorkerPool: workers ({workers}) must be at least 1, timeout ({timeout}) above 0 "
                 "or None."
+            )
+        if multiprocessing.current_process().daemon:
+            raise UsageError(
+                "Worker processes can't be started here: this is a daemonic process (of a "
+                "multiprocessing.Pool, or a task of Celery), which may start none. Call this from "
+                "the main process, or give Celery a pool of threads (--pool=threads)."
             )
         self._work = work
         self._initializer = initializer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpg", ".jpeg", ".png", ".webp"})
+# A picture of more pixels is not decoded: twice those of 8K video; 200 MB as RGB.
+MOST_PIXELS = 1 << 26
 # Frame indices are Python ints below; images are uint8 [H, W, 3].
 Images = dict[int, NDArray[np.uint8]]
 Transform = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -82,8 +85,8 @@ class Clip:
         return len(self.frames_THWC)
 
     def __iter__(self) -> Iterator[Frame]:
-        for image_HWC, time in zip(self.frames_THWC, self.times, strict=True):
-            yield Frame(image_HWC, float(time))
+        for image_HWC, seconds in zip(self.frames_THWC, self.times, strict=True):
+            yield Frame(image_HWC, float(seconds))
 
     def __repr__(self) -> str:
         shape = list(self.frames_THWC.shape)
@@ -173,9 +176,13 @@ class Video(ABC):
 
     Args:
         name: what messages call the source.
+
+    Attributes:
+        deadline: of `time.monotonic()`: reading a file or folder after it is a `DecodeError`.
     """
 
     is_live: bool = False
+    deadline: float = math.inf
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -358,6 +365,15 @@ class Video(ABC):
     def _check_open(self) -> None:
         if self._closed:
             raise UsageError(f"{self.name}: the video is closed; open it again with open_video.")
+
+
+def require_time(name: str, deadline: float) -> None:
+    """`DecodeError` once `time.monotonic()` has passed the deadline for reading a video."""
+    if time.monotonic() > deadline:
+        raise DecodeError(
+            f"{name}: reading it takes longer than allowed. Give it more seconds with "
+            "--clip-timeout (time_limit), or 0 for no limit."
+        )
 
 
 def _composed(short_side: int | None, transform: Transform | None) -> Transform:

@@ -9,17 +9,19 @@ follows.
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.video.base import Frame, Images, Transform, Video, incomplete
-from videorwkv.video.decoding import Decoding, ToImage
+from videorwkv.video.decoding import CLOCKLESS, FALLBACK_FPS, Decoding
+from videorwkv.video.to_image import ToImage
 
 # Where a header promises less reordering than there is, frames leave the decoder out of order.
 REORDER = 4
@@ -35,15 +37,29 @@ class ContainerVideo(Video):
         source: path or URL, or the file's content.
         name: what messages call it.
         timeout: seconds to wait for a network; None for files.
+        playlists: follow a playlist that is called one.
+        deadline: as the attribute of `Video`.
 
     Raises:
         DecodeError: it can't be opened, is no video or has no video stream.
     """
 
-    def __init__(self, source: str | bytes, name: str, *, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        source: str | bytes,
+        name: str,
+        *,
+        timeout: float | None = None,
+        playlists: bool = False,
+        deadline: float = math.inf,
+    ) -> None:
         super().__init__(name)
+        self.deadline = deadline
         self._source = source
-        self._timeout = timeout
+        self._options: dict[str, Any] = {
+            "timeout": timeout,
+            "playlists": playlists,
+        }
         self._pts = np.empty(0, np.int64)
         # pts -> how many packets of the file lie before that of the frame, or of the key frame.
         self._places: dict[int, int] = {}
@@ -109,6 +125,7 @@ class ContainerVideo(Video):
         elif last is None:
             self._keep(np.empty(0))
         self._warn_of_left_out(num_left_out)
+        self._warn_of_guesses(decoding, len(decoded))
 
     def _awaits_another(self, pts: int, last: int | None) -> bool:
         """Whether it is known that a frame is still to come between that at `last` and `pts`."""
@@ -131,7 +148,10 @@ class ContainerVideo(Video):
                 self._places[packet.pts] = decoding.place - 1
                 if packet.is_keyframe:
                     self._key_places.setdefault(packet.pts, decoding.place - 1)
+            if decoding.num_surplus:
+                return self._rescan()  # which packets are without a picture, decoding tells
             num_expected = decoding.num_expected
+            self._warn_of_guesses(decoding, num_shown)
             if decoding.is_kept:
                 decoding.rewind()
                 self._ready = decoding
@@ -147,6 +167,24 @@ class ContainerVideo(Video):
             decoded = [pts for pts, _ in decoding.pictures_from_start()]
         return self._settle(decoded, decoding)
 
+    def _warn_of_guesses(self, decoding: Decoding, total: int) -> None:
+        count = decoding.num_guessed
+        if not count:
+            return
+        says = "as its stream says" if decoding.rate != FALLBACK_FPS else "as nothing tells a rate"
+        if decoding.container_name in CLOCKLESS:
+            text = (
+                f"no frame carries a time: taken as {decoding.rate:g} frames a second, {says}. If "
+                "they are not: ffmpeg -r RATE -i FILE -c copy FILE.mp4"
+            )
+        else:
+            text = (
+                f"{count} of {total} frames carry no time: taken as {decoding.rate:g} a second, "
+                "in the order of decoding"
+            )
+        if text not in self._warnings:
+            self._warnings += (text,)
+
     def _settle(self, decoded: list[int], decoding: Decoding) -> NDArray[np.float64]:
         """Use the pts of a complete decoding pass as the frame list."""
         self._pts = np.unique(np.asarray(decoded, np.int64))
@@ -155,6 +193,7 @@ class ContainerVideo(Video):
         self._settled = True
         self._warn_of_missing()
         self._warn_of_left_out(len(decoded) - len(self._pts))
+        self._warn_of_guesses(decoding, len(decoded))
         return self._seconds(decoding.tick)
 
     def _warn_of_missing(self) -> None:
@@ -219,10 +258,12 @@ class ContainerVideo(Video):
     def _take(self) -> Decoding:
         """The container that is already open, else a new one. The caller closes it."""
         ready, self._ready = self._ready, None
-        return ready or self._open()
+        ready = ready or self._open()
+        ready.deadline = self.deadline
+        return ready
 
     def _open(self) -> Decoding:
-        return Decoding(self._source, self.name, timeout=self._timeout)
+        return Decoding(self._source, self.name, deadline=self.deadline, **self._options)
 
 
 def _pick(

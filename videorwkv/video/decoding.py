@@ -1,27 +1,21 @@
-"""One pass through one video stream with PyAV: packets in, timed pictures and RGB images out.
-
-H height, W width, C = 3 (RGB).
-"""
+"""One pass through one video stream with PyAV: packets in, timed pictures out."""
 
 from __future__ import annotations
 
-import io
+import math
 from collections import deque
 from collections.abc import Iterator, Set
 from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import islice
-from typing import Any
 
 import av
-import cv2
-import numpy as np
-from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
-from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError
+from videorwkv.video.allowed import open_container
+from videorwkv.video.base import MOST_PIXELS, require_time
+from videorwkv.video.transport import only_joined
 
 # Decoders whose `skip_frame` may change from packet to packet and that then leave out nothing but
 # pictures to which no other one refers. AV1 and VP9 decoders read it once, or never.
@@ -42,12 +36,19 @@ MAX_REORDER = 16
 PACKET_BYTES = 512
 # FFmpeg's own assumption for streams without any clock.
 FALLBACK_FPS = 25.0
-# A title in another encoding than UTF-8 makes no video unreadable. PyAV before 19 has to be told.
-_METADATA: dict[str, Any] = (
-    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+# Formats that are a bare stream: no packet has a time, and FFmpeg gives all of them that rate. What
+# the stream itself says of its rate, if it does, is right.
+CLOCKLESS = frozenset(
+    (
+        *("apv", "av1", "avs2", "avs3", "cavsvideo", "dirac", "dnxhd", "evc", "h261", "h263"),
+        *("h264", "hevc", "ingenient", "m4v", "mjpeg", "mpegvideo", "obu", "vc1", "vvc"),
+    )
 )
-# PyAV would otherwise start as many threads as there are cores, anew for every reformatter.
-ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+# XviD and DivX put a picture into the packet of another one, and a placeholder where it would have
+# been, or where nothing has changed: MPEG-4 packets of at most so many bytes. A header is longer.
+PLACEHOLDER = 8
+# What each picture of MPEG-4 (part 2) begins with.
+MPEG4_PICTURE = b"\x00\x00\x01\xb6"
 
 
 class NoVideoError(DecodeError):
@@ -63,6 +64,8 @@ class Decoding:
         container_format: FFmpeg's name of the input format, for devices; None detects it.
         options: FFmpeg's options for opening.
         timeout: seconds to wait for a network or a device.
+        playlists: follow a playlist that is called one (`allowed.py`).
+        deadline: of `time.monotonic()`; reading after it is an error.
 
     Attributes:
         tick: seconds for one unit of pts.
@@ -70,10 +73,10 @@ class Decoding:
             as broadcasts.
         container_name: FFmpeg's name of the container's format.
         codec_name: FFmpeg's name of the decoder.
+        rate: frames a second, as the file or its stream says; `FALLBACK_FPS` where neither does.
         stream_index: which of the container's streams is read.
         num_announced: frames by the container's header; 0 where it doesn't say.
         pixel_aspect: width of a pixel by its height.
-        num_packets: packets met so far that hold a picture to be shown, or should.
         num_errors: packets so far that could not be read or decoded.
         failed_pts: pts of those that have one.
         broken_off: why reading stopped before the end; empty if it did not.
@@ -85,12 +88,17 @@ class Decoding:
     """
 
     place: int
-    num_packets: int
+    _num_met: int
+    _num_placeholders: int
     _num_hidden: int
     _next_dts: int
     num_errors: int
     failed_pts: list[int]
+    _num_guessed: int
     broken_off: str
+    _last_pts: int
+    _shift: int
+    _is_guessed: bool
 
     def __init__(
         self,
@@ -100,19 +108,14 @@ class Decoding:
         container_format: str | None = None,
         options: dict[str, str] | None = None,
         timeout: float | None = None,
+        playlists: bool = False,
+        deadline: float = math.inf,
     ) -> None:
         self.name = name
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        try:
-            self._container = av.open(
-                file,
-                format=container_format,
-                options=options or {},
-                timeout=timeout,
-                **_METADATA,
-            )
-        except av.FFmpegError as error:
-            raise DecodeError(f"{name}: {_reason(error)}") from error
+        self._source, self.deadline = source, deadline
+        self._container = open_container(
+            source, name, container_format, options or {}, timeout, playlists
+        )
         try:
             self._stream = _video_stream(self._container, name)
         except DecodeError:
@@ -120,11 +123,15 @@ class Decoding:
             raise
         # Loader workers are the parallelism; a decoder's own threads would fight with them.
         self._stream.codec_context.thread_count = 1
+        self._stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         length = self._container.duration
         self.duration = None if length is None else length / av.time_base
         self.tick = float(self._stream.time_base)
-        rate = float(self._stream.average_rate or self._stream.guessed_rate or FALLBACK_FPS)
-        self._step = max(1, round(1 / (rate * self.tick)))
+        rates = [self._stream.average_rate, self._stream.guessed_rate, Fraction(FALLBACK_FPS)]
+        if self._container.format.name in CLOCKLESS:
+            rates.pop(0)
+        self.rate = float(next(rate for rate in rates if rate))
+        self._step = max(1, round(1 / (self.rate * self.tick)))
         # Read here: once the container is closed, its streams are freed memory.
         self.container_name: str = self._container.format.name
         self.codec_name: str = self._stream.codec_context.name
@@ -137,9 +144,13 @@ class Decoding:
         self._is_untimed = self.container_name in UNTIMED
         # AVI's header counts frames that a recorder dropped; they leave gaps in the dts.
         self._counts_dropped = self.container_name == "avi"
+        # Whether packets that FFmpeg holds for damaged are whole: known once one is met.
+        self._only_joined: bool | None = None
         # Ticks to add to what a file says that lies behind another one, and the last dts so far.
         self._offset = 0
         self._last_dts: int | None = None
+        self._last_shown = -(2**63)
+        self._begins_anew = False
         self._kept: list[av.Packet | str] | None = None
         # Whether the decoder has met no packet yet.
         self._is_fresh = True
@@ -154,9 +165,26 @@ class Decoding:
         self._container.close()
 
     @property
+    def num_surplus(self) -> int:
+        """Packets met so far that stand for no picture, more than there are pictures without a
+        packet of their own."""
+        return max(0, self._num_placeholders)
+
+    @property
+    def num_packets(self) -> int:
+        """Pictures to be shown that the packets met so far hold, or should."""
+        return self._num_met - self.num_surplus
+
+    @property
     def num_expected(self) -> int:
         """After a whole pass: how many pictures there should have been."""
-        return max(self.num_packets, self.num_announced - self._num_hidden)
+        announced = self.num_announced - self._num_hidden - self.num_surplus
+        return max(self.num_packets, announced)
+
+    @property
+    def num_guessed(self) -> int:
+        """Pictures so far whose time no packet tells; where no packet could, all of them."""
+        return self.num_packets if self.container_name in CLOCKLESS else self._num_guessed
 
     @property
     def guesses_pts(self) -> bool:
@@ -181,6 +209,7 @@ class Decoding:
         """
         kept: list[av.Packet | str] = []
         for packet in self._read():
+            require_time(self.name, self.deadline)
             self.place += 1
             if keep > 0:
                 kept.append(packet)
@@ -190,8 +219,8 @@ class Decoding:
             if isinstance(packet, str):
                 self.num_errors += 1
                 self.broken_off = packet
-            elif packet.is_corrupt:
-                self.num_packets += 1
+            elif packet.is_corrupt and not self._is_whole():
+                self._num_met += 1
                 self._count_error(packet)
             else:
                 if self._counts_dropped and packet.dts is not None:
@@ -200,10 +229,33 @@ class Decoding:
                 if packet.is_discard:  # before an edit list's start: decoded, but never shown
                     self._num_hidden += 1
                 elif packet.size > 0:
-                    self.num_packets += 1
+                    self._num_met += 1
+                    self._count_placeholders(packet)
                 yield packet
         if keep > 0:
             self._kept = kept
+
+    def _holds_picture(self, packet: av.Packet) -> bool:
+        """Whether an MPEG-4 packet is for the decoder: not where nothing has changed, which it
+        calls damage at times; but where it brings out a picture that came with another one."""
+        return packet.size > PLACEHOLDER or self._num_placeholders <= 0
+
+    def _count_placeholders(self, packet: av.Packet) -> None:
+        if self.codec_name != "mpeg4":
+            return
+        if packet.size <= PLACEHOLDER:
+            self._num_placeholders += 1
+        else:
+            self._num_placeholders -= max(0, bytes(packet).count(MPEG4_PICTURE) - 1)
+
+    def _is_whole(self) -> bool:
+        """Whether a packet that FFmpeg calls corrupt lacks nothing: where several recordings follow
+        each other in a transport stream, the counters of its parts begin anew."""
+        if self._only_joined is None:
+            self._only_joined = self.container_name == "mpegts" and only_joined(
+                self._source, self._stream.id
+            )
+        return self._only_joined
 
     def _read(self) -> Iterator[av.Packet | str]:
         """Packets from memory, if they are kept there, else from the file; last, why it failed."""
@@ -230,16 +282,25 @@ class Decoding:
 
     def _put_behind(self, packet: av.Packet) -> None:
         """Gives a packet of a second recording in the file its time behind the first one."""
-        dts = packet.dts + self._offset
-        if self._last_dts is not None and dts < self._last_dts - JUMP / self.tick:
-            self._offset = self._last_dts + self._step - packet.dts
+        dts, pts = packet.dts + self._offset, packet.dts if packet.pts is None else packet.pts
+        # Packets come in the order of their dts; short recordings jump back by less.
+        back = 0 if packet.is_keyframe else JUMP / self.tick
+        if self._last_dts is not None and dts + back < self._last_dts:
+            behind = max(self._last_dts - packet.dts, self._last_shown - pts)
+            self._offset = behind + self._step
+            self._begins_anew = True
         self._last_dts = packet.dts + self._offset
+        self._last_shown = max(self._last_shown, pts + self._offset)
         if self._offset:
             packet.dts = self._last_dts
             packet.pts = None if packet.pts is None else packet.pts + self._offset
 
     def pictures(
-        self, wanted: Set[int] | None = None, *, last_place: int | None = None
+        self,
+        wanted: Set[int] | None = None,
+        *,
+        last_place: int | None = None,
+        in_order: bool = False,
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Pictures with their pts, as the decoder emits them.
 
@@ -252,16 +313,25 @@ class Decoding:
             last_place: the packet with that many before it is the last to be decoded: the decoder
                 then gives out at once what it holds back to put pictures in order. Wrong for a
                 picture whose two fields lie in two packets.
+            in_order: where times that a file lacks, and that are so made up, come to lie behind
+                times that it has, the latter are put behind. In a pass from the beginning alone.
         """
         context = self._stream.codec_context
         if context.name not in CAN_SKIP:
             wanted = None
-        last = -self._step
+        self._last_pts, self._shift, self._is_guessed = -self._step, 0, False
         for packet in self.packets():
             if wanted is not None and self._skips != (packet.pts not in wanted):
                 self._skips = not self._skips
                 context.skip_frame = "NONREF" if self._skips else "DEFAULT"
             self._is_fresh = False
+            if self._begins_anew:
+                # Another recording: what the decoder still holds back of the one before.
+                self._begins_anew = False
+                yield from self._timed(context.decode(None), in_order)
+                context.flush_buffers()
+            if self.codec_name == "mpeg4" and packet.size and not self._holds_picture(packet):
+                continue
             ends = last_place is not None and self.place > last_place
             try:
                 pictures = packet.decode()
@@ -270,11 +340,25 @@ class Decoding:
             except av.FFmpegError:
                 self._count_error(packet)
                 pictures = []
-            for picture in pictures:
-                last = last + self._step if picture.pts is None else picture.pts
-                yield last, picture
+            yield from self._timed(pictures, in_order)
             if ends:
                 return
+
+    def _timed(
+        self, pictures: list[av.VideoFrame], in_order: bool
+    ) -> Iterator[tuple[int, av.VideoFrame]]:
+        for picture in pictures:
+            following = self._last_pts + self._step
+            if picture.pts is None:
+                pts = following
+                self._num_guessed += not self._is_untimed
+            else:
+                pts = picture.pts + self._shift
+                if in_order and self._is_guessed and pts <= self._last_pts:
+                    self._shift += following - pts
+                    pts = following
+            self._last_pts, self._is_guessed = pts, picture.pts is None
+            yield pts, picture
 
     def pictures_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """All pictures with the pts at which they are shown; nothing may have been decoded yet.
@@ -283,7 +367,7 @@ class Decoding:
         pictures that share one get a tick each.
         """
         if not self._is_untimed:
-            yield from self.pictures()
+            yield from self.pictures(in_order=True)
             return
         waiting: deque[av.VideoFrame] = deque()
         found: list[int] = []
@@ -334,11 +418,13 @@ class Decoding:
 
     def _count_anew(self) -> None:
         self.place = 0
-        self.num_packets = 0
+        self._num_met = 0
+        self._num_placeholders = 0
         self._num_hidden = 0
         self._next_dts = 0
         self.num_errors = 0
         self.failed_pts = []
+        self._num_guessed = 0
         self.broken_off = ""
 
 
@@ -354,86 +440,3 @@ def _video_stream(container: av.container.InputContainer, name: str) -> av.Video
         raise DecodeError(f"{name}: this build of FFmpeg has no decoder for its video stream.")
     kinds = sorted({stream.type for stream in container.streams})
     raise NoVideoError(f"{name}: there is no video stream; found: {', '.join(kinds) or 'nothing'}.")
-
-
-def _reason(error: av.FFmpegError) -> str:
-    if isinstance(error, av.error.InvalidDataError):
-        return "this is not a video that FFmpeg can read, or its beginning is damaged."
-    if isinstance(error, av.error.FileNotFoundError):
-        return "no such file."
-    return f"it can't be opened: {error.strerror}."
-
-
-class ToImage:
-    """Converts the pictures of one stream, in any order.
-
-    One reformatter serves all of them: making one for each picture, as `to_ndarray(format="rgb24")`
-    does in many versions of PyAV, halves the speed of reading a whole file.
-
-    Args:
-        name: what messages call the video.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._reformatter = VideoReformatter()
-        self._matrix: NDArray[np.int32] | None = None
-        self._size: tuple[int, int] | None = None
-
-    def __call__(self, picture: av.VideoFrame) -> NDArray[np.uint8]:
-        """uint8 RGB [H, W, 3], upright; its rows may lie apart in memory.
-
-        Raises:
-            DecodeError: FFmpeg can't convert such colours to RGB.
-        """
-        if self._matrix is None:
-            self._matrix = display_matrix(picture)
-            self._size = (picture.width, picture.height)
-        try:
-            rgb = self._reformatter.reformat(picture, format="rgb24", **ONE_THREAD)
-        except av.FFmpegError as error:
-            # Some colour matrices, `ICtCp` and `YCgCo-R` among them, are beyond it.
-            raise DecodeError(
-                f"{self._name}: its colours ({picture.format.name}, matrix "
-                f"{int(picture.colorspace)}) can't be converted to RGB: {error.strerror}."
-            ) from error
-        plane = rgb.planes[0]
-        # A view, not a copy: whoever takes the image makes it smaller or stacks it anyway.
-        image_HWC: NDArray[np.uint8] = np.ndarray(
-            (rgb.height, rgb.width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1)
-        )
-        if (picture.width, picture.height) != self._size:
-            # Some streams change their resolution on the way; a clip has one size, the first.
-            image_HWC = cv2.resize(image_HWC, self._size, interpolation=cv2.INTER_AREA)
-        return upright(image_HWC, self._matrix)
-
-
-def display_matrix(picture: av.VideoFrame) -> NDArray[np.int32]:
-    """The container's display transform [[a, b], [c, d]]; the identity where there is none."""
-    # `picture.side_data` would make the two refer to each other, and the picture's memory stay
-    # until Python looks for such circles.
-    side_data = SideDataContainer(picture).get("DISPLAYMATRIX")  # type: ignore[call-arg]
-    if side_data is None:
-        return np.array([[1, 0], [0, 1]], np.int32)
-    return np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)[:2, :2]
-
-
-def upright(image_HWC: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """The image as it is meant to be seen, quarter turns and mirrors only.
-
-    A stored point (x, y) is shown at (a x + c y, b x + d y). `VideoFrame.rotation` gives the angle
-    alone; a mirrored recording would keep its mirror, and with it the wrong hand.
-    """
-    (a, b), (c, d) = matrix.tolist()
-    if a > 0 and d > 0 and b == c == 0:
-        return image_HWC
-    if abs(b) > abs(a):
-        image_HWC = image_HWC.transpose(1, 0, 2)
-        flip_x, flip_y = c < 0, b < 0
-    else:
-        flip_x, flip_y = a < 0, d < 0
-    if flip_y:
-        image_HWC = image_HWC[::-1]
-    if flip_x:
-        image_HWC = image_HWC[:, ::-1]
-    return np.ascontiguousarray(image_HWC)

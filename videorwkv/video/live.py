@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video.base import Frame, Images, Transform, Video
-from videorwkv.video.decoding import JUMP, Decoding, ToImage
+from videorwkv.video.decoding import JUMP, Decoding
+from videorwkv.video.to_image import ToImage
 
 # FFmpeg's input format and device name for camera number n.
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
@@ -29,6 +30,7 @@ class LiveVideo(Video):
         container_format: FFmpeg's input format; None detects it.
         options: FFmpeg's options.
         decoding: the source, opened already; the first iteration takes it.
+        playlists: follow a playlist that is called one.
     """
 
     is_live = True
@@ -41,8 +43,10 @@ class LiveVideo(Video):
         container_format: str | None = None,
         options: dict[str, str] | None = None,
         decoding: Decoding | None = None,
+        playlists: bool = False,
     ) -> None:
         super().__init__(name)
+        self._playlists = playlists
         self._source = source
         self._format = container_format
         self._options = options
@@ -60,7 +64,7 @@ class LiveVideo(Video):
         last = 0.0
         step = 0.0
         with decoding:
-            for pts, picture in decoding.pictures():
+            for pts, picture in decoding.pictures(in_order=True):
                 if self._closed:
                     return
                 first = pts if first is None else first
@@ -105,6 +109,7 @@ class LiveVideo(Video):
             container_format=self._format,
             options=self._options,
             timeout=TIMEOUT,
+            playlists=self._playlists,
         )
 
 

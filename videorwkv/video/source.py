@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import os
 import stat
+import time
 from pathlib import Path
+from typing import Any
 
 from videorwkv.errors import DecodeError, UsageError, did_you_mean
+from videorwkv.video.allowed import scheme
 from videorwkv.video.base import Video as Video
 from videorwkv.video.container import ContainerVideo
 from videorwkv.video.decoding import Decoding
@@ -39,7 +42,12 @@ def check_frame_rate(frame_rate: float | None) -> None:
 
 
 def open_video(
-    source: str | Path | bytes | int, *, decoder: str = "auto", frame_rate: float | None = None
+    source: str | Path | bytes | int,
+    *,
+    decoder: str = "auto",
+    frame_rate: float | None = None,
+    allow_playlists: bool = False,
+    time_limit: float | None = None,
 ) -> Video:
     """Opens anything with frames in it.
 
@@ -58,6 +66,10 @@ def open_video(
             whatever the decoder.
         frame_rate: frames a second of a folder of frames, which doesn't say; None takes 12, the
             rate of Jester and Something-Something. Files and streams have their own.
+        allow_playlists: a playlist (HLS, DASH, ffconcat, SDP) makes FFmpeg read other files and
+            open connections, so none is followed, whatever it is called. True follows one whose
+            name ends as that of a playlist: `.m3u8`, `.m3u`, `.mpd`, `.ffconcat` or `.sdp`.
+        time_limit: seconds from now in which a file or folder has to be read; None or 0: any time.
 
     Returns:
         A `Video`; use it in a `with` block, or call `close()`.
@@ -74,12 +86,14 @@ def open_video(
     """
     check_decoder(decoder)
     check_frame_rate(frame_rate)
+    deadline = time.monotonic() + time_limit if time_limit else math.inf
+    options: dict[str, Any] = {"playlists": allow_playlists, "deadline": deadline}
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
         name = f"<{len(content)} bytes>"
         if not content:
             raise DecodeError(f"{name}: there is nothing in it.")
-        return _open_file(content, name, decoder)
+        return _open_file(content, name, decoder, options)
     if isinstance(source, bool) or not isinstance(source, str | os.PathLike | int):
         raise UsageError(
             "open_video takes a path, bytes, a folder, a URL or a camera number; got "
@@ -90,7 +104,7 @@ def open_video(
         return open_camera(source)
     if isinstance(source, str) and "://" in source:
         _refuse_live(source, decoder)
-        return _open_url(source)
+        return _open_url(source, options)
     if not os.fspath(source):
         raise UsageError(
             "open_video: the source is empty text; give a path, a URL or a camera's number, or '.' "
@@ -110,19 +124,19 @@ def open_video(
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise DecodeError(f"{name}: it can't be opened: {reason}.") from error
     if stat.S_ISDIR(status.st_mode):
-        return FolderVideo(path, name, frame_rate)
+        return FolderVideo(path, name, frame_rate, deadline=deadline)
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
-    return _open_file(os.path.abspath(path), name, decoder)
+    return _open_file(os.path.abspath(path), name, decoder, options)
 
 
-def _open_file(source: str | bytes, name: str, decoder: str) -> Video:
+def _open_file(source: str | bytes, name: str, decoder: str, options: dict[str, Any]) -> Video:
     if decoder == "torchcodec":
         from videorwkv.video.torchcodec_video import TorchcodecVideo
 
         return TorchcodecVideo(source, name)
-    return ContainerVideo(source, name)
+    return ContainerVideo(source, name, **options)
 
 
 def _refuse_live(name: str, decoder: str) -> None:
@@ -132,12 +146,13 @@ def _refuse_live(name: str, decoder: str) -> None:
         )
 
 
-def _open_url(url: str) -> Video:
-    if url.split("://", 1)[0].lower() in FILE_SCHEMES:
-        decoding = Decoding(url, url, timeout=TIMEOUT)
+def _open_url(url: str, options: dict[str, Any]) -> Video:
+    playlists: bool = options["playlists"]
+    if scheme(url) in FILE_SCHEMES:
+        decoding = Decoding(url, url, timeout=TIMEOUT, playlists=playlists)
         if decoding.duration is None:
             # A camera may bear one viewer only, so it is not opened again.
-            return LiveVideo(url, url, decoding=decoding)
+            return LiveVideo(url, url, decoding=decoding, playlists=playlists)
         decoding.__exit__(None, None, None)
-        return ContainerVideo(url, url, timeout=TIMEOUT)
-    return LiveVideo(url, url, options=BROADCAST_OPTIONS)
+        return ContainerVideo(url, url, timeout=TIMEOUT, **options)
+    return LiveVideo(url, url, options=BROADCAST_OPTIONS, playlists=playlists)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video.base import Frame, Images, Transform
 from videorwkv.video.container import ContainerVideo
-from videorwkv.video.decoding import display_matrix
+from videorwkv.video.to_image import display_matrix
 
 # Elsewhere torchcodec's seeks end at other frames.
 CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")

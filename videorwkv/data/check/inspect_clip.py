@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import stat
 import sys
 import tempfile
 import zlib
@@ -24,12 +25,14 @@ from videorwkv.data.check.inspect_video import (
 )
 from videorwkv.data.check.report import Finding
 from videorwkv.errors import DecodeError
+from videorwkv.utils.values import open_regular
 from videorwkv.video.decoding import NoVideoError
 from videorwkv.video.frames_folder import (
+    decode_image,
     frame_series,
     no_frames,
     not_read,
-    read_image,
+    read_file,
     several_series,
 )
 
@@ -58,11 +61,17 @@ def inspect_clip(path: str | Path, *, quick: bool = False) -> Finding:
     path = Path(path)
     try:
         if path.is_dir():
-            return inspect_frames(path, quick=quick)
-        size = path.stat().st_size
+            try:
+                return inspect_frames(path, quick=quick)
+            except DecodeError as error:  # a picture of too many pixels
+                return Finding(verdict="unreadable", detail=str(error).rstrip("."))
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            return Finding(verdict="unreadable", detail="a pipe, a socket or a device, not a file")
         if size == 0:
             return Finding(verdict="empty", detail="0 bytes")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             announced = announced_size(file, size)
             file.seek(0)
             digest = hashlib.sha256()
@@ -159,6 +168,10 @@ def _remarks(reading: Reading, shortfall: str) -> tuple[str, ...]:
     remarks = _size_remarks([reading.shown_size, *reading.sizes[1:]])
     if reading.frames == 1:
         remarks.append("single frame")
+    if reading.num_guessed:
+        remarks.append(
+            f"no times: {reading.num_guessed:,} frames, taken as {reading.rate:g} a second"
+        )
     if not reading.num_announced:
         remarks.append("no frame count in the header")
     if reading.pixel_aspect not in (0, 1):
@@ -213,10 +226,11 @@ def inspect_frames(folder: Path, *, quick: bool = False) -> Finding:
     bad: list[int] = []
     with _native_errors() as errors:
         for index, path in enumerate(files):
-            content.update(path.read_bytes())
+            data = read_file(path) or b""
+            content.update(data)
             if quick and index:
                 continue
-            image_HWC = read_image(path)
+            image_HWC = decode_image(data, path.name)
             if image_HWC is None:
                 bad.append(index)
                 continue

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import av
 import av.logging
@@ -20,7 +20,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from videorwkv.video.decoding import Decoding, ToImage, display_matrix
+from videorwkv.video.decoding import Decoding
+from videorwkv.video.to_image import ToImage, display_matrix
 
 # A ruined file can make a decoder complain a million times.
 MAX_COMPLAINTS = 100
@@ -71,6 +72,8 @@ class Reading:
     num_expected: int
     num_packets: int
     failed_pts: list[int]
+    num_guessed: int
+    rate: float
     broken_off: str
     frames: int = field(init=False)
     steps: list[float] = field(init=False)
@@ -236,8 +239,12 @@ class _Watched(Decoding):
 def _facts(decoding: _Watched, errors: list[tuple[int, str, str]]) -> dict[str, Any]:
     # Not what it says of the sound.
     own = (decoding.container_name, decoding.codec_name)
+    complaints = [text.strip() for _, part, text in errors if part.startswith(own)]
+    if decoding.num_surplus:
+        # What FFmpeg says of a placeholder when it looks into a file.
+        complaints = [text for text in complaints if not text.lower().startswith("header ")]
     return {
-        "complaints": [text.strip() for _, part, text in errors if part.startswith(own)],
+        "complaints": complaints,
         "num_holes": decoding.num_holes,
         "num_refused": decoding.num_refused,
         "codec_name": decoding.codec_name,
@@ -248,6 +255,8 @@ def _facts(decoding: _Watched, errors: list[tuple[int, str, str]]) -> dict[str, 
         "num_expected": decoding.num_expected,
         "num_packets": decoding.num_packets,
         "failed_pts": decoding.failed_pts,
+        "num_guessed": decoding.num_guessed,
+        "rate": decoding.rate,
         "broken_off": decoding.broken_off,
     }
 
@@ -299,7 +308,7 @@ def _sample_bytes(picture: av.VideoFrame) -> int:
     return (max(component.bits for component in components) + 7) // 8
 
 
-def announced_size(file: BinaryIO, size: int) -> int | None:
+def announced_size(file: IO[bytes], size: int) -> int | None:
     """Bytes that the file should have; None if its format doesn't say.
 
     Read are the boxes of mp4 and its kin (ISO/IEC 14496-12), the RIFF chunks of avi and the segment
@@ -321,7 +330,7 @@ def announced_size(file: BinaryIO, size: int) -> int | None:
     return None
 
 
-def _boxes(file: BinaryIO, size: int) -> int | None:
+def _boxes(file: IO[bytes], size: int) -> int | None:
     at = 0
     while at < size:
         file.seek(at)
@@ -337,7 +346,7 @@ def _boxes(file: BinaryIO, size: int) -> int | None:
     return at
 
 
-def _riff(file: BinaryIO, size: int) -> int | None:
+def _riff(file: IO[bytes], size: int) -> int | None:
     """Files above 1 GB are several RIFF chunks in a row."""
     at = 0
     while at < size:

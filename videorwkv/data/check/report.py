@@ -161,7 +161,7 @@ class CheckReport:
         write_csv(out / "bad.csv", [header, *map(_report_row, self.bad)])
         listed = [clip.row for clip in self.good if _can_be_listed(clip.row)]
         rows = [[_from(out, row.path), row.label or "", row.split] for row in listed]
-        write_csv(out / "good.csv", [["path", "label", "split"], *rows])
+        write_csv(out / "good.csv", [["path", "label", "split"], *rows], is_read=False)
         arguments = ["train", str(out / "good.csv")]
         flips = self.manifest.flips
         left = {row.label for row in listed}
@@ -169,7 +169,7 @@ class CheckReport:
         # With one half of a pair gone, the flipped clips of the other would have no class.
         if flips is not None and all((a in left) == (b in left) for a, b in flips.items()):
             pairs = [[a, b] for a, b in flips.items() if a < b and a in left]
-            write_csv(out / "flips.csv", [["label", "flipped"], *pairs])
+            write_csv(out / "flips.csv", [["label", "flipped"], *pairs], is_read=False)
             arguments += ["--flips", str(out / "flips.csv")]
         return arguments
 

@@ -12,11 +12,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NoReturn, cast
 
 from videorwkv.data.unpack.find import AGAIN, Archive, Findings, is_junk
-from videorwkv.data.unpack.pieces import BROKEN, Chain, Opener, tar_members
+from videorwkv.data.unpack.pieces import BROKEN, Chain, Opener, open_member, tar_members
 from videorwkv.data.unpack.write import (
+    MemberNameError,
     State,
     UnsafeMemberError,
     only_one,
@@ -35,6 +36,9 @@ SHOWN = 10
 SAVE_EVERY = 10.0
 # A tar tells what is in it only by being read; so many bytes of its beginning are.
 HEAD = 4 << 20
+# Clips hardly compress: what unpacks to more than so many times its size is no download of them.
+# Small ones may hold a list.
+MOST_GROWTH, GROWTH_ALLOWED, HEADER_BYTES = 100, 64 << 20, 512
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,20 @@ def _needed(archive: Archive, root: Path, state: State) -> int:
     with suppress(UnsafeMemberError, *BROKEN), closing(chain):  # unpacking will say what is wrong
         if archive.kind != "tar":
             members = _members(archive, root, chain)
-            return sum(room_taken(size) for path, size, _ in members if size_there(path) is None)
+            return sum(room_taken(size) for path, size, _ in members if _is_absent(path))
         for member, _ in tar_members(chain):
             taken, size = taken + room_taken(member.size), size + member.size
             if size > HEAD:
                 break
     # Clips hardly compress, but files take whole blocks: frames may take twice their size.
     return max(0, archive.size * taken // size - state.begun.get(archive.place, 0))
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        return size_there(path) is None
+    except MemberNameError:
+        return False
 
 
 def _members(archive: Archive, root: Path, chain: Chain) -> Iterator[tuple[Path, int, Opener]]:
@@ -137,12 +148,19 @@ def _members(archive: Archive, root: Path, chain: Chain) -> Iterator[tuple[Path,
             are_files = [not stat.S_ISLNK(info.external_attr >> 16) for info in infos]
             paths = [place(folder, m.filename, ok) for m, ok in zip(infos, are_files, strict=True)]
             for path, info in zip(paths, infos, strict=True):
-                yield path, info.file_size, partial(opened.open, info)
+                yield path, info.file_size, partial(open_member, opened, info)
     else:
         for member, opener in tar_members(chain):
             if not (member.isdir() or is_junk(member.name)):
                 path = place(folder, member.name, opener is not None)
-                yield path, member.size, cast(Opener, opener)
+                if member.is_hollow:  # type: ignore[attr-defined]
+                    yield path, 0, partial(_refuse_sparse, path)
+                else:
+                    yield path, member.size, cast(Opener, opener)
+
+
+def _refuse_sparse(path: Path) -> NoReturn:
+    raise MemberNameError(f"{path} (sparse, which no clip is)")
 
 
 class _Job:
@@ -158,12 +176,23 @@ class _Job:
         damaged: list[str] = []
         self._conflicts: list[str] = []
         self._frame_folders: set[Path] = set()
+        misnamed: list[str] = []
+        n_bytes, most = 0, MOST_GROWTH * archive.size + GROWTH_ALLOWED
         chain = Chain(archive.pieces)
         try:
             for path, size, opener in _members(archive, self._root, chain):
+                n_bytes += HEADER_BYTES + size
+                if n_bytes > most:
+                    return (
+                        f"it unpacks to more than {decimal(most)}, {MOST_GROWTH} times its size "
+                        "and more: no clips do. The rest was not unpacked."
+                    )
                 try:
                     with opener() as content:
                         self._keep(path, size, content)
+                except MemberNameError as error:
+                    misnamed.append(str(error))
+                    continue
                 except BROKEN as error:
                     if archive.kind == "tar":
                         raise
@@ -174,6 +203,12 @@ class _Job:
                 self._state.save(every=SAVE_EVERY)
             if damaged:
                 return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
+            if misnamed:
+                return (
+                    f"{len(misnamed)} members can't be written here for their names, for what "
+                    f"stands there, or because they are sparse, such as {misnamed[0][:500]}. All "
+                    "others were unpacked."
+                )
             if self._conflicts:
                 return (
                     f"{len(self._conflicts)} files stand there with another size and were left as "

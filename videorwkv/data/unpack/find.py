@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from videorwkv.data.unpack.pieces import BROKEN, LONGEST_TEXT, Piece, starts_tar
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import decimal
+from videorwkv.utils.values import open_regular
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # Deep enough for kinetics/k400/train/part_0.tar.gz; the clips of an unpacked set lie no deeper.
@@ -106,7 +107,7 @@ class Findings:
 
     def _look(self, piece: Piece) -> None:
         file = piece.file
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             start = opened.read(4)
         if file.name.lower().endswith(_DOWNLOADING) or Path(f"{file}.aria2").exists():
             self.left.append(f"{file}: still downloading")

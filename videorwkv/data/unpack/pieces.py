@@ -19,8 +19,14 @@ from typing import IO, Any, TypeAlias, cast
 
 Opener: TypeAlias = Callable[[], IO[bytes]]
 CHUNK = 1 << 18
-# Of what is read whole: a list of sums, a long name, the attributes of a member.
+# Of what is read whole: a list of sums; a long name or the attributes of a member, which may be
+# read into each other, so many times at most.
 LONGEST_TEXT = 1 << 20
+LONGEST_HEADER, MOST_HEADERS = 1 << 16, 8
+# What a decompressor of xz may take: what `xz -9` needs, twice. A file can ask for 4 GB.
+LZMA_MEMORY = 128 << 20
+# Ways of zips whose readers put no bound on what a chunk unpacks to are left out.
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class SourceError(Exception):
@@ -30,7 +36,6 @@ class SourceError(Exception):
 # What the readers of the standard library raise when their input is damaged or ends too early.
 BROKEN = (SourceError, EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAError,
           tarfile.TarError, zipfile.BadZipFile)  # fmt: skip
-_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _TEXTS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
           tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # fmt: skip
 
@@ -55,7 +60,8 @@ class Piece:
         if not self.member:
             return self.file.open("rb")
         with zipfile.ZipFile(self.file) as archive:
-            return archive.open(self.member)  # it holds the zip open for itself
+            # It holds the zip open for itself.
+            return open_member(archive, archive.getinfo(self.member))
 
     def check(self) -> str:
         """What is wrong with it by its sum, of which a zip carries one for each member."""
@@ -125,9 +131,16 @@ class _Header(tarfile.TarInfo):
     """Refuses those at which `TarFile` would stop in silence, or fill the memory.
 
     A tar has a subclass of its own, which remembers whether the tar's end mark `has_ended` it.
+
+    Attributes:
+        has_ended: whether the end mark was met.
+        in_a_row: headers so far that belong to the next member.
+        n_global: bytes of those that belong to all members.
+        is_hollow: a sparse file.
     """
 
-    has_ended = False
+    has_ended = is_hollow = False
+    in_a_row = n_global = 0
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -156,9 +169,71 @@ class _Header(tarfile.TarInfo):
                 cls.has_ended = True
                 raise  # the end mark
             raise tarfile.ReadError(f"damaged header: {error}") from error
-        if member.size < 0 or (member.type in _TEXTS and member.size > LONGEST_TEXT):
+        is_text = member.type in _TEXTS
+        cls.in_a_row = cls.in_a_row + 1 if is_text else 0
+        cls.n_global += member.size if member.type == tarfile.XGLTYPE else 0
+        if member.size < 0 or (is_text and member.size > LONGEST_HEADER):
             raise tarfile.ReadError(f"damaged header: {member.size:,} bytes long")
+        if cls.in_a_row > MOST_HEADERS or cls.n_global > LONGEST_TEXT:
+            raise tarfile.ReadError("damaged header: more attributes than any member has")
         return member
+
+    # Of sparse files, `TarFile` would read a map of any length into memory, and give zeros without
+    # an end for what is not in the archive. They are passed over, at the size that they have there.
+
+    def _proc_sparse(self, tar: Any) -> Any:
+        (*_, is_extended, _) = self._sparse_structs  # type: ignore[attr-defined]
+        del self._sparse_structs  # type: ignore[attr-defined]
+        while is_extended:
+            block = tar.fileobj.read(tarfile.BLOCKSIZE)
+            is_extended = bool(block[504])
+        self.offset_data = tar.fileobj.tell()
+        tar.offset = self.offset_data + -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        self.is_hollow = True
+        return self
+
+    def _proc_gnusparse_00(self, member: Any, *_: Any) -> None:
+        member.is_hollow = True
+
+    _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00
+
+
+class _Unxz:
+    """A stream of xz or lzma, unpacked within `LZMA_MEMORY`; `lzma.open` knows no bound."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, b""
+        self._new = partial(lzma.LZMADecompressor, memlimit=LZMA_MEMORY)
+        self._unpacking = self._new()
+
+    def read1(self, size: int) -> bytes:
+        while True:
+            if self._unpacking.eof:
+                # Several streams may follow each other, with zeros between them.
+                self._left = (self._unpacking.unused_data or self._file.read(CHUNK)).lstrip(b"\0")
+                if not self._left:
+                    return b""
+                self._unpacking = self._new()
+            elif self._unpacking.needs_input:
+                self._left = self._left or self._file.read(CHUNK)
+                if not self._left:
+                    raise EOFError("Compressed file ended before the end-of-stream marker")
+            content = self._unpacking.decompress(self._left, size)
+            self._left = b""
+            if content:
+                return content
+
+    read = read1
+
+
+_OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": _Unxz}
+
+
+def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
+    """A member of a zip, open for reading; `ValueError` where its memory could not be bounded."""
+    if info.compress_type not in _BOUNDED:
+        raise ValueError(f"way of compression {info.compress_type} of zips is not read")
+    return archive.open(info)
 
 
 def _decompressed(chain: Chain) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -13,10 +14,20 @@ from typing import IO, Any
 from videorwkv.data.unpack.pieces import CHUNK, SourceError
 from videorwkv.errors import DataError
 from videorwkv.utils.files import atomic, make_folder, write_atomic
+from videorwkv.utils.values import brief, read_json, sealed
 
 STATE = ".videorwkv-prepare.json"
 # One for each folder, as members are written one at a time; the next run goes on in the same file.
 UNFINISHED = ".videorwkv-prepare.part"
+
+
+# What is wrong with a name on this disk, or with what stands there, and with nothing else.
+_OF_THE_NAME = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL,
+                errno.EILSEQ, errno.ELOOP}  # fmt: skip
+
+
+class MemberNameError(Exception):
+    """A member that can't be written for its name alone: the others can."""
 
 
 class UnsafeMemberError(DataError):
@@ -52,6 +63,7 @@ def write_file(path: Path, size: int, content: IO[bytes]) -> None:
 
     Raises:
         DataError: the disk is full or can't be written to.
+        MemberNameError: the name is too long, or a file stands where a folder is needed.
         SourceError, EOFError and others: `content` can't be read, or not up to `size`.
     """
     try:
@@ -75,7 +87,10 @@ def _chunks(content: IO[bytes]) -> Iterator[bytes]:
         raise SourceError(str(error)) from error
 
 
-def _unwritable(path: Path, error: OSError) -> DataError:
+def _unwritable(path: Path, error: OSError) -> DataError | MemberNameError:
+    if error.errno in _OF_THE_NAME:
+        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:99]}...{str(path)[-99:]}"
+        return MemberNameError(f"{shown} ({error.strerror})")
     return DataError(
         f"{path} can't be written ({error.strerror or error}). What is complete stays: make room "
         "or choose another folder with --out, then run the same command again."
@@ -92,12 +107,17 @@ class State:
     def __init__(self, root: Path) -> None:
         self._path, self._saved = root / STATE, time.monotonic()
         try:
-            known = json.loads(self._path.read_text("utf-8")) if self._path.exists() else {}
+            known = read_json(self._path) if self._path.exists() else {}
             self.done: dict[str, dict[str, Any]] = dict(known.get("done", {}))
+            for done in self.done.values():
+                if type(done["clips"]) is not int or not all(
+                    isinstance(e, str) for e in done["ends"]
+                ):
+                    raise ValueError(f"got {brief(done)}; wanted clips and ends")
             begun = dict(known.get("begun", {}))
             # Earlier versions kept more than a number; what they began is estimated anew.
-            self.begun = {place: size for place, size in begun.items() if isinstance(size, int)}
-        except (OSError, ValueError, AttributeError) as error:
+            self.begun = {place: size for place, size in begun.items() if type(size) is int}
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise DataError(
                 f"{self._path} can't be read ({error}). Delete it: then everything is looked "
                 "through again, and what stands is kept."
@@ -107,7 +127,7 @@ class State:
         """Write it, if so many seconds have gone by."""
         if time.monotonic() - self._saved >= every:
             self._saved = time.monotonic()
-            write_atomic(self._path, json.dumps({"done": self.done, "begun": self.begun}))
+            write_atomic(self._path, json.dumps(sealed({"done": self.done, "begun": self.begun})))
 
 
 @contextmanager
