@@ -9,7 +9,7 @@ import pytest
 from benchmarks.plots import Curve, save_curves
 from studies import pictures
 from studies.statistics import Estimate
-from videorwkv.inference.plots import save_confusion
+from videorwkv.inference.plots import _smooth, save_confusion
 from videorwkv.video import open_video
 
 
@@ -46,3 +46,16 @@ def test_a_name_is_no_formula(name: str, tmp_path: Path) -> None:
                     logarithmic=True)  # fmt: skip
     save_confusion(tmp_path / "a.png", np.eye(2, dtype=np.int64), [name, "b"])
     assert cv2.imread(str(tmp_path / "a.png")) is not None
+
+
+def test_a_curve_ends_with_its_own_values() -> None:
+    level = np.full(200, 0.9)
+    level[-1] = 0.0  # one bad batch at the end
+    smooth = _smooth(level)
+    assert len(smooth) == 200
+    # It weighs what one of the last values weighs, and no more: it was repeated five times.
+    assert smooth[-1] == pytest.approx(0.9 * 5 / 6)
+    assert smooth[0] == pytest.approx(0.9)
+    assert smooth[100] == pytest.approx(0.9)
+    assert _smooth([0.5]) == pytest.approx([0.5])
+    assert len(_smooth([])) == 0

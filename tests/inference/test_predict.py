@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -295,3 +296,28 @@ def test_a_fault_is_looked_for_under_the_mask_that_it_was_met_with(
 def test_wrong_numbers(run: Path, options: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="at least 1"):
         predict("x.mp4", model=run, **options)
+
+
+def test_where_the_model_did_not_look_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4", frames=24)
+    drawn: list[tuple[float, bool]] = []
+    real = draw
+
+    def spy(*values: Any, looked: bool, **options: Any) -> Any:
+        shown = real(*values, looked=looked, **options)
+        same = np.array_equal(shown, real(*values, looked=True, **options))
+        drawn.append((options["time"], looked))
+        assert same == looked  # it can be told from the picture
+        return shown
+
+    monkeypatch.setattr("videorwkv.inference.annotate.draw", spy)
+    window = Sampling(num_frames=3, fps=8.0)
+    (prediction,) = predict(clip, model=run, sampling=window, save=tmp_path / "out.mp4")
+    first, last = prediction.times
+    assert len(drawn) == 24
+    for time, looked in drawn:
+        assert looked == (first - 0.1 < time < last + 0.1)
+    assert not drawn[0][1]
+    assert not drawn[-1][1]

@@ -38,6 +38,7 @@ WAITING = 8
 # Seconds. A longer pause of a stream is shown as this: hours of one picture help nobody.
 PAUSE = 10.0
 _INK, _BAR, _TROUGH, _PAPER = (35, 35, 35), (31, 119, 180), (225, 228, 232), (255, 255, 255)
+_FAINT, _FAINT_BAR = (150, 150, 150), (190, 205, 220)
 
 
 def write_annotated(
@@ -50,8 +51,9 @@ def write_annotated(
 ) -> None:
     """Write the whole video as .mp4 or .gif: frame | edge map | best classes so far.
 
-    The scores change at the frames that the model saw and stay until the next of them. Frames are
-    left out above 12.5 a second in a .gif, above 60 in a .mp4; the duration stays the same.
+    The scores change at the frames that the model saw and stay until the next of them. Where it did
+    not look, before the first of them and after the last, they are pale, and that is said. Frames
+    are left out above 12.5 a second in a .gif, above 60 in a .mp4; the duration stays the same.
 
     Args:
         path: .mp4 or .gif.
@@ -70,6 +72,11 @@ def write_annotated(
     # A rate is that of rounded times: a hundredth above the limit is none.
     every = max(1, math.ceil(rate / most - 0.01))
 
+    # What a frame says holds until the next one that is looked at.
+    step = float(np.median(np.diff(times_T))) if len(times_T) > 1 else 0.0
+    reach = 0.9 * max(step, 1 / rate)
+    first, last = times_T[0] - reach, times_T[-1] + reach
+
     def frames() -> Iterator[Image]:
         for number, frame in enumerate(video):
             if number % every:
@@ -79,7 +86,15 @@ def write_annotated(
             scores_K = running_TK[seen] if seen >= 0 else None
             edges_HW = model.preprocess(frame).edges_BTHW[0, 0].numpy()
             fit = model.config.frame_fit
-            yield draw(frame.image_HWC, edges_HW, scores_K, labels, time=frame.time, frame_fit=fit)
+            yield draw(
+                frame.image_HWC,
+                edges_HW,
+                scores_K,
+                labels,
+                time=frame.time,
+                frame_fit=fit,
+                looked=first < frame.time < last,
+            )
 
     save_video(path, frames(), rate / every)
 
@@ -210,9 +225,11 @@ def draw(
     *,
     time: float,
     frame_fit: FrameFit = "crop",
+    looked: bool = True,
 ) -> Image:
     """One annotated frame, [HEIGHT, W, 3]; scores of None are drawn as not yet known.
 
+    Where the model has not `looked`, the scores are those of another time, and pale.
     Edges of a stretched frame get its proportions back, so that both panels look alike.
     """
     seen = image_HWC if frame_fit == "stretch" else edges_HW
@@ -220,7 +237,7 @@ def draw(
     panels = [
         _scaled(image_HWC, cv2.INTER_AREA, image_HWC.shape),
         _scaled(edges_HWC, cv2.INTER_NEAREST, seen.shape),
-        _scores(scores_K, labels, time=time),
+        _scores(scores_K, labels, time=time, looked=looked),
     ]
     return np.concatenate(panels, axis=1)
 
@@ -233,28 +250,33 @@ def _scaled(image_HWC: Image, how: int, shape: tuple[int, ...]) -> Image:
     return cv2.resize(image_HWC, (max(2, target // 2 * 2), HEIGHT), interpolation=how)
 
 
-def _scores(scores_K: NDArray[np.float32] | None, labels: Sequence[str], *, time: float) -> Image:
+def _scores(
+    scores_K: NDArray[np.float32] | None, labels: Sequence[str], *, time: float, looked: bool
+) -> Image:
     width = 260
     panel_HWC = np.full((HEIGHT, width, 3), _PAPER, np.uint8)
     _text(panel_HWC, f"{time:6.2f} s", 12, 24)
+    if not looked:
+        _text(panel_HWC, "model: not looking", 96, 24, _FAINT)
+    ink, bar = (_INK, _BAR) if looked else (_FAINT, _FAINT_BAR)
     if scores_K is None:
         return panel_HWC
     for rank, k in enumerate(np.argsort(-scores_K, kind="stable")[:BARS]):
         top = 48 + 62 * rank
-        _text(panel_HWC, labels[k], 12, top + 14)
+        _text(panel_HWC, labels[k], 12, top + 14, ink)
         full = width - 24 - 48
         cv2.rectangle(panel_HWC, (12, top + 24), (12 + full, top + 38), _TROUGH, cv2.FILLED)
         filled = round(float(scores_K[k]) * full)
         if filled:
-            cv2.rectangle(panel_HWC, (12, top + 24), (12 + filled, top + 38), _BAR, cv2.FILLED)
-        _text(panel_HWC, f"{scores_K[k]:.2f}", 20 + full, top + 37)
+            cv2.rectangle(panel_HWC, (12, top + 24), (12 + filled, top + 38), bar, cv2.FILLED)
+        _text(panel_HWC, f"{scores_K[k]:.2f}", 20 + full, top + 37, ink)
     return panel_HWC
 
 
-def _text(panel_HWC: Image, text: str, x: int, y: int) -> None:
+def _text(panel_HWC: Image, text: str, x: int, y: int, ink: tuple[int, int, int] = _INK) -> None:
     # OpenCV's font has ASCII only: accents are dropped, other scripts become question marks.
     plain = unicodedata.normalize("NFKD", text)
     plain = "".join(c for c in plain if not unicodedata.combining(c))
     plain = plain.encode("ascii", "replace").decode()
     plain = plain if len(plain) <= 26 else plain[:24] + ".."
-    cv2.putText(panel_HWC, plain, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, _INK, 1, cv2.LINE_AA)
+    cv2.putText(panel_HWC, plain, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.5, ink, 1, cv2.LINE_AA)

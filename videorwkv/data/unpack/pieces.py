@@ -254,13 +254,15 @@ def tar_members(chain: Chain) -> Iterator[tuple[tarfile.TarInfo, Opener | None]]
     whole = cast(IO[bytes], _Whole(stream))
     header: type[_Header] = type("Header", (_Header,), {})
     with tarfile.open(fileobj=whole, mode="r|", tarinfo=header, encoding="utf-8") as tar:
+        found = False
         while (member := tar.next()) is not None:
+            found = True
             opener = cast(Opener, partial(tar.extractfile, member))
             yield member, opener if member.isreg() else None
             # It remembers all members: gigabytes for the frames of Jester.
             tar.members.clear()  # type: ignore[attr-defined]
-    if not header.has_ended:
-        raise tarfile.ReadError("damaged header")  # newer versions of Python stop there in silence
+    if not (found and header.has_ended):  # newer versions of Python stop there in silence
+        raise tarfile.ReadError("damaged header")
     # To the end: only there is the sum of gzip checked.
     while stream.read(CHUNK):
         pass
