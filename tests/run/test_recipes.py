@@ -10,6 +10,7 @@ from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models import model_config
 from videorwkv.run import recipes
 from videorwkv.run.recipes import Recipe, apply_overrides
+from videorwkv.training.setup import validation_interval
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
@@ -135,3 +136,28 @@ def test_numbers_are_finite(name: str, value: float) -> None:
     values = {**tiny.recipe().to_dict(), name: value}
     with pytest.raises(ConfigError, match=f"{name}: got {value}; allowed: a finite number"):
         Recipe.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("eval_every", "steps_per_epoch", "total", "wanted"),
+    [
+        (0, 200, 12_000, 200),  # long epochs: each
+        (0, 2, 120, 6),  # 60 of 2 steps: 20 validations, not 60
+        (0, 2, 8, 2),  # --epochs 4: each
+        (0, 10, 10_000, 50),
+        (7, 2, 120, 7),
+    ],
+)
+def test_validations_are_spread_over_a_run(
+    eval_every: int, steps_per_epoch: int, total: int, wanted: int
+) -> None:
+    recipe = tiny.recipe(eval_every=eval_every)
+    assert validation_interval(recipe, steps_per_epoch, total) == wanted
+
+
+def test_a_run_of_another_length_has_as_many_validations() -> None:
+    recipe = tiny.recipe(steps=600, eval_every=150)
+    assert apply_overrides(recipe, ["steps=40"]).eval_every == 10
+    assert apply_overrides(recipe, ["epochs=4"]).eval_every == 0
+    assert apply_overrides(recipe, ["steps=40", "eval_every=9"]).eval_every == 9
+    assert apply_overrides(recipe, ["lr=1"]).eval_every == 150

@@ -47,10 +47,8 @@ def test_waiting_for_data_is_said_plainly(
         told.validation(200, Evaluation(("a",), ()), best=True)
     lines = [line for line in capfd.readouterr().err.splitlines() if "validation" in line]
     # The validation's 50 seconds are no part of it.
-    assert lines[0].endswith("training 4.0 clips/s, waiting for data 3% of the time")
-    assert lines[1].endswith(
-        "(best top-1 so far); training 4.0 clips/s, waiting for data 25% of the time"
-    )
+    assert lines[0].endswith("; training 4.0 clips/s")
+    assert lines[1].endswith("(best); training 4.0 clips/s, 25% of it waiting for data")
     steps = [entry for entry in read_log(tmp_path / "log.jsonl") if entry["kind"] == "step"]
     assert [entry["waiting"] for entry in steps[::100]] == [0.03, 0.25]
 
@@ -94,3 +92,30 @@ def test_names_that_are_no_utf8_are_logged(tmp_path: Path) -> None:
         with Monitor(tmp_path, step=5, total_steps=5, quiet=True) as told:
             told.bad_clip(1, name, f"{name}: no video in it")
     assert [entry["path"] for entry in read_log(tmp_path / "log.jsonl")] == [name, name]
+
+
+def test_how_long_it_takes_is_said_after_the_first_step_and_ever_more_rarely(
+    tmp_path: Path, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Monitor(tmp_path, step=40, total_steps=340) as told:
+        for step in range(41, 341):
+            clock.now += 39
+            take_steps(told, clock, range(step, step + 1), waited=0)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "about" in line]
+    assert lines[0] == (
+        "The first step took 40 s, starting up included: at most about 3 h 19 min for the 299 that "
+        "are left."
+    )
+    assert lines[1] == "step 42 of 340: about 3 h 19 min left"
+    assert lines[2] == "step 44 of 340: about 3 h 17 min left"
+    assert len(lines) == 24  # every 10 minutes at last, and none in the last minute
+
+
+def test_a_validation_is_one_short_line(
+    tmp_path: Path, clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Monitor(tmp_path, step=0, total_steps=100_000) as told:
+        take_steps(told, clock, range(1, 2), waited=0.9)
+        told.validation(1, Evaluation(("a",), ()), best=True)
+    (line,) = (x for x in capfd.readouterr().err.splitlines() if "validation" in x)
+    assert len(line) < 110

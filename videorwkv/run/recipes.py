@@ -51,7 +51,8 @@ class Recipe:
         workers: processes that decode and augment; 0 does it in the training process.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             counts as unreadable; 0 waits forever.
-        eval_every: steps between two validations; 0 validates after every epoch.
+        eval_every: steps between two validations; 0 validates after every epoch, or after several
+            where epochs have fewer than 50 steps: about 20 times in a run.
         checkpoint_minutes: minutes after which a checkpoint is written also between two
             validations, each of which writes one; 0: never.
         views: temporal and spatial views of a clip in validation.
@@ -369,7 +370,8 @@ def recipe(name: str) -> Recipe:
 def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A copy with `["model.width=96", "lr=1e-3", "augmentation.scale=0.5,1"]` set.
 
-    `epochs` and `steps` replace each other: setting one alone clears the other.
+    `epochs` and `steps` replace each other: setting one alone clears the other. A run of another
+    length has as many validations, unless `eval_every` is set.
 
     Raises:
         ConfigError: an unknown option or a value that is not allowed; the message names it.
@@ -379,7 +381,14 @@ def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         assignments = [*assignments, "epochs=none"]
     if "epochs" in named and "steps" not in named:
         assignments = [*assignments, "steps=none"]
-    return override(recipe, assignments)
+    changed = override(recipe, assignments)
+    if "eval_every" not in named and recipe.eval_every and named & {"steps", "epochs"}:
+        # As many validations in a run of another length; 0 suits epochs of any length.
+        every = 0
+        if recipe.steps and changed.steps:
+            every = max(1, round(recipe.eval_every * changed.steps / recipe.steps))
+        changed = replace(changed, eval_every=every)
+    return changed
 
 
 def with_model(recipe: Recipe, model_name: str) -> Recipe:

@@ -39,6 +39,7 @@ from videorwkv.training.setup import (
     resolve_init,
     resolve_recipe,
     training_loader,
+    validation_interval,
     validation_split,
     write_config,
 )
@@ -206,7 +207,7 @@ class _Trainer:
         self.loader = training_loader(recipe, manifest, cache, device, self.lost)
         self.steps_per_epoch = self.loader.batches_per_epoch
         self.total_steps = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
-        self.eval_every = recipe.eval_every or self.steps_per_epoch
+        self.eval_every = validation_interval(recipe, self.steps_per_epoch, self.total_steps)
 
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe.model)

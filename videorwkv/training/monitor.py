@@ -13,7 +13,7 @@ from videorwkv.errors import CheckpointError
 from videorwkv.inference.interval import interval_text
 from videorwkv.utils.files import write_atomic
 from videorwkv.utils.options import dataclass_to_dict
-from videorwkv.utils.progress import make_bar, make_console
+from videorwkv.utils.progress import LINES_EVERY, duration, make_bar, make_console, seconds_left
 from videorwkv.utils.values import open_regular, parse_json
 from videorwkv.utils.words import counted
 
@@ -27,6 +27,9 @@ NAMED = 20
 # Of an entry of log.jsonl, by its kind: the numbers that are read again.
 NUMBERS = {"step": ("loss", "accuracy"), "validation": ("loss", "top1")}
 LONGEST_LINE = 1 << 20
+# Seconds: what takes less needs no estimate; the longest time between two lines without a bar.
+WORTH_TELLING = 60.0
+RARELY = 600.0
 # A stretch of training over which waiting for data is judged: steps and seconds, at least.
 STRETCH = (30, 20.0)
 
@@ -66,7 +69,12 @@ class Monitor:
             "step {task.completed:.0f}/{task.total:.0f}",
             "{task.fields[numbers]}",
         )
-        self._task = self._progress.add_task("train", total=total_steps, completed=step, numbers="")
+        self._task = self._progress.add_task(
+            "train", total=total_steps, completed=step, begun=step, numbers=""
+        )
+        self._begun_at = step
+        self._begun = self._told = self._window_start
+        self._tell_every = LINES_EVERY
 
     def __enter__(self) -> Monitor:
         self._progress.start()
@@ -96,6 +104,7 @@ class Monitor:
             {"loss": loss * clips, "correct": correct, "clips": clips, "norm": grad_norm,
              "waited": waited}
         )  # fmt: skip
+        self._tell_time(step)
         if step % self._every and step != self._total_steps:
             return
         now = time.perf_counter()
@@ -118,8 +127,25 @@ class Monitor:
         pace = _Pace(num_steps, seconds, sums["waited"], int(sums["clips"]))
         self._since_validation += pace
         self._warn_if_starved(pace)
-        numbers = f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}  {pace}"
+        numbers = f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}"
         self._progress.update(self._task, completed=step, numbers=numbers)
+
+    def _tell_time(self, step: int) -> None:
+        """How long it will take: after the first step, and where no bar shows it now and then."""
+        now = time.perf_counter()
+        done, total = step - self._begun_at, self._total_steps
+        left = seconds_left(now - self._begun, done, total - step)
+        if left is None or left < WORTH_TELLING:
+            return
+        if done == 1:
+            self.say(
+                f"The first step took {duration(now - self._begun)}, starting up included: at most "
+                f"about {duration(left)} for the {total - step} that are left."
+            )
+        elif not self.console.is_terminal and now - self._told >= self._tell_every:
+            self.say(f"step {step} of {total}: about {duration(left)} left")
+            self._told = now
+            self._tell_every = min(2 * self._tell_every, RARELY)
 
     def validation(self, step: int, evaluation: Evaluation, *, best: bool) -> None:
         """One validation."""
@@ -137,9 +163,11 @@ class Monitor:
         for name, value in values.items():
             self._board.add_scalar(f"validation/{name}", value, step)
         self.say(
-            f"step {step}: validation loss {evaluation.loss:.3f}, {evaluation.summary()}"
-            + (" (best top-1 so far)" if best else "")
-            + (f"; training {self._since_validation}" if self._since_validation.steps else "")
+            f"step {step}: validation loss {evaluation.loss:.3f}, top-1 {evaluation.top1:.3f} "
+            + f"({interval_text(evaluation.n_correct, evaluation.n_total)})"
+            + (" (best)" if best else "")
+            + f", clips read {evaluation.n_ok}/{evaluation.n_total}" * bool(evaluation.bad)
+            + (f"; {self._since_validation}" if self._since_validation.steps else "")
         )
         if doubt and doubt != self._doubt:
             self.say(f"warning: {doubt}")
@@ -243,7 +271,8 @@ class _Pace(NamedTuple):
 
     def __str__(self) -> str:
         rate = self.clips / max(self.seconds, 1e-9)
-        return f"{rate:.1f} clips/s, waiting for data {self.waiting:.0%} of the time"
+        waits = f", {self.waiting:.0%} of it waiting for data" if self.waiting >= 0.05 else ""
+        return f"training {rate:.1f} clips/s{waits}"
 
 
 def best_validation(folder: Path) -> dict[str, Any] | None:

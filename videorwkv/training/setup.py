@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -37,6 +38,11 @@ _FREE_ON_RESUME = frozenset(
 
 # Training clips of the largest class for each one of the smallest, above which a note is due.
 UNEVEN = 4
+# Without `eval_every`: an epoch of so many steps has a validation of its own; shorter ones share,
+# so that a run has about so many validations.
+LONG_EPOCH = 50
+VALIDATIONS = 20
+
 # Parameters above which training on a CPU is slow; lcr_nano has fewer.
 SLOW_ON_A_CPU = 2_000_000
 
@@ -254,6 +260,15 @@ def uneven_classes(manifest: Manifest) -> str:
         f"{counts[0][0]!r} would score about {share:.2f}, so look at the mean class accuracy and "
         "not at top-1 alone"
     )
+
+
+def validation_interval(recipe: Recipe, steps_per_epoch: int, total_steps: int) -> int:
+    """Steps between two validations: the recipe's, or those of an epoch. Where epochs have few
+    steps, those of so many epochs that a run has about `VALIDATIONS`."""
+    if recipe.eval_every:
+        return recipe.eval_every
+    least = min(total_steps / VALIDATIONS, LONG_EPOCH)
+    return steps_per_epoch * max(1, math.ceil(least / steps_per_epoch))
 
 
 def validation_split(manifest: Manifest) -> Manifest | None:

@@ -66,17 +66,46 @@ def make_bar(console: Console, before: str, after: str, *, transient: bool = Fal
         after: text to its right.
         transient: whether it vanishes at its end.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    class TimeLeft(ProgressColumn):
+        """The time left, from the first unit on. Rich's own column forgets what is 30 s old, and so
+        knows nothing of a job with units that take longer."""
+
+        def render(self, task: Task) -> Text:
+            begun = task.fields.get("begun", 0)
+            left = seconds_left(task.elapsed or 0.0, task.completed - begun, task.remaining or 0.0)
+            return Text("" if left is None else f"{duration(left)} left")
 
     return Progress(
         TextColumn(before),
         BarColumn(),
         TextColumn(after),
-        TimeRemainingColumn(),
+        TimeLeft(),
         console=console,
         transient=transient,
         disable=not console.is_terminal or console.quiet,
     )
+
+
+def seconds_left(elapsed: float, done: float, left: float) -> float | None:
+    """How long `left` more units take if `done` took `elapsed` seconds; None before the first."""
+    return elapsed / done * left if done > 0 else None
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`."""
+    if seconds < 90:
+        return f"{max(seconds, 0):.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h"
 
 
 class Meter:
@@ -118,13 +147,11 @@ class Meter:
         if not self._bar.disable:
             self._bar.update(self._task, completed=done, text=text)
             return
-        left = (self._total - done) * (now - self._begun) / max(done, 1e-9)
+        left = seconds_left(now - self._begun, done, self._total - done)
         share = done / self._total if self._total else 1.0
-        minutes = f"{left / 60:.0f} min left" if left >= 90 else f"{max(left, 0):.0f} s left"
+        after = "" if left is None else f", {duration(left)} left"
         console = self._bar.console
-        console.print(
-            f"{self._title}: {share:.0%}, {text}, {minutes}", markup=False, soft_wrap=True
-        )
+        console.print(f"{self._title}: {share:.0%}, {text}{after}", markup=False, soft_wrap=True)
 
     def _amount(self, value: float) -> str:
         return decimal(int(value)) if self._unit == "bytes" else f"{value:,.0f}"
