@@ -162,11 +162,10 @@ class Monitor:
         )
         for name, value in values.items():
             self._board.add_scalar(f"validation/{name}", value, step)
-        sure = interval_text(evaluation.n_correct, evaluation.n_total)
         self.say(
             f"step {step}: validation loss {evaluation.loss:.3f}, top-1 {evaluation.top1:.3f} "
-            f"({sure}), mean class {evaluation.mean_class_accuracy:.3f}"
-            + (" (best top-1 so far)" if best else "")
+            + f"({interval_text(evaluation.n_correct, evaluation.n_total)})"
+            + (" (best)" if best else "")
             + f", clips read {evaluation.n_ok}/{evaluation.n_total}" * bool(evaluation.bad)
             + (f"; {self._since_validation}" if self._since_validation.steps else "")
         )

@@ -42,6 +42,7 @@ UNEVEN = 4
 # so that a run has about so many validations.
 LONG_EPOCH = 50
 VALIDATIONS = 20
+
 # Parameters above which training on a CPU is slow; lcr_nano has fewer.
 SLOW_ON_A_CPU = 2_000_000
 
