@@ -56,6 +56,9 @@ def shell_lines() -> list[str]:
 
 
 COMMANDS = [line for line in shell_lines() if line.startswith("videorwkv ")]
+# Those that torchrun starts.
+COMMANDS += [f"videorwkv {line.split(' -m videorwkv ')[1]}" for line in shell_lines()
+             if " -m videorwkv " in line]  # fmt: skip
 PYTHON = [
     pytest.param(source, id=f"{page}-{i}")
     for page in PAGES

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.inference.baselines import Baseline
     from videorwkv.run.run import Run
+    from videorwkv.utils.processes import Processes
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -96,6 +97,13 @@ def add_evaluate(commands: Commands) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    from videorwkv.utils.processes import connected
+
+    with connected(options.device) as processes:
+        return _evaluate(options, processes)
+
+
+def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     from videorwkv.data.frame_rate import frame_rate_note
     from videorwkv.data.transforms import check_views
     from videorwkv.inference.baselines import baselines
@@ -104,12 +112,15 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from videorwkv.models.masking import Masks
     from videorwkv.utils.files import make_folder
 
-    run = load_run(options.model)
-    everything = load_data(options, run)
-    split, notes = _choose_split(options, run, everything)
+    def opened() -> tuple[Run, Manifest, str, list[str], Manifest]:
+        run = load_run(options.model)
+        everything = load_data(options, run)
+        split, notes = _choose_split(options, run, everything)
+        return run, everything, split, notes, split_of(everything, split)
+
+    run, everything, split, notes, manifest = processes.each(opened)
     if rate := frame_rate_note(everything, run.recipe.sampling):
         notes.append(rate)
-    manifest = split_of(everything, split)
     if run.is_split_anew(everything):
         print(
             "note: the run was trained on these clips split in another way: some that it was "
@@ -122,7 +133,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
         check_views(views, run.recipe.model.frame_fit, "--views")
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
     out = Path(options.out or run.results(split, views=views, masks=masks))
-    make_folder(out)  # before the work, which may take hours
+    processes.first(lambda: make_folder(out))  # before the work, which may take hours
     scored: tuple[Baseline, ...] = ()
     if options.baselines:
         if split in ("train", "all"):
@@ -131,10 +142,6 @@ def run_evaluate(options: argparse.Namespace) -> int:
                 "give another split."
             )
         known = split_of(everything, "train")
-        given = options.clip_timeout
-        limit = run.recipe.clip_timeout if given is None else given
-        with show_progress("baselines", len(known) + len(manifest)) as on_clip:
-            scored = tuple(baselines(known, manifest, on_clip, clip_timeout=limit))
     with show_progress("evaluate", len(manifest)) as on_batch:
         evaluation = evaluate(
             run,
@@ -142,13 +149,21 @@ def run_evaluate(options: argparse.Namespace) -> int:
             views=views,
             batch_size=options.batch_size,
             workers=options.workers,
-            device=options.device,
+            device=processes.device(options.device),
             cache=options.cache,
             tube_mask_ratio=options.tube_mask,
             motion_mask_ratio=options.motion_mask,
             clip_timeout=options.clip_timeout,
             on_batch=on_batch,
+            processes=processes,
         )
+    if not processes.is_first:
+        return 0
+    if options.baselines:
+        given = options.clip_timeout
+        limit = run.recipe.clip_timeout if given is None else given
+        with show_progress("baselines", len(known) + len(manifest)) as on_clip:
+            scored = tuple(baselines(known, manifest, on_clip, clip_timeout=limit))
     evaluation = replace(evaluation, baselines=scored)
     evaluation.save(out, scores=options.scores)
     for note in notes:  # beside the numbers that they are about

@@ -7,7 +7,8 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import TracebackType
 
 from videorwkv import __version__
@@ -24,6 +25,7 @@ from videorwkv.cli.stream import add_stream
 from videorwkv.cli.train import add_train
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.interrupt import Interrupts
+from videorwkv.utils.processes import launched
 from videorwkv.utils.terminal import Plain, printable
 
 
@@ -49,7 +51,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         sys.excepthook = _report_bug
     options.command_line = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with Interrupts():  # what ends the program lets it finish its files, as Ctrl-C does
+        # What ends the program lets it finish its files, as Ctrl-C does.
+        with Interrupts(), _one_voice(options.command):
             code: int = options.run(options)
         sys.stdout.flush()
         return code
@@ -62,8 +65,37 @@ def _main(arguments: Sequence[str] | None) -> int:
     except (VideoRWKVError, OSError) as error:
         if options.traceback:  # a script that asks for it gets the same exit code
             traceback.print_exception(error)
-        print(f"videorwkv: error: {_one_line(error)}", file=sys.stderr)
+        if not getattr(error, "said_elsewhere", False):
+            print(f"videorwkv: error: {_one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+# Commands that several processes may share; of the others, each would do all of the work.
+_SHARED = ("train", "evaluate", "predict")
+
+
+@contextmanager
+def _one_voice(command: str) -> Iterator[None]:
+    """Of several processes that torchrun has started, the first one alone prints; errors of all are
+    shown."""
+    if os.environ.get("WORLD_SIZE", "1").strip() in ("", "1"):
+        yield
+        return
+    rank, size, _ = launched()
+    if command not in _SHARED:
+        raise UsageError(
+            f"{command} runs as one process, and torchrun has started {size}. Start it without "
+            f"torchrun; several processes can share {', '.join(_SHARED)}."
+        )
+    if rank == 0:
+        yield
+        return
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nothing,
+        redirect_stdout(nothing),
+        redirect_stderr(nothing),
+    ):
+        yield
 
 
 def _interrupted() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import (
@@ -26,6 +27,9 @@ from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
+    from videorwkv.data.manifest import Manifest
+    from videorwkv.inference.predict import Prediction
+    from videorwkv.utils.processes import Processes
 
 
 def add_predict(commands: Commands) -> None:
@@ -105,33 +109,22 @@ _VIDEO_OPTIONS = ("top", "save", "json", "allow_playlists")
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    from videorwkv.inference.predict import iter_predictions, predictions_table
+    from videorwkv.inference.predict import predictions_table
+    from videorwkv.utils.processes import connected
 
     if options.submission is not None:
-        return _submit(options)
+        with connected(options.device) as processes:
+            return _submit(options, processes)
     refuse(options, _SUBMISSION_OPTIONS, "needs --submission FILE, which predicts a data set")
     views = parse_views(options.views) if options.views else None
     if views is not None and views[1] > 1:
         raise UsageError(
             f"--views {options.views}: several crops are for --submission alone; give {views[0]}x1."
         )
-    predictions = []
-    for prediction in iter_predictions(
-        options.sources,
-        model=options.model,
-        top=5 if options.top is None else options.top,
-        views=None if views is None else views[0],
-        device=options.device,
-        save=options.save,
-        tube_mask_ratio=options.tube_mask,
-        motion_mask_ratio=options.motion_mask,
-        frame_rate=options.frame_rate,
-        allow_playlists=bool(options.allow_playlists),
-        clip_timeout=options.clip_timeout,
-    ):
-        predictions.append(prediction)
-        if options.json:
-            print(as_json(prediction.to_dict()), flush=True)
+    with connected(options.device) as processes:
+        predictions = _predictions(options, None if views is None else views[0], processes)
+    if not processes.is_first:
+        return 0
     if not options.json and any(not prediction.error for prediction in predictions):
         make_console().print(predictions_table(predictions))
     # After the table, or the first of many would scroll away.
@@ -144,7 +137,40 @@ def run_predict(options: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _submit(options: argparse.Namespace) -> int:
+def _predictions(
+    options: argparse.Namespace, views: int | None, processes: Processes
+) -> list[Prediction]:
+    """Those of all videos, in order; with --json they are printed as they come, or by several
+    processes at the end."""
+    from videorwkv.inference.predict import iter_predictions
+
+    found = iter_predictions(
+        options.sources,
+        model=options.model,
+        top=5 if options.top is None else options.top,
+        views=views,
+        device=processes.device(options.device),
+        save=options.save,
+        tube_mask_ratio=options.tube_mask,
+        motion_mask_ratio=options.motion_mask,
+        frame_rate=options.frame_rate,
+        allow_playlists=bool(options.allow_playlists),
+        clip_timeout=options.clip_timeout,
+        part=(processes.rank, processes.size),
+    )
+    if processes.size > 1:
+        shares = processes.collect(processes.each(lambda: list(found)))
+        turns = zip_longest(*shares)
+        found = (prediction for turn in turns for prediction in turn if prediction is not None)
+    predictions = []
+    for prediction in found:
+        predictions.append(prediction)
+        if options.json:
+            print(as_json(prediction.to_dict()), flush=True)
+    return predictions
+
+
+def _submit(options: argparse.Namespace, processes: Processes) -> int:
     from videorwkv.inference.recogniser import Recogniser
     from videorwkv.inference.submission import predict_split
     from videorwkv.models.masking import Masks
@@ -156,15 +182,19 @@ def _submit(options: argparse.Namespace) -> int:
             f"({' '.join(options.sources[:3])})."
         )
     options.data, options.split = options.sources[0], options.split or "test"
-    manifest = split_of(load_data(options), options.split)
-    recogniser = Recogniser.open(
-        options.model,
-        what="predict",
-        views=parse_views(options.views) if options.views else None,
-        masks=Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask),
-        device=options.device,
-        clip_timeout=options.clip_timeout,
-    )
+
+    def opened() -> tuple[Manifest, Recogniser]:
+        masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
+        return split_of(load_data(options), options.split), Recogniser.open(
+            options.model,
+            what="predict",
+            views=parse_views(options.views) if options.views else None,
+            masks=masks,
+            device=processes.device(options.device),
+            clip_timeout=options.clip_timeout,
+        )
+
+    manifest, recogniser = processes.each(opened)
     with show_progress("predict", len(manifest)) as on_batch:
         submission = predict_split(
             recogniser,
@@ -174,7 +204,10 @@ def _submit(options: argparse.Namespace) -> int:
             workers=2 if options.workers is None else options.workers,
             cache=options.cache,
             on_batch=on_batch,
+            processes=processes,
         )
+    if not processes.is_first:
+        return 0
     print(submission.summary())
     sys.stdout.flush()
     for clip in submission.unreadable:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from videorwkv.run.pretrained import Pretrained
     from videorwkv.run.recipes import Recipe
     from videorwkv.run.run import Run
+    from videorwkv.utils.processes import Processes
 
 
 def add_train(commands: Commands) -> None:
@@ -97,7 +98,17 @@ def add_train(commands: Commands) -> None:
     length.add_argument(
         "--steps", metavar="N", help="number of optimiser steps, in place of --epochs"
     )
-    parser.add_argument("--batch-size", metavar="N", help="clips per optimiser step")
+    parser.add_argument(
+        "--batch-size",
+        metavar="N",
+        help="clips per optimiser step, on all processes together where torchrun starts several",
+    )
+    parser.add_argument(
+        "--accumulate",
+        metavar="N",
+        help="cut each batch into N pieces, whose gradients are added up: a large batch in little "
+        "memory (default: the recipe's, 1)",
+    )
     parser.add_argument("--lr", metavar="X", help="peak learning rate")
     parser.add_argument(
         "--seed", metavar="N", help="seed of weights, clip order, sampling and augmentation"
@@ -150,14 +161,17 @@ def add_train(commands: Commands) -> None:
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
     *("epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"),
-    *("layer_decay", "checkpoint_minutes"),
+    *("layer_decay", "checkpoint_minutes", "accumulate"),
 )  # fmt: skip
 
 
 def run_train(options: argparse.Namespace) -> int:
     from videorwkv.training.lock import locked
     from videorwkv.training.setup import check_folder
+    from videorwkv.utils.processes import connected, is_restarted
 
+    # torchrun --max-restarts calls the same command once more.
+    options.resume = options.resume or is_restarted()
     if options.out is None:
         data = Path(options.data.partition(":")[0]).stem or "data"
         chosen = options.model or options.recipe
@@ -165,14 +179,14 @@ def run_train(options: argparse.Namespace) -> int:
     folder = Path(options.out)
     if options.dry_run:
         return _dry_run(options)
-    check_folder(folder, resume=True)
-    with locked(folder):  # before clips are looked for and opened, which takes long
-        manifest = load_data(options, _begun(options))
-        check_folder(folder, resume=options.resume)
-        return _train(options, manifest)
+    # Locked before clips are looked for and opened, which takes long.
+    with connected(options.device) as processes, locked(folder, processes):
+        manifest = processes.each(lambda: load_data(options, _begun(options)))
+        processes.first(lambda: check_folder(folder, resume=options.resume))
+        return _train(options, manifest, processes)
 
 
-def _train(options: argparse.Namespace, manifest: Manifest) -> int:
+def _train(options: argparse.Namespace, manifest: Manifest, processes: Processes) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.loop import train
     from videorwkv.training.monitor import describe_best
@@ -185,7 +199,8 @@ def _train(options: argparse.Namespace, manifest: Manifest) -> int:
             init = init_noted_in(folder)
         init = None if init is None else read_pretrained(init)
     result = train(
-        _recipe(options, manifest, init, begun=begun),
+        # Clips are opened, in a limited time: the same recipe for all.
+        processes.first(lambda: _recipe(options, manifest, init, begun=begun)),
         manifest,
         options.out,
         init=init,
@@ -215,7 +230,10 @@ def _train(options: argparse.Namespace, manifest: Manifest) -> int:
 def _dry_run(options: argparse.Namespace) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.dry import dry_run
+    from videorwkv.utils.processes import launched
 
+    if launched()[1] > 1:
+        raise UsageError("--dry-run looks at one process; start it without torchrun.")
     if options.resume:
         raise UsageError("--dry-run says what a new run would take; --resume goes on with one.")
     manifest = load_data(options)

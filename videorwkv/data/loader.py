@@ -93,6 +93,9 @@ class Loader:
             bad; 0 or None waits forever. Only with workers.
         lost: path -> reason, of clips whose decoder has crashed or hung: they are bad without being
             tried again. Those that are met are added; None begins with none.
+        part: (number, how many): of each batch, read this part alone, as one of many processes that
+            share it; parts differ by one clip at most.
+        pieces: cut each batch into so many before it is shared; they come one after the other.
 
     Raises:
         ConfigError: a number out of range.
@@ -112,6 +115,8 @@ class Loader:
         pin_memory: bool = False,
         clip_timeout: float | None = CLIP_TIMEOUT,
         lost: dict[str, str] | None = None,
+        part: tuple[int, int] = (0, 1),
+        pieces: int = 1,
     ) -> None:
         if batch_size < 1 or workers < 0 or not (clip_timeout or 0) >= 0:
             raise ConfigError(
@@ -127,13 +132,15 @@ class Loader:
             )
         self.dataset = dataset
         seed = dataset.seed if seed is None else seed
-        self._keys = _Keys(len(dataset), batch_size, seed, shuffle, drop_last, endless)
+        self._keys = _Keys(
+            len(dataset), batch_size, seed, shuffle, drop_last, endless, part, pieces
+        )
         self._pin = pin_memory
         self._guard = None
         if workers:
             self._guard = Guard(
                 dataset,
-                batch_size=batch_size,
+                batch_size=-(-batch_size // part[1]),
                 workers=workers,
                 timeout=clip_timeout or None,
                 lost={} if lost is None else lost,
@@ -189,7 +196,10 @@ class _Keys:
         shuffle: bool,
         drop_last: bool,
         endless: bool,
+        part: tuple[int, int],
+        pieces: int,
     ) -> None:
+        self.part, self.pieces = part, pieces
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self.endless = endless
         self.per_epoch = count // batch_size if drop_last else -(-count // batch_size)
@@ -209,8 +219,15 @@ class _Keys:
         while True:
             order = self.order(epoch)
             for number in range(start, self.per_epoch):
-                part = order[number * self.batch_size : (number + 1) * self.batch_size]
-                yield [(epoch, index) for index in part]
+                batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+                for piece in range(self.pieces):
+                    share = _cut(_cut(batch, piece, self.pieces), *self.part)
+                    yield [(epoch, index) for index in share]
             if not self.endless:
                 return
             epoch, start = epoch + 1, 0
+
+
+def _cut(clips: list[int], number: int, count: int) -> list[int]:
+    """One of `count` successive parts, as equal as they can be."""
+    return clips[len(clips) * number // count : len(clips) * (number + 1) // count]

@@ -22,6 +22,7 @@ from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.preprocess.inputs import Inputs
+from videorwkv.utils.processes import ALONE, Processes
 from videorwkv.utils.words import counted
 from videorwkv.video.base import Sampling
 
@@ -43,6 +44,8 @@ def evaluate(
     clip_timeout: float | None = None,
     lost: dict[str, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Score every labelled clip of a manifest; scores are averaged over its views.
 
@@ -68,6 +71,10 @@ def evaluate(
         lost: path -> reason, of clips whose decoder has crashed or hung: they are not tried again.
             Those that are met are added.
         on_batch: called with the number of clips done, after each batch.
+        processes: those that share the clips, each of which calls this function alike and gets the
+            whole; each clip is scored once, in the same batches as by one process.
+        stopped: whether to end with KeyboardInterrupt, asked before each batch; with several
+            processes it ends all of them.
 
     Raises:
         ManifestError: a label that the model does not know.
@@ -103,6 +110,8 @@ def evaluate(
         cache=cache,
         lost=lost,
         on_batch=on_batch,
+        processes=processes,
+        stopped=stopped,
     )
     return Evaluation(
         labels=scores.labels,
@@ -145,12 +154,19 @@ def score(
     cache: str | Path | None = None,
     lost: dict[str, str] | None = None,
     on_batch: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Scores:
     """Score every clip of a manifest, labelled or not; see `evaluate` for arguments and errors."""
     known = manifest.with_labels(recogniser.labels)
+    # Whole batches, one after the other in turn: what a batch holds changes the last bits.
+    every = range(len(known.rows))
+    batches = [every[start : start + batch_size] for start in every[::batch_size]]
+    rounds = -(-len(batches) // processes.size)
+    own = [index for batch in batches[processes.rank :: processes.size] for index in batch]
     dataset = make_dataset(
         recogniser.network.config,
-        known,
+        replace(known, rows=tuple(known.rows[index] for index in own)),
         recogniser.sampling,
         views=recogniser.views,
         cache=cache,
@@ -165,20 +181,35 @@ def score(
     )
     generator = torch.Generator().manual_seed(0)  # the same masks at every evaluation
     clips: dict[int, Scored] = {}
-    warnings: list[str] = []
-    cropped: list[str] = []
+    warned: list[tuple[int, str]] = []
     with closing(loader), recogniser.evaluating():
-        for batch in loader:
-            for index, scores_K in _score(recogniser, batch, batch_size, generator):
-                row = known.rows[index]
-                clips[index] = Scored(row.path, row.label or "", scores_K)
-            for bad in batch.bad:
-                row = known.rows[bad.index]
-                clips[bad.index] = Scored(row.path, row.label or "", None, bad.reason)
-            for _, text in batch.warnings:
-                (cropped if text.endswith(CROPPED) else warnings).append(text)
+        mine = iter(loader) if own else iter(())
+        for _ in range(rounds):
+            batch = next(mine, None)
+            good = 0 if batch is None else len(batch.indices)
+            done = len(clips) + (0 if batch is None else good + len(batch.bad))
+            told = processes.gather([good, done, stopped()])
+            if any(stop for _, _, stop in told):
+                raise KeyboardInterrupt
+            goods = [int(count) for count, _, _ in told]
+            _skip_masks(recogniser, goods[: processes.rank], batch_size, generator)
+            if batch is not None:
+                for place, scores_K in _score(recogniser, batch, batch_size, generator):
+                    row = known.rows[own[place]]
+                    clips[own[place]] = Scored(row.path, row.label or "", scores_K)
+                for bad in batch.bad:
+                    row = known.rows[own[bad.index]]
+                    clips[own[bad.index]] = Scored(row.path, row.label or "", None, bad.reason)
+                warned += [(own[place], text) for place, text in batch.warnings]
+            _skip_masks(recogniser, goods[processes.rank + 1 :], batch_size, generator)
             if on_batch is not None:
-                on_batch(len(clips))
+                on_batch(int(sum(count for _, count, _ in told)))
+    if processes.size > 1:
+        for others, texts in processes.collect((clips, warned)):
+            clips |= others
+            warned = sorted({*warned, *texts})
+    cropped = [text for _, text in warned if text.endswith(CROPPED)]
+    warnings = [text for _, text in warned if not text.endswith(CROPPED)]
     if cropped:
         warnings.insert(0, _about_crops(cropped, len(known.rows)))
     return Scores(
@@ -197,6 +228,21 @@ def _about_crops(cropped: Sequence[str], total: int) -> str:
         f"{cropped[0]}. More spatial views show the sides as well, such as --views 1x3; a model "
         "trained with model.frame_fit=stretch sees whole frames."
     )
+
+
+def _skip_masks(
+    recogniser: Recogniser, counts: Sequence[int], batch_size: int, generator: torch.Generator
+) -> None:
+    """Draw the masks of batches that other processes score, of so many clips each: a clip's mask
+    does not depend on how many processes there are."""
+    if not recogniser.masks.tube_mask_ratio:
+        return
+    for count in counts:
+        views = count * recogniser.views[0] * recogniser.views[1]
+        for start in range(0, views, batch_size):
+            ratio = recogniser.masks.tube_mask_ratio
+            part = min(batch_size, views - start)
+            recogniser.network.init_state(part, tube_mask_ratio=ratio, generator=generator)
 
 
 def _score(

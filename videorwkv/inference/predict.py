@@ -172,14 +172,17 @@ def iter_predictions(
     frame_rate: float | None = None,
     allow_playlists: bool = False,
     clip_timeout: float | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Prediction]:
-    """`predict`, one video after another, as they are done."""
+    """`predict`, one video after another, as they are done; with `part=(n, of)` every `of`-th of
+    them, from number n on."""
     for name, value in (("top", top), ("views", views)):
         if value is not None and value < 1:
             raise UsageError(f"predict: {name} ({value}) must be at least 1.")
     masks = Masks(tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio)
     files = list(expand(sources))
-    targets = _targets(files, save)
+    targets = _targets(files, save)[part[0] :: part[1]]
+    files = files[part[0] :: part[1]]
     recogniser = Recogniser.open(
         model,
         what="predict",

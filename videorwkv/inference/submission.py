@@ -29,6 +29,7 @@ from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
 from videorwkv.inference.recogniser import Recogniser
 from videorwkv.utils.files import csv_text, make_folder, write_atomic
+from videorwkv.utils.processes import ALONE, Processes
 from videorwkv.utils.words import counted
 
 TOP = 5
@@ -87,6 +88,7 @@ def predict_split(
     workers: int = 0,
     cache: str | Path | None = None,
     on_batch: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Submission:
     """Score the clips of one split, labelled or not, and write the submission file.
 
@@ -94,7 +96,8 @@ def predict_split(
         recogniser: the model.
         manifest: one split; its name chooses the format.
         path: the file to write, whole or not at all; its folder is made.
-        batch_size, workers, cache, on_batch: as in `evaluate`.
+        batch_size, workers, cache, on_batch, processes: as in `evaluate`; the first of several
+            processes writes the file.
 
     Raises:
         DataError: no clip could be read, or the model knows classes that the data set lacks.
@@ -119,8 +122,9 @@ def predict_split(
         workers=workers,
         cache=cache,
         on_batch=on_batch,
+        processes=processes,
     )
-    return write_submission(path, manifest, scores)
+    return processes.first(lambda: write_submission(path, manifest, scores))
 
 
 def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submission:

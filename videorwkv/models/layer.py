@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.masking import put, take
+from videorwkv.models.masking import Share, put, take
 from videorwkv.models.shift import PartedLinear, SpatialShift
 from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
@@ -398,12 +398,14 @@ class CrossRWKVLayer(nn.Module):
         where nothing moves it holds all."""
         return -F.softplus(torch.stack([self.clock_own, self.clock_frame]))
 
-    def draw_kept(self, batch: int) -> Tensor | None:
+    def draw_kept(self, batch: int, share: Share | None = None) -> Tensor | None:
         """Drop-path: one draw a clip, the same in all its frames; None where nothing is dropped."""
         if not self.training or self.drop == 0:
             return None
         keep = 1 - self.drop
-        return (torch.rand(batch, 1, 1, device=self.output.weight.device) < keep) / keep
+        total = batch if share is None else share.total
+        kept_B11 = (torch.rand(total, 1, 1, device=self.output.weight.device) < keep) / keep
+        return kept_B11 if share is None else share.of(kept_B11, batch)
 
 
 @functools.cache

@@ -27,7 +27,7 @@ from videorwkv.models.config import LCRConfig
 from videorwkv.models.flow import flow_of_clip, flow_window
 from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
-from videorwkv.models.masking import Masks, MotionMask, check_kept, take, tube_mask
+from videorwkv.models.masking import Masks, MotionMask, Share, check_kept, take, tube_mask
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
 from videorwkv.models.shift import SpatialShift
 from videorwkv.models.state import LCRState, check_state, state_tokens
@@ -256,9 +256,9 @@ class LCR(nn.Module):
             return self.stem.network.channels
         return 0
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: Inputs, share: Share | None = None) -> Tensor:
         """Logits after the last frame, float32 [B, K]; draws a tube mask in training."""
-        return self.scan(inputs)[0][:, -1]
+        return self.scan(inputs, share=share)[0][:, -1]
 
     def step(self, inputs: Inputs, state: LCRState) -> tuple[Tensor, LCRState]:
         """One frame (inputs with T = 1): logits [B, K] and the next state."""
@@ -269,7 +269,9 @@ class LCR(nn.Module):
         logits_BTK, state = self.scan(inputs, state)
         return logits_BTK[:, 0], state
 
-    def scan(self, inputs: Inputs, state: LCRState | None = None) -> tuple[Tensor, LCRState]:
+    def scan(
+        self, inputs: Inputs, state: LCRState | None = None, *, share: Share | None = None
+    ) -> tuple[Tensor, LCRState]:
         """Many frames: logits at every frame, float32 [B, T, K], and the state after the last.
 
         A layer's recurrence needs its own past and the layer below only, so the clip goes layer by
@@ -278,6 +280,7 @@ class LCR(nn.Module):
         Args:
             inputs: frames [B, T, H, W, 3] and edges [B, T, H, W], any H, W that patches divide.
             state: what came before; None resets it (in training with a fresh tube mask).
+            share: of a batch that several processes share, in training; None: these are all.
 
         Raises:
             UsageError: inputs of another type or shape, or a state for others.
@@ -290,7 +293,11 @@ class LCR(nn.Module):
         if state is None:
             ratio = self.config.tube_mask_ratio if self.training else 0.0
             device = frames_BTHWC.device
-            keep = tube_mask(rows * columns, ratio, batch, device=device) if ratio else None
+            keep = None
+            if ratio:
+                total = batch if share is None else share.total
+                keep = tube_mask(rows * columns, ratio, total, device=device)
+                keep = keep if share is None else share.of(keep, batch)
             state = self._start(batch, height, width, keep)
         tokens = state_tokens(self.config, rows * columns, state.keep_BK)
         check_state(state, batch, tokens, height, width)
@@ -299,11 +306,13 @@ class LCR(nn.Module):
             piece = max(1, PIECE_TOKENS // (batch * tokens))
         logits = []
         for start in range(0, num_frames, piece):
-            logits_BTK, state = self._advance(inputs.at(start, start + piece), state)
+            logits_BTK, state = self._advance(inputs.at(start, start + piece), state, share)
             logits.append(logits_BTK)
         return (torch.cat(logits, 1) if len(logits) > 1 else logits[0]), state
 
-    def _advance(self, inputs: Inputs, state: LCRState) -> tuple[Tensor, LCRState]:
+    def _advance(
+        self, inputs: Inputs, state: LCRState, share: Share | None
+    ) -> tuple[Tensor, LCRState]:
         """A piece of a clip through the whole model: see `scan`."""
         frames_BTHWC = inputs.frames_BTHWC
         batch, num_frames = frames_BTHWC.shape[:2]
@@ -321,7 +330,7 @@ class LCR(nn.Module):
         rotary = self._rotary(height, width, keep_TBJ)
         shift = self._shift(height, width, keep_TBJ)
         pooling = self._pooling(height, width, state.keep_BK, weights_TBL)
-        kept = [cast(CrossRWKVLayer, layer).draw_kept(batch) for layer in self.layers]
+        kept = [cast(CrossRWKVLayer, layer).draw_kept(batch, share) for layer in self.layers]
         past, features = [state.hidden_NBLC, state.memory_NBLC, state.input_NBLC], []
         part = self.checkpoint_frames if torch.is_grad_enabled() and motion is None else 0
         layers = with_this_backend(self._layers)

@@ -86,6 +86,23 @@ class Masks:
 NO_MASKS = Masks()
 
 
+class Share(NamedTuple):
+    """Which clips of a larger batch these are, in training on several processes: what is drawn at
+    random is drawn for all of its clips, so that it does not depend on who computes them.
+
+    Args:
+        first: clips of the batch before these.
+        total: clips of the batch.
+    """
+
+    first: int
+    total: int
+
+    def of(self, drawn_B: Tensor, count: int) -> Tensor:
+        """The rows of these `count` clips."""
+        return drawn_B[self.first : self.first + count]
+
+
 def tube_mask(
     num_patches: int,
     ratio: float,

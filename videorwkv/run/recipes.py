@@ -27,7 +27,9 @@ class Recipe:
         steps: optimiser steps, whatever the size of the training split.
         repeats: how often an epoch shows each clip, with a new random window each time: few, long
             clips need more than one window per epoch.
-        batch_size: clips in a step.
+        batch_size: clips in a step, on all processes together.
+        accumulate: pieces into which a batch is cut, whose gradients are added up, so that less
+            memory is needed; batch norm then counts the clips of a piece.
         lr: peak learning rate.
         weight_decay: AdamW's, on matrices and kernels only.
         betas: AdamW's averaging of the gradient and of its square.
@@ -65,6 +67,7 @@ class Recipe:
     steps: int | None = None
     repeats: int = 1
     batch_size: int = 16
+    accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -92,7 +95,7 @@ class Recipe:
                 f"Recipe: give epochs or steps, one of them; got epochs={self.epochs}, "
                 f"steps={self.steps}."
             )
-        for name in ("epochs", "steps", "repeats", "batch_size"):
+        for name in ("epochs", "steps", "repeats", "batch_size", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"Recipe: {name} ({value}) must be at least 1.")
@@ -117,10 +120,16 @@ class Recipe:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"Recipe: betas {self.betas} must each lie in [0, 1).")
         check_views(self.views, self.model.frame_fit, "Recipe")
-        if not self.can_learn_from(self.batch_size, self.sampling.num_frames):
+        if self.accumulate > self.batch_size:
             raise ConfigError(
-                "Recipe: batch_size=1 of sampling.num_frames=1 leaves batch norm nothing to compare"
-                " with; choose a larger one of them, or model.head_norm='layer'."
+                f"Recipe: accumulate ({self.accumulate}) cuts a batch of {self.batch_size} clips "
+                "(batch_size) into pieces of less than one; take a smaller one."
+            )
+        if not self.can_learn_from(self.batch_size // self.accumulate, self.sampling.num_frames):
+            raise ConfigError(
+                "Recipe: batch_size=1 (or a piece of one clip, with accumulate) of "
+                "sampling.num_frames=1 leaves batch norm nothing to compare with; choose a larger "
+                "one of them, or model.head_norm='layer'."
             )
         for name, allowed in (
             ("precision", ("float32", "bfloat16")),

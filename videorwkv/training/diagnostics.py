@@ -96,11 +96,12 @@ class DiagnosticsMonitor:
         self._accuracies: list[float] = []
         self._told: set[str] = set()
 
-    def step(self, inputs: Inputs, labels: Tensor, correct: int) -> None:
-        """After each step: its batch, and how many of its clips were named right."""
+    def step(self, inputs: Inputs, labels: Tensor, correct: int, clips: int) -> None:
+        """After each step: some of its clips; how many of all were named right, and how many there
+        were."""
         self._batch = Inputs(*(x[:CLIPS] for x in inputs)), labels[:CLIPS]
         self._correct += correct
-        self._clips += len(labels)
+        self._clips += clips
 
     def validation(self, model: LCR, step: int, monitor: Monitor) -> None:
         """Examine `model`, write what was measured to the log and warn of what is new."""
@@ -109,8 +110,10 @@ class DiagnosticsMonitor:
         self._accuracies.append(self._correct / self._clips)
         self._correct = self._clips = 0
         batch, self._batch = self._batch, None
+        inputs, labels = batch
+        device = next(model.parameters()).device
         try:
-            signs = examine(model, *batch)
+            signs = examine(model, inputs.to(device), labels.to(device))
         except torch.OutOfMemoryError:
             if "no_memory" not in self._told:
                 monitor.say("note: no memory is left to look for signs of a failing training.")

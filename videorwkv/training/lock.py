@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import make_folder
+from videorwkv.utils.processes import ALONE, Processes
 
 LOCK = ".lock"
 # Seconds that the end of a training which is just being ended is waited for.
@@ -22,16 +23,24 @@ _HELD: dict[str, tuple[int, int]] = {}
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, processes: Processes = ALONE) -> Iterator[None]:
     """Make `folder` and keep other trainings out of it. The system unlocks it where this process
     dies, however it dies. The thread that holds the lock may ask for it again.
 
     Args:
         folder: the run's; one that is made here and stays empty is removed again.
+        processes: those that train into it; the first one holds the lock.
 
     Raises:
-        UsageError: another training has it, or it can't be made or written to.
+        UsageError: another training has it, or it is a file, or can't be made or written to.
     """
+    with ExitStack() as held:
+        processes.first(lambda: held.enter_context(_locked(folder)))
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     place = os.path.realpath(folder)
@@ -39,6 +48,8 @@ def locked(folder: Path) -> Iterator[None]:
     if _HELD.get(place) == me:
         yield
         return
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; --out needs a folder for the run.")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     path = folder / LOCK

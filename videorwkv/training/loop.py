@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-import copy
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from videorwkv.data import Batch, Manifest
-from videorwkv.errors import ConfigError, DataError, NonFiniteError
+from videorwkv.data.dataset import BadClip
+from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.baselines import Baseline
 from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.metrics import Evaluation
-from videorwkv.models import Inputs, build_model
-from videorwkv.models.nonfinite import first_bad_module
+from videorwkv.models import build_model
 from videorwkv.models.pretrained_stem import load_stem_weights, stem_weight_names
 from videorwkv.run.pretrained import Fit, Pretrained, load_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import save_weights
 from videorwkv.training.compare import compare
 from videorwkv.training.diagnostics import DiagnosticsMonitor
-from videorwkv.training.freeze import freeze, train_mode
+from videorwkv.training.distributed import require_same
+from videorwkv.training.freeze import freeze
+from videorwkv.training.learner import Learner
 from videorwkv.training.lock import locked
-from videorwkv.training.monitor import Monitor, best_validation
-from videorwkv.training.optim import learning_rate, make_optimizer, set_rate
+from videorwkv.training.monitor import Monitor, Unheard, best_validation
+from videorwkv.training.optim import learning_rate
 from videorwkv.training.setup import (
-    check_folder,
     checkpoint_in,
     notes,
     resolve_init,
@@ -44,8 +41,9 @@ from videorwkv.training.setup import (
     write_config,
 )
 from videorwkv.training.state import fitting_state, load_state, most_bytes, save_state
-from videorwkv.utils.device import autocast, pick_device
+from videorwkv.utils.device import pick_device
 from videorwkv.utils.interrupt import Interrupts
+from videorwkv.utils.processes import Processes, connected
 
 # So many clips in a row that can't be read are no accident: paths are wrong, or a disk is gone.
 HOPELESS = 1000
@@ -121,21 +119,38 @@ def train(
         CheckpointError: a checkpoint can't be written or read; the one before is untouched.
     """
     folder = Path(out)
-    check_folder(folder, resume=resume)
-    with locked(folder), Interrupts() as interrupts:
-        recipe = resolve_recipe(recipe, manifest, folder, resume=resume)
-        pretrained = resolve_init(init, recipe, folder, resume=resume)
-        resumes = bool(checkpoint_in(folder))
-        trainer = _Trainer(
-            recipe, manifest, folder, pick_device(device), cache, pretrained, resumes=resumes
+    with (
+        connected(device) as processes,
+        locked(folder, processes),
+        Interrupts() as interrupts,
+    ):
+        recipe, begun = processes.first(
+            lambda: (
+                resolve_recipe(recipe, manifest, folder, resume=resume),
+                bool(checkpoint_in(folder)),
+            )
         )
-        if resumes:
-            trainer.load(load_state(folder, most=most_bytes(trainer.model)))
-        else:
+        require_same(processes, recipe, manifest)
+        pretrained = processes.first(lambda: resolve_init(init, recipe, folder, resume=resume))
+        trainer = _Trainer(
+            recipe,
+            manifest,
+            folder,
+            pick_device(processes.device(device)),
+            cache,
+            pretrained,
+            processes,
+            begun=begun,
+        )
+        if begun:
+            most = most_bytes(trainer.learner.model)
+            trainer.load(processes.first(lambda: load_state(folder, most=most)))
+        elif processes.is_first:
             write_config(recipe, manifest, folder, trainer.fit)
+        make_monitor = Monitor if processes.is_first else Unheard
         with (
             closing(trainer.loader),
-            Monitor(
+            make_monitor(
                 folder, step=trainer.step, total_steps=trainer.total_steps, quiet=quiet
             ) as monitor,
         ):
@@ -146,8 +161,8 @@ def train(
             except torch.OutOfMemoryError as error:
                 raise ConfigError(
                     f"Step {trainer.step}: {trainer.device} is out of memory with batch_size "
-                    f"{recipe.batch_size}. Take a smaller --batch-size, fewer frames or a smaller "
-                    "model, and another --out."
+                    f"{recipe.batch_size}. Take a smaller --batch-size, a larger --accumulate, "
+                    "fewer frames or a smaller model, and another --out."
                 ) from error
             except KeyboardInterrupt:
                 interrupted = True
@@ -161,7 +176,7 @@ def train(
             monitor.bad_clips(trainer.step, len(trainer.bad), trainer.num_clips)
         best_top1 = trainer.best[0] if trainer.best else None
         found: tuple[Baseline, ...] = ()
-        if baselines and not interrupted:
+        if baselines and not interrupted and processes.is_first:
             try:
                 found = compare(
                     manifest, trainer.validation, monitor, step=trainer.step, best_top1=best_top1,
@@ -179,12 +194,12 @@ def train(
         best_top1=best_top1,
         bad=dict(trainer.bad),
         baselines=found,
-        best=best_validation(folder),
+        best=best_validation(folder) if processes.is_first else None,
     )
 
 
 class _Trainer:
-    """A run in progress: model, optimiser, step, best."""
+    """A run in progress: learner, step, best."""
 
     def __init__(
         self,
@@ -194,39 +209,36 @@ class _Trainer:
         device: torch.device,
         cache: str | Path | None,
         pretrained: Pretrained | None,
+        processes: Processes,
         *,
-        resumes: bool,
+        begun: bool,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
         self.device = device
         self.cache = cache
         self.manifest = manifest
+        self.processes = processes
         self.validation = validation_split(manifest)
         self.lost: dict[str, str] = {}  # not saved: a resumed run tries them again
-        self.loader = training_loader(recipe, manifest, cache, device, self.lost)
+        self.loader = processes.each(
+            lambda: training_loader(recipe, manifest, cache, device, self.lost, processes)
+        )
         self.steps_per_epoch = self.loader.batches_per_epoch
         self.total_steps = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
         self.eval_every = validation_interval(recipe, self.steps_per_epoch, self.total_steps)
 
         torch.manual_seed(recipe.seed)
-        self.model = build_model(recipe.model)
+        model = build_model(recipe.model)
         self.fit: Fit | None = None
         known = set() if pretrained is None else pretrained.weights.keys()
-        if not resumes and not stem_weight_names(self.model) <= known:
-            load_stem_weights(self.model)
+        if not begun and not stem_weight_names(model) <= known:
+            load_stem_weights(model)
         if pretrained is not None:
-            self.fit = load_pretrained(self.model, pretrained, manifest.labels)
-        self.model.to(device)
-        freeze(self.model, recipe.freeze)
-        self.averaged = copy.deepcopy(self.model).eval() if recipe.ema else None
-        self.optimizer = make_optimizer(
-            self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
-            layer_decay=recipe.layer_decay,
-        )  # fmt: skip
-        self.model.checkpoint_frames = recipe.checkpoint_frames
-        if recipe.compile:
-            self.model.enable_compile()
+            self.fit = load_pretrained(model, pretrained, manifest.labels)
+        model.to(device)
+        freeze(model, recipe.freeze)
+        self.learner = Learner(model, recipe, device, processes)
         self.diagnostics = DiagnosticsMonitor(recipe.model.num_classes, self.total_steps)
         self.step = 0
         self.evaluated_at = 0
@@ -243,22 +255,25 @@ class _Trainer:
         self, monitor: Monitor, interrupts: Interrupts, on_step: Callable[[int], None] | None
     ) -> None:
         """All steps that are left, with validations and checkpoints between them."""
-        if self._is_due() and self.step > self.evaluated_at:
-            self.validate(monitor, interrupts)  # it was interrupted here
-        asked = time.perf_counter()
-        for batch in self._batches():
-            self._waited += time.perf_counter() - asked
-            with interrupts.deferred():
-                self._count_bad(batch, monitor)
-                self._take_step(batch, monitor)
-            if on_step is not None:
-                on_step(self.step)
-            if self._is_due():
-                self.validate(monitor, interrupts)
-            elif self._is_long_ago():
-                with interrupts.deferred():
-                    self.save()
+        # Several processes end after the same step, or the others would wait for one that is gone.
+        together = interrupts.deferred() if self.processes.size > 1 else nullcontext()
+        with together:
+            if self._is_due() and self.step > self.evaluated_at:
+                self.validate(monitor, interrupts)  # it was interrupted here
             asked = time.perf_counter()
+            for pieces in self._batches():
+                self._waited += time.perf_counter() - asked
+                with interrupts.deferred():
+                    counts_PA = self._agree(pieces, interrupts, monitor)
+                    self._take_step(pieces, counts_PA, monitor)
+                if on_step is not None:
+                    on_step(self.step)
+                if self._is_due():
+                    self.validate(monitor, interrupts)
+                elif self._is_long_ago():
+                    with interrupts.deferred():
+                        self.save()
+                asked = time.perf_counter()
 
     def _is_due(self) -> bool:
         return self.step == self.total_steps or (self.step > 0 and self.step % self.eval_every == 0)
@@ -267,13 +282,55 @@ class _Trainer:
         minutes = self.recipe.checkpoint_minutes
         return minutes > 0 and time.monotonic() - self._saved >= 60 * minutes
 
-    def _batches(self) -> Iterator[Batch]:
-        """Batches from the present step to the last one: a pure function of seed and step."""
+    def _batches(self) -> Iterator[list[Batch]]:
+        """Batches in their pieces, from the present step to the last one: a pure function of seed
+        and step."""
         batches = iter(self.loader.at(*divmod(self.step, self.steps_per_epoch)))
         while self.step < self.total_steps:
-            yield next(batches)
+            yield [next(batches) for _ in range(self.recipe.accumulate)]
 
-    def _take_step(self, batch: Batch, monitor: Monitor) -> None:
+    def _agree(
+        self, pieces: Sequence[Batch], interrupts: Interrupts, monitor: Monitor
+    ) -> list[list[float]]:
+        """Readable clips in each piece, of each process; what else all have to know is told, too.
+
+        Raises:
+            KeyboardInterrupt: one of several processes was asked to end.
+            DataError: no clip can be read any more.
+        """
+        bad = [clip for batch in pieces for clip in batch.bad]
+        counts = [len(batch.indices) for batch in pieces]
+        told = self.processes.gather([*counts, len(bad), interrupts.pending])
+        if self.processes.size > 1:
+            if any(numbers[-1] for numbers in told):
+                raise KeyboardInterrupt
+            if any(numbers[-2] for numbers in told):
+                bad = [clip for part in self.processes.collect(bad) for clip in part]
+        for clip in bad:
+            self._note_bad(clip.path, clip.reason, self.step + 1, monitor)
+        counts_PA = [numbers[:-2] for numbers in told]
+        if any(map(sum, counts_PA)):
+            self._unread = 0
+        else:
+            self._unread += len(bad)
+            self._give_up_if_hopeless(bad, monitor)
+        return counts_PA
+
+    def _give_up_if_hopeless(self, bad: Sequence[BadClip], monitor: Monitor) -> None:
+        rows = self.loader.dataset.manifest.rows
+        if self._unread >= HOPELESS or all(row.path in self.bad for row in rows):
+            raise self.processes.agreed(
+                DataError(
+                    f"{self.manifest.name}: none of the last {self._unread} clips could be read, "
+                    f"so there is nothing to learn from. The last one: {bad[-1].reason} "
+                    f"`videorwkv data check` looks at all of them; {monitor.log_path} lists the "
+                    "rest."
+                )
+            )
+
+    def _take_step(
+        self, pieces: Sequence[Batch], counts_PA: Sequence[Sequence[float]], monitor: Monitor
+    ) -> None:
         recipe, step = self.recipe, self.step
         lr = learning_rate(
             step,
@@ -283,92 +340,24 @@ class _Trainer:
             min_lr=recipe.min_lr,
         )
         self.step += 1
-        if batch.inputs is None or not recipe.can_learn_from(*batch.inputs.frames_BTHWC.shape[:2]):
+        found = self.learner.step(pieces, counts_PA, step, lr)
+        if found is None:
             return  # too few of its clips could be read; the step counts, so that order stays order
-        set_rate(self.optimizer, lr)
-        inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
-
-        train_mode(self.model)
-        loss, correct = self._loss(inputs, labels, step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.model.parameters(), recipe.clip_norm or float("inf")
-        )
-        loss_value, norm_value = float(loss.detach()), float(norm)
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-            self._fail(inputs, labels, step, loss_value, norm_value)
-        self.optimizer.step()
-        self._average()
-        self.diagnostics.step(inputs, labels, int(correct))
+        for batch in pieces:
+            if batch.inputs is not None:
+                self.diagnostics.step(batch.inputs, batch.labels, found.correct, found.clips)
+                break
         monitor.step(
             self.step,
             epoch=step // self.steps_per_epoch,
             lr=lr,
-            grad_norm=norm_value,
-            loss=loss_value,
-            correct=int(correct),
-            clips=len(labels),
+            grad_norm=found.norm,
+            loss=found.loss,
+            correct=found.correct,
+            clips=found.clips,
             waited=self._waited,
         )
         self._waited = 0.0
-
-    def _loss(self, inputs: Inputs, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Loss of the batch and the number of clips named right."""
-        # Drop-path and tube masks draw from torch's generator: seeding it anew at every step makes
-        # them a function of the step, so that resuming needs no generator's state.
-        torch.manual_seed(_step_seed(self.recipe.seed, step))
-        with autocast(self.device, self.recipe.precision):
-            if self.recipe.loss_frames == "last":
-                logits_BK = self.model(inputs)
-                logits_NK, labels_N = logits_BK, labels
-            else:
-                logits_BTK = self.model.scan(inputs)[0]
-                late_BTK = logits_BTK[:, logits_BTK.shape[1] // 2 :]
-                logits_BK, logits_NK = logits_BTK[:, -1], late_BTK.flatten(0, 1)
-                labels_N = labels.repeat_interleave(late_BTK.shape[1])
-        loss = F.cross_entropy(
-            logits_NK.float(), labels_N, label_smoothing=self.recipe.label_smoothing
-        )
-        return loss, (logits_BK.detach().argmax(-1) == labels).sum()
-
-    def _fail(self, inputs: Inputs, labels: Tensor, step: int, loss: float, norm: float) -> None:
-        where = first_bad_module(self.model, lambda: self._loss(inputs, labels, step)[0])
-        raise NonFiniteError(
-            f"Step {step + 1}: the loss is {loss:g} and the gradient's norm {norm:g}; first in "
-            f"{where}. The weights in {self.folder} are from before. A lower lr, a clip_norm or "
-            "precision=float32 often helps; the paper's cell can grow without bound "
-            "(model.cell=gated does not)."
-        )
-
-    def _average(self) -> None:
-        if self.averaged is None:
-            return
-        # Young averages follow faster: the first weights are noise.
-        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.averaged.parameters(), self.model.parameters(), strict=True
-            ):
-                mean.lerp_(value, 1 - decay)
-            # Statistics of batch norm: already an average over many batches.
-            for kept, latest in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(latest)
-
-    def _count_bad(self, batch: Batch, monitor: Monitor) -> None:
-        for clip in batch.bad:
-            self._note_bad(clip.path, clip.reason, self.step + 1, monitor)
-        if batch.inputs is not None:
-            self._unread = 0
-            return
-        self._unread += len(batch.bad)
-        rows = self.loader.dataset.manifest.rows
-        if self._unread >= HOPELESS or all(row.path in self.bad for row in rows):
-            raise DataError(
-                f"{self.manifest.name}: none of the last {self._unread} clips could be read, so "
-                f"there is nothing to learn from. The last one: {batch.bad[-1].reason} "
-                f"`videorwkv data check` looks at all of them; {monitor.log_path} lists the rest."
-            )
 
     def _note_bad(self, path: str, reason: str, step: int, monitor: Monitor) -> None:
         if path not in self.bad:
@@ -379,10 +368,11 @@ class _Trainer:
 
     def validate(self, monitor: Monitor, interrupts: Interrupts) -> None:
         """Score the validation split, if there is one, and write the checkpoint."""
-        self.diagnostics.validation(self.model, self.step, monitor)
+        if self.processes.is_first:
+            self.diagnostics.validation(self.learner.model, self.step, monitor)
         best = False
         if self.validation is not None:
-            evaluation = self._evaluate(self.validation, lambda _: interrupts.check())
+            evaluation = self._evaluate(self.validation, lambda: interrupts.pending)
             score = [evaluation.top1, -evaluation.loss if evaluation.n_ok else float("-inf")]
             best = not self.best or score > self.best
             if best:
@@ -391,14 +381,15 @@ class _Trainer:
                 self._note_bad(clip.path, clip.reason, self.step, monitor)
             monitor.validation(self.step, evaluation, best=best)
         with interrupts.deferred():
-            if best:
-                save_weights(self._weights(), self.folder / "best.safetensors")
+            if best and self.processes.is_first:
+                weights = self.learner.best_model.state_dict()
+                save_weights(weights, self.folder / "best.safetensors")
             self.evaluated_at = self.step
             self.save()
 
-    def _evaluate(self, split: Manifest, on_batch: Callable[[int], None]) -> Evaluation:
+    def _evaluate(self, split: Manifest, stopped: Callable[[], bool]) -> Evaluation:
         return evaluate(
-            self.averaged or self.model,
+            self.learner.best_model,
             split,
             self.recipe.sampling,
             labels=self.manifest.labels,
@@ -410,48 +401,43 @@ class _Trainer:
             cache=self.cache,
             clip_timeout=self.recipe.clip_timeout,
             lost=self.lost,
-            on_batch=on_batch,
+            processes=self.processes,
+            stopped=stopped,
         )
 
     def save(self) -> None:
         """Write `last` and all that resuming needs."""
-        save_weights(self._weights(), self.folder / "last.safetensors")
-        save_state(
-            self.folder,
-            {
-                "step": self.step,
-                "evaluated_at": self.evaluated_at,
-                "best": list(self.best),
-                "bad": dict(self.bad),
-                "model": self.model.state_dict(),
-                "averaged": None if self.averaged is None else self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            },
-        )
         self._saved = time.monotonic()
+        if not self.processes.is_first:
+            return
+        save_weights(self.learner.best_model.state_dict(), self.folder / "last.safetensors")
+        progress = {"step": self.step, "evaluated_at": self.evaluated_at}
+        results = {"best": list(self.best), "bad": dict(self.bad)}
+        save_state(self.folder, {**progress, **results, **self.learner.state()})
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `save` wrote; `CheckpointError` if it is of another run, or damaged."""
-        state = fitting_state(
-            self.folder, state, model=self.model, averaged=self.averaged,
-            optimizer=self.optimizer, total_steps=self.total_steps,
-        )  # fmt: skip
-        self.model.load_state_dict(state["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        learner = self.learner
+        state = self.processes.each(
+            lambda: fitting_state(
+                self.folder,
+                state,
+                model=learner.model,
+                averaged=learner.averaged,
+                optimizer=learner.optimizer,
+                total_steps=self.total_steps,
+            )
+        )
+        learner.load(state)
         self.step = state["step"]
         self.evaluated_at = state["evaluated_at"]
         self.best = state["best"]
         self.bad = state["bad"]
 
-    def _weights(self) -> dict[str, Tensor]:
-        return (self.averaged or self.model).state_dict()
-
     def announce(self, monitor: Monitor) -> None:
         """What is about to be trained, on what."""
         model = self.recipe.model
-        parameters = sum(p.numel() for p in self.model.parameters())
+        parameters = sum(p.numel() for p in self.learner.model.parameters())
         monitor.say(
             f"{self.manifest.summary()}\n"
             f"{model.width}-wide model of {model.depth} layers, {parameters / 1e6:.2f} M "
@@ -459,6 +445,13 @@ class _Trainer:
             f"{self.device}; steps {self.step} to {self.total_steps}, "
             f"{self.steps_per_epoch} an epoch, into {self.folder}"
         )
+        if self.processes.size > 1:
+            share = self.recipe.batch_size / self.recipe.accumulate / self.processes.size
+            monitor.say(
+                f"{self.processes.size} processes share each batch of {self.recipe.batch_size} "
+                f"clips (--batch-size is that of all of them): {share:.3g} clips a process at a "
+                "time"
+            )
         if self.fit is not None:
             monitor.say(self.fit.summary())
         for note in notes(self.recipe, self.manifest, parameters, self.device):
@@ -469,8 +462,3 @@ class _Trainer:
                 f"{'No label in the' if unlabelled else 'No'} validation split: nothing chooses a "
                 "best checkpoint, `last` is what counts (the test split is never used for that)."
             )
-
-
-def _step_seed(seed: int, step: int) -> int:
-    # An odd multiplier keeps seeds of neighbouring runs and steps apart.
-    return (seed * 0x9E3779B1 + step + 1) % 2**63

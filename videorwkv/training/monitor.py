@@ -254,6 +254,33 @@ class Monitor:
             ) from error
 
 
+class Unheard(Monitor):
+    """Of a process that is not the first of several: it tells nothing and writes nothing."""
+
+    def __init__(self, folder: Path, *, step: int, total_steps: int, quiet: bool = False) -> None:
+        self.console = make_console(quiet=True)
+        self.log_path = folder / "log.jsonl"
+        self._named = 0
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def step(
+        self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: int,
+        clips: int, waited: float,
+    ) -> None:  # fmt: skip
+        pass
+
+    def validation(self, step: int, evaluation: Evaluation, *, best: bool) -> None:
+        pass
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        pass
+
+
 class _Pace(NamedTuple):
     """How fast a stretch of training went: steps, seconds in all, seconds of waiting, clips."""
 

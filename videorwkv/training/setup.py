@@ -26,6 +26,7 @@ from videorwkv.run.run import (
 )
 from videorwkv.run.tensors import require_fitting
 from videorwkv.utils.files import make_folder
+from videorwkv.utils.processes import ALONE, Processes
 from videorwkv.utils.words import counted
 
 # Options that may change on resuming: they touch the speed, not the weights.
@@ -285,8 +286,10 @@ def training_loader(
     cache: str | Path | None,
     device: torch.device,
     lost: dict[str, str],
+    processes: Processes = ALONE,
 ) -> Loader:
-    """Batches of the train split, epoch after epoch without end; `lost` as in `make_loader`.
+    """Batches of the train split, epoch after epoch without end; `lost` as in `make_loader`. Each
+    is cut into the recipe's pieces, of which a process gets its part.
 
     Raises:
         DataError: there is no such split, or fewer than two classes in it.
@@ -325,4 +328,6 @@ def training_loader(
         pin_memory=device.type == "cuda",
         clip_timeout=recipe.clip_timeout,
         lost=lost,
+        part=(processes.rank, processes.size),
+        pieces=recipe.accumulate,
     )

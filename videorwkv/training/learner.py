@@ -1,0 +1,286 @@
+"""The model and its optimiser: one step on one batch, whatever part of it this process computes.
+
+B clips that are computed here at a time, T frames, K classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videorwkv.data import Batch
+from videorwkv.errors import NonFiniteError
+from videorwkv.models import LCR, Inputs
+from videorwkv.models.layer import at_least_float32
+from videorwkv.models.masking import Share
+from videorwkv.models.nonfinite import first_bad_module
+from videorwkv.run.recipes import Recipe
+from videorwkv.training.distributed import (
+    Synchroniser,
+    backward_of_all,
+    distribute,
+    synchronise_norms,
+)
+from videorwkv.training.freeze import train_mode
+from videorwkv.training.optim import make_optimizer, set_rate
+from videorwkv.utils.device import autocast
+from videorwkv.utils.processes import ALONE, Processes
+
+
+class Step(NamedTuple):
+    """What a step tells: of the whole batch, whoever computed it.
+
+    Args:
+        loss: mean over its clips.
+        correct: clips named right.
+        clips: clips that could be read.
+        norm: of the gradient, before it was clipped.
+    """
+
+    loss: float
+    correct: int
+    clips: int
+    norm: float
+
+
+class Learner:
+    """Takes steps.
+
+    Args:
+        model: on its device; some of its parameters may be frozen.
+        recipe: loss, optimiser, average.
+        device: where the model is.
+        processes: those that share each batch.
+    """
+
+    def __init__(
+        self, model: LCR, recipe: Recipe, device: torch.device, processes: Processes = ALONE
+    ) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.device = device
+        self.processes = processes
+        self.averaged = copy.deepcopy(model).eval() if recipe.ema else None
+        self.optimizer = make_optimizer(
+            model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
+            layer_decay=recipe.layer_decay,
+        )  # fmt: skip
+        model.checkpoint_frames = recipe.checkpoint_frames
+        if recipe.compile:
+            model.enable_compile()
+        self._loss: nn.Module = _Loss(model, recipe, device)
+        self._own_loss = self._loss
+        self._synchroniser = Synchroniser()
+        self._distributed: Any = None
+        if processes.size > 1:
+            self._synchroniser = synchronise_norms(model)
+            self._loss = self._distributed = distribute(self._loss, device)
+
+    def step(
+        self, pieces: Sequence[Batch], counts_PA: Sequence[Sequence[float]], step: int, lr: float
+    ) -> Step | None:
+        """One optimiser step.
+
+        Args:
+            pieces: this process's part of each of the A pieces of the batch, whose gradients are
+                added up.
+            counts_PA: readable clips in each piece, of each process.
+            step: steps taken before; decides all that is drawn.
+            lr: learning rate.
+
+        Returns:
+            None where too few of its clips could be read: nothing was learnt.
+
+        Raises:
+            NonFiniteError: the loss or the gradient is; the message says where it began.
+        """
+        num_frames = self.recipe.sampling.num_frames
+        totals = [int(sum(counts)) for counts in zip(*counts_PA, strict=True)]
+        used = [a for a, n in enumerate(totals) if n and self.recipe.can_learn_from(n, num_frames)]
+        if not used:
+            return None
+        clips = sum(totals[a] for a in used)
+        set_rate(self.optimizer, lr)
+        train_mode(self.model)
+        self.optimizer.zero_grad(set_to_none=True)
+        tasks = [
+            self._task(
+                pieces[a],
+                [int(counts_A[a]) for counts_A in counts_PA],
+                _step_seed(self.recipe.seed, step, a),
+                clips,
+            )
+            for a in used
+        ]
+        shares = []  # of the whole batch's loss
+        correct = 0.0
+        for number, task in enumerate(tasks):
+            with self.processes.talking(), self._together(last=number + 1 == len(tasks)):
+                loss, right = self._compute(task, self._loss)
+                loss.backward()
+            shares.append(float(loss.detach()) / self.processes.size)
+            correct += float(right)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.recipe.clip_norm or float("inf")
+        )
+        every = self.processes.gather([sum(shares), correct])
+        found = Step(
+            sum(loss for loss, _ in every), int(sum(n for _, n in every)), clips, float(norm)
+        )
+        if not (math.isfinite(found.loss) and math.isfinite(found.norm)):
+            self._fail(tasks, step, found)
+        self.optimizer.step()
+        self._average(step + 1)
+        return found
+
+    def _task(self, batch: Batch, counts_P: Sequence[int], seed: int, clips: int) -> _Task:
+        """What is to be computed of one piece: `clips` are those of the whole batch."""
+        whole = self.processes.size == 1 and sum(counts_P) == clips
+        scale = None if whole else self.processes.size / clips
+        share = None
+        if self.processes.size > 1:
+            share = Share(sum(counts_P[: self.processes.rank]), sum(counts_P))
+        if batch.inputs is not None:
+            inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
+            return _Task(inputs, labels, seed, share, scale)
+        # A black clip that does not count, so that this process takes part.
+        size = self.recipe.model.image_size
+        shape = 1, self.recipe.sampling.num_frames, size, size
+        black = torch.zeros(*shape, 4, dtype=torch.uint8, device=self.device)
+        inputs = Inputs(black[..., :3], black[..., 3])
+        return _Task(
+            inputs, black.new_zeros(1, dtype=torch.int64), seed, Share(0, sum(counts_P)), 0
+        )
+
+    @contextmanager
+    def _together(self, *, last: bool) -> Iterator[None]:
+        """Around a forward and a backward pass: gradients are shared after the last one."""
+        if self._distributed is None:
+            yield
+            return
+        with backward_of_all(), nullcontext() if last else self._distributed.no_sync():
+            yield
+
+    def _compute(self, task: _Task, loss: nn.Module) -> tuple[Tensor, Tensor]:
+        self._synchroniser.idle = task.scale == 0
+        found: tuple[Tensor, Tensor] = loss(*task)
+        return found
+
+    def _fail(self, tasks: Sequence[_Task], step: int, found: Step) -> None:
+        """Say where it began, which each process looks for in its own clips."""
+        self._synchroniser.alone = True
+        where = first_bad_module(
+            self.model,
+            lambda: sum(self._compute(task, self._own_loss)[0] for task in tasks),  # type: ignore[arg-type,return-value]
+        )
+        places = self.processes.collect(where)
+        named = [place for place in places if not place.startswith("no single module")]
+        raise self.processes.agreed(
+            NonFiniteError(
+                f"Step {step + 1}: the loss is {found.loss:g} and the gradient's norm "
+                f"{found.norm:g}; first in {(named or places)[0]}. The last checkpoint is from "
+                "before. A lower lr, a clip_norm or precision=float32 often helps; the paper's "
+                "cell can grow without bound (model.cell=gated does not)."
+            )
+        )
+
+    def _average(self, step: int) -> None:
+        if self.averaged is None:
+            return
+        # Young averages follow faster: the first weights are noise.
+        decay = min(self.recipe.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for mean, value in zip(
+                self.averaged.parameters(), self.model.parameters(), strict=True
+            ):
+                mean.lerp_(value, 1 - decay)
+            # Statistics of batch norm: already an average over many batches.
+            for kept, latest in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(latest)
+
+    @property
+    def best_model(self) -> LCR:
+        """What is evaluated and kept: the average where there is one."""
+        return self.averaged or self.model
+
+    def state(self) -> dict[str, Any]:
+        """What resuming needs."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`."""
+        self.model.load_state_dict(state["model"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class _Task(NamedTuple):
+    """One forward and backward pass.
+
+    Args:
+        inputs: frames [B, T, H, W, 3] and edges.
+        labels: [B].
+        seed: of what is drawn.
+        share: which clips of the piece these are; None: all.
+        scale: of the sum over the clips of their losses; None: their mean; 0: it does not count.
+    """
+
+    inputs: Inputs
+    labels: Tensor
+    seed: int
+    share: Share | None
+    scale: float | None
+
+
+class _Loss(nn.Module):
+    """The model with its loss, as one module."""
+
+    def __init__(self, model: LCR, recipe: Recipe, device: torch.device) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.device = device
+
+    def forward(
+        self, inputs: Inputs, labels: Tensor, seed: int, share: Share | None, scale: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """Loss and the number of clips named right; arguments as in `_Task`."""
+        # Drop-path and tube masks draw from torch's generator: seeding it anew at every step makes
+        # them a function of the step, so that resuming needs no generator's state.
+        torch.manual_seed(seed)
+        with autocast(self.device, self.recipe.precision):
+            if self.recipe.loss_frames == "last":
+                logits_BK = self.model(inputs, share)
+                logits_NK, labels_N = logits_BK, labels
+            else:
+                logits_BTK = self.model.scan(inputs, share=share)[0]
+                late_BTK = logits_BTK[:, logits_BTK.shape[1] // 2 :]
+                logits_BK, logits_NK = logits_BTK[:, -1], late_BTK.flatten(0, 1)
+                labels_N = labels.repeat_interleave(late_BTK.shape[1])
+        loss = F.cross_entropy(
+            at_least_float32(logits_NK),
+            labels_N,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="mean" if scale is None else "sum",
+        )
+        if scale is not None:
+            loss = loss * (scale * len(labels) / len(labels_N))
+        right = (logits_BK.detach().argmax(-1) == labels).sum()
+        return loss, right * (scale != 0)
+
+
+def _step_seed(seed: int, step: int, piece: int) -> int:
+    # Odd multipliers keep seeds of neighbouring runs, steps and pieces apart.
+    return (seed * 0x9E3779B1 + piece * 0xC2B2AE3D27D4EB4F + step + 1) % 2**63
