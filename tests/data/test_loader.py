@@ -91,6 +91,23 @@ def test_workers_serve_several_epochs_and_early_ends() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_each_piece_are_the_batch(workers: int) -> None:
+    def indices(count: int, **options: Any) -> list[list[int]]:
+        made = make_loader(motion(), batch_size=7, shuffle=True, endless=True, **options)
+        found = [batch.indices.tolist() for batch in islice(made, count)]
+        made.close()
+        return found
+
+    whole = indices(4)
+    # Seven clips, then the four that are left, in two pieces for five processes: some get none.
+    parts = [indices(8, pieces=2, part=(n, 5), workers=workers * (n == 4)) for n in range(5)]
+    pieces = [[i for part in parts for i in part[number]] for number in range(8)]
+    assert [pieces[n] + pieces[n + 1] for n in range(0, 8, 2)] == whole
+    assert [len(piece) for piece in pieces] == [3, 4, 2, 2] * 2
+    assert {len(part[0]) for part in parts} == {0, 1}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_global_random_generators_are_left_alone(workers: int) -> None:
     torch.manual_seed(0)
     before, numpy_before = torch.get_rng_state(), str(np.random.get_state())

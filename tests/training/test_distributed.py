@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -79,10 +80,18 @@ def commands(
 ) -> dict[str, tuple[list[str], str]]:
     """What one process and two do alike -> the command line, and where it writes."""
     root = tmp_path_factory.mktemp("runs")
+    unreadable = root / "some unreadable"
+    shutil.copytree(class_folder, unreadable)
+    for folder in sorted(unreadable.iterdir())[:2]:
+        (folder / "broken.mp4").write_text("no video")
     known, small = str(tiny.trained(root / "known")), ["--batch-size=3", "--workers=0"]
     score = ["evaluate", known, tiny.MOTION, *small]
     return {
         "train": ([*TRAIN, "--steps=8", "--out"], str(root / "run")),
+        "unreadable": (
+            ["train", str(unreadable), *TRAIN[2:], "--steps=6", "--batch-size=4", "--out"],
+            str(root / "bad"),
+        ),
         "evaluate": ([*score, "--out"], str(root / "evaluation")),
         "masked": ([*score, "--tube-mask=0.5", "--views=2x1", "--out"], str(root / "masked")),
         "submission": (
@@ -143,6 +152,15 @@ def test_a_run_of_two_processes_is_that_of_one(both: Any) -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-4)
     for name, tensor in weights(one).items():
         torch.testing.assert_close(weights(two)[name], tensor, rtol=1e-3, atol=1e-3)
+
+
+def test_clips_that_can_not_be_read_are_counted_once(both: Any) -> None:
+    one, two, told = both["unreadable"]
+    assert "2 of 14 clips could not be read" in told[0][2]
+    logs = [read_log(folder / "log.jsonl") for folder in (one, two)]
+    bad = [[(e["step"], e["path"]) for e in log if e["kind"] == "bad_clip"] for log in logs]
+    assert bad[0] == bad[1]
+    assert len({path for _, path in bad[0]}) == len(bad[0]) == 2
 
 
 @pytest.mark.parametrize("name", ["evaluate", "masked"])

@@ -53,7 +53,8 @@ def add_train(commands: Commands) -> None:
         "runs/f0\n"
         "  videorwkv train my_videos --out runs/mine --resume\n"
         "  videorwkv train my_videos --init runs/large --out runs/tuned\n"
-        "  videorwkv train jester:jester --dry-run",
+        "  videorwkv train jester:jester --dry-run\n"
+        "  torchrun --nproc-per-node 8 -m videorwkv train my_videos --out runs/mine --resume",
     )
     parser.add_argument("data", metavar="DATA", help=DATA_HELP)
     parser.add_argument(
@@ -220,6 +221,9 @@ def _train(options: argparse.Namespace, manifest: Manifest, processes: Processes
     print(f"{result.folder}: {result.step} of {result.total_steps} steps{best}{bad}")
     if result.interrupted:
         again = [word for word in options.command_line if word != "--resume"]
+        if processes.size > 1:
+            print("Resume with the same torchrun command, and --resume.", file=sys.stderr)
+            return 130
         print(f"Resume with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
         return 130
     if not options.quiet:
