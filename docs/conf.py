@@ -42,4 +42,7 @@ autodoc_typehints_format = "short"
 napoleon_use_rtype = False
 maximum_signature_line_length = 88
 # Names of other libraries lead nowhere: their inventories are on the network.
-nitpick_ignore_regex = [("py:.*", r"(?!videorwkv\.|studies\.).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!videorwkv\.|studies\.).*"),
+    ("py:class", r"videorwkv\.utils\.processes\.T"),  # any type
+]
