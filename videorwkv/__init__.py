@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from videorwkv.utils.late import bind as _bind
 from videorwkv.utils.moved import alias as _alias
 
 __version__ = "0.1.0"
@@ -102,6 +103,9 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     return [*_HOMES, "__version__"]
 
+
+# A model's `from_pretrained` reads what a run is, which stands in a room above the models.
+_bind("hub", "videorwkv.run.hub")
 
 # Documented in version 0.1 under another name; these go with version 0.3.
 _alias("videorwkv.train")

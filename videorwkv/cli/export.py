@@ -41,7 +41,9 @@ def add_export(commands: Commands) -> None:
         "  videorwkv predict wave.xml clip.mp4",
     )
     parser.add_argument(
-        "model", metavar="RUN", help="the folder of a trained run, RUN/best or RUN/last"
+        "model",
+        metavar="RUN",
+        help="the folder of a trained run, RUN/best or RUN/last, or hf:OWNER/NAME[@REVISION]",
     )
     parser.add_argument(
         "--to", required=True, metavar="NAME", help="onnx (ONNX Runtime), openvino or web (a page)"

@@ -20,6 +20,7 @@ from videorwkv.cli.export import add_export
 from videorwkv.cli.info import add_env, add_models
 from videorwkv.cli.options import Parser
 from videorwkv.cli.predict import add_predict
+from videorwkv.cli.push import add_push
 from videorwkv.cli.serve import add_serve
 from videorwkv.cli.stream import add_stream
 from videorwkv.cli.train import add_train
@@ -141,7 +142,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="show the version; `videorwkv env` shows those of all that it uses",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (add_demo, add_train, add_evaluate, add_predict, add_stream, add_export, add_serve):
+    for add in (
+        *(add_demo, add_train, add_evaluate, add_predict, add_stream, add_export),
+        *(add_serve, add_push),
+    ):
         add(commands)
     add_beside(commands, "bench")
     add_beside(commands, "study")

@@ -29,8 +29,9 @@ PLAYLISTS_HELP = (
     "read other files and open connections. Without this option, none is followed"
 )
 RUN_HELP = (
-    "the folder of a trained run, RUN/best or RUN/last (default: best if it exists), or a file "
-    "written by `videorwkv export`"
+    "the folder of a trained run, RUN/best or RUN/last (default: best if it exists); "
+    "hf:OWNER/NAME[@REVISION], a run on the Hugging Face Hub; or a file written by `videorwkv "
+    "export`"
 )
 DATA_HELP = (
     "the data set: a folder with one folder per class (DATA/<class>/clip.mp4, or "

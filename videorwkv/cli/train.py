@@ -77,9 +77,9 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--init",
         metavar="RUN",
-        help="start from the weights of a run, RUN/last, or a safetensors file: every tensor that "
-        "fits by name and shape, of the classifier the classes that both have; the model is that "
-        "of the weights unless --model is given",
+        help="start from the weights of a run, RUN/last, hf:OWNER/NAME or a safetensors file: "
+        "every tensor that fits by name and shape, of the classifier the classes that both have; "
+        "the model is that of the weights unless --model is given",
     )
     parser.add_argument(
         "--freeze",

@@ -231,7 +231,7 @@ def _target(out: str | Path | None, run: Run | LCR, to: str, precision: str) -> 
     if out is None:
         if not isinstance(run, Run):
             raise UsageError("export: a model without a run needs `out`, a file or a folder.")
-        out = run.folder
+        out = run.outputs
     path, suffix = Path(out), SUFFIXES[to]
     if path.is_dir() or not path.suffix:
         return path / f"step-{precision}{suffix}"

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
-from videorwkv.inference.interval import interval_text
+from videorwkv.utils.interval import interval_text
 from videorwkv.utils.workers import Lost, one_by_one
 
 FRAMES, SIDE, PIECES = 24, 32, 6

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.inference.baselines import Baseline
-from videorwkv.inference.interval import interval, interval_text
 from videorwkv.utils.files import make_folder, write_atomic, write_csv
+from videorwkv.utils.interval import interval, interval_text
 from videorwkv.utils.options import dataclass_to_dict
 
 if TYPE_CHECKING:

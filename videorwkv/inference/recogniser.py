@@ -26,6 +26,7 @@ from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
 from videorwkv.utils.device import autocast, pick_device
+from videorwkv.utils.hub import is_hub
 from videorwkv.video.base import Sampling
 
 
@@ -110,6 +111,8 @@ class Recogniser:
         own_labels, recipe = None, None
         if isinstance(model, Run | ExportedModel):
             own_labels, recipe = model.labels, model.recipe
+        elif isinstance(model, LCR) and model.origin is not None:  # of `from_pretrained`
+            own_labels, recipe = model.origin.labels, model.origin.recipe
         network: Any = model.model(chosen) if isinstance(model, Run) else model.to(chosen)
         if isinstance(network, ExportedModel):
             chosen = torch.device("cpu")
@@ -220,11 +223,12 @@ ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
 
 def is_exported(path: str | Path) -> bool:
     """Whether a path names an exported file, by its ending."""
-    return Path(path).suffix.lower() in SUFFIXES.values()
+    return not is_hub(path) and Path(path).suffix.lower() in SUFFIXES.values()
 
 
 def load_run(path: str | Path) -> Run:
-    """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
+    """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last),
+    or `hf:owner/name[@revision]` of the Hub.
 
     A file that `videorwkv export` wrote stands for its run, too.
 

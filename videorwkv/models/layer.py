@@ -68,7 +68,7 @@ class CrossRWKVLayer(nn.Module):
         self.key_value = self._joint(width, width, bias=True)
         if config.time_shift:
             # Half of the channels start as themselves, half as mostly what changed.
-            self.shift = nn.Parameter(torch.tensor([0.0, 2.0]).repeat(width)[:width])
+            self.shift = nn.Parameter(torch.tensor([0.0, 2.0]).repeat(width)[:width].clone())
         self.output = nn.Linear(width, width, bias=False)
         self.norm_mix = nn.LayerNorm(width)
         self.mix_in = self._joint(width, config.mix_width, bias=False)

@@ -29,6 +29,7 @@ from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
 from videorwkv.models.masking import Masks, MotionMask, Share, check_kept, take, tube_mask
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
+from videorwkv.models.shared import Shared
 from videorwkv.models.shift import SpatialShift
 from videorwkv.models.state import LCRState, check_state, state_tokens
 from videorwkv.models.stems import (
@@ -51,7 +52,7 @@ from videorwkv.video.base import Clip, Frame
 PIECE_TOKENS = 1024
 
 
-class LCR(nn.Module):
+class LCR(Shared, nn.Module):
     """The whole model. `forward`, `scan` and `step` give the same numbers.
 
     Args:

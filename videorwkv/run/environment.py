@@ -61,8 +61,15 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _machine() -> str:
+    import torch
+
+    cpu = f"{_processor()}, {os.cpu_count()} threads"
+    return f"{torch.cuda.get_device_name()}; {cpu}" if torch.cuda.is_available() else cpu
+
+
 def versions() -> dict[str, str | None]:
-    """What made a run: package, torch, Python, and the commit where the code is a checkout."""
+    """What made a run: package, torch, Python, the machine, and the commit of a checkout."""
     import torch
 
     import videorwkv
@@ -72,6 +79,7 @@ def versions() -> dict[str, str | None]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": _commit(),
+        "machine": _machine(),
     }
 
 

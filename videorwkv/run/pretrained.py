@@ -21,8 +21,16 @@ from torch import Tensor, nn
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.vrwkv6 import convert
+from videorwkv.run.description import Description, read_description
 from videorwkv.run.run import read_run
-from videorwkv.run.tensors import read_tensors, require_finite_tensors
+from videorwkv.run.tensors import (
+    DESCRIPTION,
+    read_metadata,
+    read_tensors,
+    require_finite_tensors,
+)
+from videorwkv.utils.hub import is_hub
+from videorwkv.utils.values import parse_json
 
 # Tensors that are named before the rest are counted.
 NAMED = 4
@@ -58,8 +66,8 @@ class Pretrained:
 
 
 def read_pretrained(source: str | Path) -> Pretrained:
-    """Read a run (`runs/a`, `runs/a/last`), a bare safetensors file, or with `vrwkv6:FILE` the
-    checkpoint of a Vision-RWKV classifier, as it is distributed.
+    """Read a run (`runs/a`, `runs/a/last`, `hf:owner/name`), a bare safetensors file, or with
+    `vrwkv6:FILE` the checkpoint of a Vision-RWKV classifier, as it is distributed.
 
     Raises:
         UsageError: nothing is there, or a file of another kind.
@@ -68,20 +76,24 @@ def read_pretrained(source: str | Path) -> Pretrained:
     if str(source).startswith(VRWKV6):
         return _read_vrwkv6(str(source))
     path, config, labels, lr = Path(source), None, None, None
-    if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
+    is_named = is_hub(source)  # its name may end in anything
+    if not is_named and path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):
         raise UsageError(
             f"{path}: weights to start from are a run's folder or a safetensors file; reading "
             f"{path.suffix} files can run code that is hidden in them. Convert it with "
             f"safetensors.torch.save_file; one of Vision-RWKV is read as {VRWKV6}{path}."
         )
-    is_bare = path.suffix == ".safetensors" and not (path.parent / "config.json").is_file()
+    is_file = path.suffix == ".safetensors" and not is_named
+    is_bare = is_file and not (path.parent / "config.json").is_file()
     if is_bare and not path.is_file():
         raise UsageError(f"No weights at {str(source)!r}: give a run's folder or a file.")
     if not is_bare:
-        run = read_run(path)
+        run = read_run(source)
         path, config, labels = run.weights, run.recipe.model, run.labels
         lr = run.recipe.lr
     weights = read_tensors(path)
+    if is_bare and (said := _said(path)) is not None:
+        config, labels = said.recipe.model, said.labels
     return Pretrained(str(source), _sha256(path), weights, config, labels, lr)
 
 
@@ -118,6 +130,14 @@ def _read_vrwkv6(source: str) -> Pretrained:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _said(path: Path) -> Description | None:
+    """What a file of weights says of its model, as those of `save_pretrained` do."""
+    try:
+        return read_description(parse_json(read_metadata(path)[DESCRIPTION]))
+    except (KeyError, AttributeError, ValueError):
+        return None  # of another program, and weights all the same
 
 
 @dataclass(frozen=True)

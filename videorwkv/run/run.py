@@ -3,6 +3,7 @@
 config.json            recipe, labels, flips, data (see `Run`), seed, versions
 best.safetensors       weights at the best validation; absent without a validation split
 last.safetensors       weights at the last checkpoint
+model.safetensors      the weights of a model that was shared (run/hub.py), in place of these two
 state.pt               what resuming needs (training/state.py)
 log.jsonl              one JSON object a line: steps, validations, bad clips, baselines
 tensorboard/           the same curves
@@ -15,7 +16,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.tensors import read_tensors, require_fitting, tensors_bytes
 from videorwkv.utils.files import write_atomic
+from videorwkv.utils.hub import fetch, is_hub, local_name
 from videorwkv.utils.values import SEAL, brief, read_json, sealed
 
 FORMAT = 1
@@ -45,7 +47,7 @@ class Run:
 
     Args:
         folder: the run's folder.
-        which: `best` or `last`, the weights that `model` loads.
+        which: `best` or `last`, the weights that `model` loads; `model` in one that was shared.
         recipe: how it was trained.
         labels: class names, in the order of the logits.
         flips: label -> label after a horizontal flip, or None.
@@ -53,6 +55,7 @@ class Run:
             was trained on; also a hash of its place, and the first hashes of its paths.
         versions: package, torch, Python and, where known, the commit.
         init: the weights that it started from and what of them fitted (`Fit.to_dict`); None: none.
+        source: `hf:owner/name`, where it is from the Hub; empty: from a folder.
     """
 
     folder: Path
@@ -63,10 +66,16 @@ class Run:
     data: Mapping[str, Any]
     versions: Mapping[str, Any]
     init: Mapping[str, Any] | None = None
+    source: str = ""
 
     @property
     def weights(self) -> Path:
         return self.folder / f"{self.which}.safetensors"
+
+    @property
+    def outputs(self) -> Path:
+        """The folder for what is made of it: its own, but not in the cache of the Hub."""
+        return Path("runs", local_name(self.source)) if self.source else self.folder
 
     def results(
         self, split: str, *, views: tuple[int, int] | None = None, masks: Masks = NO_MASKS
@@ -87,7 +96,20 @@ class Run:
             name += f"-tube-mask-{masks.tube_mask_ratio}"
         if masks.motion_mask_ratio:
             name += f"-motion-mask-{masks.motion_mask_ratio}"
-        return self.folder / name
+        return self.outputs / name
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json says: JSON-ready values."""
+        values = {
+            "format": FORMAT,
+            "recipe": self.recipe.to_dict(),
+            "labels": list(self.labels),
+            "flips": None if self.flips is None else dict(self.flips),
+            "data": dict(self.data),
+            "seed": self.recipe.seed,
+            "versions": dict(self.versions),
+        }
+        return values if self.init is None else {**values, "init": dict(self.init)}
 
     def is_split_anew(self, manifest: Manifest) -> bool:
         """Whether these are the very clips that it was trained on, split in another way.
@@ -138,15 +160,19 @@ class Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last).
+    """Read `runs/name`, `runs/name/best` or `runs/name/last` (best where there is one, else last),
+    or `hf:owner/name[@revision]` of the Hub.
 
     Raises:
         UsageError: nothing is there.
-        CheckpointError: it is there, and is no run or a broken one.
+        CheckpointError: it is there, and is no run or a broken one; the Hub can't be reached.
     """
+    if is_hub(path):
+        return fetch_run(path)
     path = Path(path)
     folder, which = path, ""
-    if path.name.removesuffix(".safetensors") in ("best", "last") and not path.is_dir():
+    names = ("best", "last", "best.safetensors", "last.safetensors", "model.safetensors")
+    if path.name in names and not path.is_dir():
         folder, which = path.parent, path.name.removesuffix(".safetensors")
     if not folder.exists():
         raise UsageError(f"No run at {str(path)!r}. {_runs_beside(folder)}")
@@ -157,12 +183,21 @@ def read_run(path: str | Path) -> Run:
             f"`videorwkv train` wrote. {_runs_beside(folder)}"
         )
     if not which:
-        which = "best" if (folder / "best.safetensors").is_file() else "last"
+        kept = (
+            name for name in ("best", "last", "model") if (folder / f"{name}.safetensors").is_file()
+        )
+        which = next(kept, "last")
     try:
         values = read_json(config)
-        if values.get("format") != FORMAT:
+        if "format" not in values:
+            kind = values.get("model_type")
             raise CheckpointError(
-                f"{config}: format {brief(values.get('format'))}; this version reads format "
+                f"{config} is not that of a run of videorwkv"
+                + (f", but of a model of type {brief(kind)}." if kind else ": it has no `format`.")
+            )
+        if values["format"] != FORMAT:
+            raise CheckpointError(
+                f"{config}: format {brief(values['format'])}; this version reads format "
                 f"{FORMAT}. Use the version of videorwkv that wrote it, named under `versions`."
             )
         described = read_description(values)
@@ -190,6 +225,14 @@ def read_run(path: str | Path) -> Run:
     )
 
 
+def fetch_run(source: str | Path, **options: Any) -> Run:
+    """A run of the Hub; `options` as in `videorwkv.utils.hub.fetch`, errors as in `read_run`."""
+    # That of a model that was pushed comes first; a run's folder may have been uploaded as it is.
+    weights = [f"{name}.safetensors" for name in ("model", "best", "last")]
+    folder = fetch(source, "config.json", read_run, weights, **options)
+    return replace(read_run(folder), source=str(source))
+
+
 def _runs_beside(folder: Path) -> str:
     parent = folder.parent
     names = sorted(p.parent.name for p in parent.glob("*/config.json")) if parent.is_dir() else []
@@ -207,18 +250,12 @@ def save_config(
     data: Mapping[str, Any],
     init: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write config.json."""
-    values = {
-        "format": FORMAT,
-        "recipe": recipe.to_dict(),
-        "labels": list(labels),
-        "flips": None if flips is None else dict(flips),
-        "data": dict(data),
-        "seed": recipe.seed,
-        "versions": versions(),
-    }
-    if init is not None:
-        values["init"] = dict(init)
+    """Write config.json of a run that begins here."""
+    write_config(folder, Run(folder, "", recipe, labels, flips, data, versions(), init).to_dict())
+
+
+def write_config(folder: Path, values: Mapping[str, Any]) -> None:
+    """Write config.json with what `Run.to_dict` gives, and with more if need be."""
     text = json.dumps(sealed(values), indent=2, ensure_ascii=False) + "\n"
     write_atomic(folder / "config.json", text)
 

@@ -19,14 +19,19 @@ from videorwkv.utils.values import SEAL
 
 # As safetensors calls them.
 _KINDS = {"F64": "float", "F32": "float", "F16": "float", "BF16": "float", "I64": "int64"}
+# The metadata that says what config.json says, in a file that may be taken out of its folder.
+DESCRIPTION = "videorwkv"
 _INTEGERS = {torch.int64: "int64"}
 
 
-def tensors_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+def tensors_bytes(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """The content of a safetensors file, with a checksum of the tensors in its metadata.
 
     Args:
         tensors: a state dict, on any device.
+        metadata: what the file says of itself besides.
     """
     from safetensors.torch import save
 
@@ -36,7 +41,7 @@ def tensors_bytes(tensors: Mapping[str, Tensor]) -> bytes:
     # files. Its format: the header's length in 8 bytes, the header, which is JSON, the tensors.
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    header["__metadata__"][SEAL] = checksum(whole)
+    header["__metadata__"] |= {**(metadata or {}), SEAL: checksum(whole)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
@@ -78,6 +83,16 @@ def read_tensors(path: Path, wanted: Mapping[str, Tensor] | None = None) -> dict
         )
     require_finite_tensors(path, tensors)
     return tensors
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself.
+
+    Raises:
+        CheckpointError: no safetensors file.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def require_fitting(path: Path, config: LCRConfig) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from videorwkv.data import Manifest
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.baselines import Baseline, baselines, some_clips
-from videorwkv.inference.interval import interval_text
 from videorwkv.training.monitor import Monitor, read_log
+from videorwkv.utils.interval import interval_text
 from videorwkv.utils.options import dataclass_from_dict
 from videorwkv.utils.progress import Meter
 

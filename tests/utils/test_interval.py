@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from videorwkv.inference.interval import interval, interval_text
+from videorwkv.utils.interval import interval, interval_text
 
 
 @pytest.mark.parametrize(("correct", "total"), [(1, 1), (3, 10), (95, 106), (50, 50), (0, 20)])
