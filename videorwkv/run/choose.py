@@ -173,9 +173,9 @@ def choose(
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
     own = model_name is None and model is None
     close = whole and seen.long_seconds / WHOLE_FRAMES <= CLOSE_SECONDS
+    base = model or model_config(model_name or "lcr_pico")
     found_for = None if model is not None else model_name or "lcr_pico"
     steps = round(FOUND_FOR.get(found_for or "", 1.0) * np.clip(STEPS_PER_CLIP * clips, *STEPS))
-    base = model or model_config(model_name or "lcr_pico")
     recipe = replace(
         fallback,
         model=replace(
