@@ -231,9 +231,9 @@ def test_unequal_code_or_data_are_refused(tmp_path: Path, what: str, part: str) 
         f"if os.environ['RANK'] == '1' and {what!r} == 'code':\n"
         "    distributed._code = lambda: 'another'\n"
         "load = train.load_data\n"
-        "def own(options):\n"
+        "def own(options, *run):\n"
         "    options.data = os.path.expandvars(options.data)\n"
-        "    return load(options)\n"
+        "    return load(options, *run)\n"
         "train.load_data = own\n"
         "import pair\n"
     )
