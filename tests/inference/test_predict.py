@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -321,3 +322,40 @@ def test_where_the_model_did_not_look_is_said(
         assert looked == (first - 0.1 < time < last + 0.1)
     assert not drawn[0][1]
     assert not drawn[-1][1]
+
+
+def test_large_frames_do_not_lie_in_memory_together(tiny_run: Path, tmp_path: Path) -> None:
+    """They were kept twice, at full size: 8 frames of 9 MB each."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    flat = np.full((1500, 2000, 3), 90, np.uint8)
+    for number in range(8):
+        cv2.imwrite(str(folder / f"{number}.jpg"), flat)
+    predict(folder, model=tiny_run, device="cpu")  # whatever is imported on the way
+    tracemalloc.start()
+    try:
+        found = predict(
+            folder, model=tiny_run, sampling=Sampling(num_frames=8), device="cpu", views=2
+        )
+        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    finally:
+        tracemalloc.stop()
+    assert not found[0].error
+
+
+def test_a_video_that_takes_too_long(tiny_run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    for limit, is_read in ((1e-9, False), (0, True), (60, True)):
+        (found,) = predict(clip, model=tiny_run, device="cpu", clip_timeout=limit)
+        assert bool(found.error) != is_read
+        assert is_read or "--clip-timeout" in found.error
+
+
+def test_a_clip_does_not_name_another(tiny_run: Path, tmp_path: Path) -> None:
+    tiny.write_clip(tmp_path / "inner.mp4")
+    path = tmp_path / "list.ffconcat"
+    path.write_text("ffconcat version 1.0\nfile inner.mp4\n")
+    (refused,) = predict(path, model=tiny_run, device="cpu")
+    assert "--allow-playlists" in refused.error
+    (followed,) = predict(path, model=tiny_run, device="cpu", allow_playlists=True)
+    assert not followed.error

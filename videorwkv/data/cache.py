@@ -101,7 +101,9 @@ class FrameCache:
         self._fill(entry, open_source)
         try:
             return _open_frames(path, entry, read_json(entry))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (
+            *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
+        ) as error:
             raise damaged(entry, error) from error
 
     def fill(self, path: str, open_source: Callable[[], Video]) -> None:

@@ -54,12 +54,16 @@ def read_limited(path: str | Path, most: int = MOST_BYTES) -> bytes:
         OSError: as `open_regular`.
         ValueError: it is larger.
     """
+    parts: list[bytes] = []
+    left = most
     with open_regular(path) as file:
-        # One byte more than is allowed: some files do not tell their size.
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
-    return content
+        # In pieces: Python makes room for all that is asked for.
+        while part := file.read(min(left + 1, 1 << 20)):
+            left -= len(part)
+            if left < 0:
+                raise ValueError(f"it has more than {most:,} bytes")
+            parts.append(part)
+    return b"".join(parts)
 
 
 def parse_json(text: str | bytes) -> Any:
