@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -203,6 +204,16 @@ def test_python_interface_runs() -> None:
     assert names["logits_BK"].shape == (1, 27)
     assert names["logits_BTK"].shape == (1, 16, 27)
     assert names["prediction"].label in load_run("runs/mine").labels
+
+
+def test_own_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for label in ("left", "right"):
+        for n in range(3):
+            tiny.write_clip(Path(f"my_videos/{label}/{n}.mp4"), flipped=label == "left")
+    names: dict[str, Any] = {}
+    exec(compile(blocks("docs/own_loop.md", "python")[0], "own_loop.md", "exec"), names)
+    assert torch.isfinite(names["loss"])
 
 
 @pytest.mark.usefixtures("run_beside_clip")

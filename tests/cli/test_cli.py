@@ -205,3 +205,46 @@ def test_what_nobody_foresaw_is_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("videorwkv: internal error: ZeroDivisionError")
     assert len(done.stderr.splitlines()) == 1
+
+
+OWN = """
+from dataclasses import replace
+from videorwkv.models import LCRConfig, model_config, register_model
+from videorwkv.preprocess.edges import register_edges
+from videorwkv.run.recipes import motion_demo, register_recipe
+
+@register_edges
+def inverted(grey_HW, options):
+    return 255 - grey_HW
+
+@register_model
+def my_model() -> LCRConfig:
+    return model_config("lcr_nano", image_size=32, patch_size=8, depth=1, edges="inverted")
+
+@register_recipe
+def my_recipe():
+    return replace(motion_demo(), model=my_model(), steps=2, batch_size=4, workers=0)
+"""
+
+
+def test_presets_recipes_and_edges_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "broken.py").write_text("x = 1\nx.y\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        # A process of its own: what is registered stays.
+        command = [sys.executable, "-m", "videorwkv.cli.main", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    train = ("train", "motion:train=16,validation=4,test=4,size=32,frames=8", "--out=run")
+    done = run("--import", "own.py", *train, "--recipe=my_recipe", "--quiet", "--no-baselines")
+    assert "2 of 2 steps" in done.stdout, done.stderr
+    assert "my_model" in run("models", "my_*", "--import=own.py").stdout
+    data = train[1]
+    assert run("evaluate", "run", data, "--import=own.py", "--workers=0").returncode == 0
+    done = run("evaluate", "run", data)
+    assert "A method of your own is registered first: register_edges" in done.stderr
+    done = run("models", "--import=broken.py")
+    assert (done.returncode, "broken.py, line 2: AttributeError" in done.stderr) == (2, True)
+    done = run("models", "--import=none.py")
+    assert (done.returncode, "wanted a Python file" in done.stderr) == (2, True)

@@ -7,10 +7,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample, make_dataset
 from videorwkv.data.load import load_manifest
+from videorwkv.data.loader import collate
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError
@@ -318,3 +320,18 @@ def test_wrong_arguments(class_folder: Path) -> None:
         ClipDataset(manifest, sampling=SAMPLING, size=32, views=(2, 1), augmentation=Augmentation())
     with pytest.raises(ConfigError, match="size"):
         ClipDataset(manifest, sampling=SAMPLING, size=0)
+
+
+def test_it_is_a_data_set_of_torch() -> None:
+    dataset = make_dataset(
+        tiny.recipe().model, tiny.manifest().split("train"), Sampling(num_frames=3)
+    )
+    assert isinstance(dataset, torch.utils.data.Dataset)
+    sample = dataset[0]
+    assert isinstance(sample, Sample)
+    assert torch.equal(sample.inputs.frames_BTHWC, dataset[0, 0].inputs.frames_BTHWC)
+    assert dataset[-1].index == len(dataset) - 1
+    with pytest.raises(IndexError, match="clip 20 of 20"):
+        dataset[20]
+    batches = torch.utils.data.DataLoader(dataset, batch_size=4, collate_fn=collate)
+    assert [len(batch.labels) for batch in batches] == [4] * 5

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from tiny_models import SMALL, VARIANTS, make_inputs, make_model
 
@@ -185,3 +186,15 @@ def test_an_unknown_choice_without_the_reader():
 def test_unknown_model():
     with pytest.raises(ConfigError, match="Did you mean 'lcr_tiny'"):
         create_model("lcr_tinny")
+
+
+def test_frames_alone_get_their_edges() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny.recipe().model).eval()
+    rng = np.random.default_rng(0)
+    inputs = model.preprocess(rng.integers(256, size=(3, 40, 48, 3), dtype=np.uint8))
+    with torch.inference_mode():
+        assert torch.equal(model(inputs.frames_BTHWC), model(inputs))
+    for wrong in (inputs.frames_BTHWC.float(), inputs.frames_BTHWC[0], inputs.edges_BTHW):
+        with pytest.raises(UsageError, match=r"model\(frames\): got .*uint8 \[B, T, H, W, 3\]"):
+            model(wrong)

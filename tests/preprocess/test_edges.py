@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from videorwkv.errors import ConfigError, UsageError
+from videorwkv.preprocess import edges
 from videorwkv.preprocess.edges import EDGE_METHODS, EdgeOptions, edge_map
 from videorwkv.video import open_video
 
@@ -210,3 +211,18 @@ def test_density_on_real_video(shared_dir: Path) -> None:
         frames_THWC = open_video(path).sample(6, short_side=160).frames_THWC
         densities = (edge_map(frames_THWC) > 0).mean(axis=(1, 2))
         assert np.all((densities > 0.02) & (densities < 0.16))
+
+
+def test_an_edge_method_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edges, "EDGE_METHODS", dict(edges.EDGE_METHODS))
+
+    @edges.register_edges
+    def bright(grey_HW: np.ndarray, options: EdgeOptions) -> np.ndarray:
+        return np.where(grey_HW > 100, 255, 0).astype(np.uint8)
+
+    frame_HWC = np.zeros((32, 32, 3), np.uint8)
+    frame_HWC[:, 16:] = 200
+    assert edge_map(frame_HWC, "bright")[:, 20:].all()
+    assert not edge_map(frame_HWC, "bright")[:, :12].any()
+    with pytest.raises(UsageError, match="register_edges: there is an edge method 'bright'"):
+        edges.register_edges(bright)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from videorwkv.inference.predict import Prediction
     from videorwkv.run.recipes import Recipe
     from videorwkv.run.run import Run
-    from videorwkv.training.loop import TrainResult
 
 # Few clips to validate on, as each look costs seconds; enough held out for a figure to +-1 %.
 DATA = "motion:train=8000,validation=160,test=400"
@@ -29,7 +28,8 @@ def add_demo(commands: Commands) -> None:
         commands,
         "demo",
         "Train, evaluate and predict on generated data.\n\nTakes a few minutes on two cores and "
-        "writes a small report with pictures.",
+        "writes a report to look at, one HTML page: a film of clips with the answers, the "
+        "learning\ncurve, the confusion matrix.",
         "  videorwkv demo\n  videorwkv demo --video my_clip.mp4 --out my_demo",
     )
     parser.add_argument(
@@ -62,7 +62,7 @@ class DemoResult(NamedTuple):
     """What the demo made.
 
     Args:
-        report: the Markdown file that ties it together.
+        report: the HTML page that shows it; it needs no file beside it.
         run: the trained run.
         evaluation: on the held-out test split.
         prediction: for a held-out clip, read back from a file.
@@ -104,16 +104,18 @@ def demo(
     Raises:
         UsageError: the user's video does not exist or is several, or `out` holds something else.
     """
+    from videorwkv.cli import demo_page
     from videorwkv.data.load import load_manifest
     from videorwkv.inference.evaluate import evaluate
     from videorwkv.inference.plots import save_learning_curve
     from videorwkv.inference.predict import expand, predict
-    from videorwkv.inference.recogniser import load_run
+    from videorwkv.inference.recogniser import Recogniser, load_run
     from videorwkv.run.recipes import motion_demo
     from videorwkv.training.lock import locked
     from videorwkv.training.loop import train
     from videorwkv.training.monitor import read_log
     from videorwkv.utils.files import write_atomic
+    from videorwkv.video.writer import write_video
 
     folder = Path(out)
     if video is not None:
@@ -141,21 +143,29 @@ def demo(
     test = manifest.split("test")
     evaluation = evaluate(run, test, workers=recipe.workers, device=device)
     evaluation.save(folder)
-    save_learning_curve(folder / "learning_curve.png", read_log(run_folder / "log.jsonl"))
+    save_learning_curve(
+        folder / "learning_curve.png",
+        read_log(run_folder / "log.jsonl"),
+        least=demo_page.least_loss(len(run.labels), recipe.label_smoothing),
+    )
+    shown = demo_page.scenes(Recogniser.open(run, what="demo", device=device), _larger(data))
+    write_video(folder / "film.mp4", demo_page.film(shown, run.labels), shown[0].fps)
 
     clip, truth = _write_clip(test, folder / "held_out.mp4")
     prediction = predict(clip, model=run, device=device, save=folder / "prediction.gif")[0]
     own = None
     if video is not None:
         own = predict(video, model=run, device=device, save=folder / "your_video.mp4")[0]
-    report = folder / "report.md"
-    text = _report(run, result, evaluation, minutes, prediction, truth, own)
+    report = folder / "report.html"
+    text = demo_page.page(
+        folder, run=run, evaluation=evaluation, steps=result.step, minutes=minutes, own=own
+    )
     write_atomic(report, text.encode())
     if not quiet:
         print(f"Held-out test split: {evaluation.summary()}")
-        print(f"Held-out clip of {truth!r}: {_words(prediction)}")
+        print(f"Held-out clip of {truth!r}: {demo_page.words(prediction)}")
         if own is not None:
-            print(f"{own.path}: {_words(own)}")
+            print(f"{own.path}: {demo_page.words(own)}")
         print(f"Report: {report.resolve()}")
     return DemoResult(report, run, evaluation, prediction, own, truth)
 
@@ -179,6 +189,14 @@ def _fresh(folder: Path) -> Path:
     return folder
 
 
+def _larger(data: str) -> Manifest:
+    """The held-out clips painted in more pixels than the model reads, to be looked at."""
+    from videorwkv.data.motion.clips import MotionOptions, motion_manifest
+
+    options = MotionOptions.parse(data.partition(":")[2])
+    return motion_manifest(replace(options, size=max(options.size, 192))).split("test")
+
+
 def _write_clip(test: Manifest, path: Path) -> tuple[Path, str]:
     """The first held-out clip as a real file, so that the prediction starts from one."""
     from videorwkv.video.writer import write_video
@@ -189,61 +207,3 @@ def _write_clip(test: Manifest, path: Path) -> tuple[Path, str]:
     rate = (len(clip) - 1) / clip.times[-1] if len(clip) > 1 else 8.0
     write_video(path, clip.frames_THWC, float(rate))
     return path, row.label or ""
-
-
-def _words(prediction: Prediction) -> str:
-    if prediction.error:
-        return f"not readable ({prediction.error})"
-    pairs = zip(prediction.labels[:3], prediction.scores[:3], strict=True)
-    return ", ".join(f"{label} {score:.2f}" for label, score in pairs)
-
-
-def _report(
-    run: Run,
-    result: TrainResult,
-    evaluation: Evaluation,
-    minutes: float,
-    prediction: Prediction,
-    truth: str,
-    own: Prediction | None,
-) -> str:
-    rows = "".join(f"| {name} | {value:.3f} |\n" for name, value in evaluation.per_class.items())
-    yours = ""
-    if own is not None:
-        drawn = "" if own.error else " Drawn in: [your_video.mp4](your_video.mp4)."
-        yours = (
-            f"\n## Your video\n\n`{own.path}`: {_words(own)}.{drawn}\n\nThe model knows the "
-            f"{len(run.labels)} generated motions only, whatever your video shows. To teach it "
-            "your own classes: `videorwkv train FOLDER --out runs/mine`.\n"
-        )
-    return f"""# Demo
-
-A model of {run.recipe.model.depth} layers and width {run.recipe.model.width} learned to tell
-{len(run.labels)} motions apart in generated clips: {result.step} steps of
-{run.recipe.batch_size} clips in {minutes:.1f} minutes.
-
-**Held-out test split: {evaluation.summary()}** (chance {1 / len(run.labels):.3f}).
-
-![learning curve](learning_curve.png)
-
-## A held-out clip
-
-`held_out.mp4` shows *{truth}*; the model says {_words(prediction)}. Left the frame, in the middle
-the edges that the model reads, right the classes as they become likely.
-
-![prediction](prediction.gif)
-
-## Where it errs
-
-![confusion matrix](confusion.png)
-
-| class | accuracy |
-|---|---|
-{rows}{yours}
-## Go on
-
-- The run: `{run.folder}` (`videorwkv predict {run.folder} FILE`)
-- Every number: [evaluation.json](evaluation.json), [predictions.csv](predictions.csv),
-  [confusion.csv](confusion.csv)
-- Curves: `tensorboard --logdir {run.folder}`
-"""

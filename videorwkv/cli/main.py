@@ -25,6 +25,7 @@ from videorwkv.cli.serve import add_serve
 from videorwkv.cli.stream import add_stream
 from videorwkv.cli.train import add_train
 from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.utils.imports import import_file
 from videorwkv.utils.interrupt import Interrupts
 from videorwkv.utils.processes import launched
 from videorwkv.utils.terminal import Plain, printable
@@ -54,6 +55,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     try:
         # What ends the program lets it finish its files, as Ctrl-C does.
         with Interrupts(), _one_voice(options.command):
+            for file in options.imports:
+                import_file(file)
             code: int = options.run(options)
         sys.stdout.flush()
         return code
@@ -134,6 +137,15 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--traceback", action="store_true", help="show Python's traceback of an error"
+    )
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="run a Python file of yours first, which registers presets (register_model), recipes "
+        "(register_recipe) or edge methods (register_edges); repeatable, also after the command",
     )
     parser.add_argument(
         "--version",

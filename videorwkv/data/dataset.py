@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
     draw: Draw | None = None
 
 
-class ClipDataset:
+class ClipDataset(torch.utils.data.Dataset):
     """The clips of a manifest, each a pure function of (seed, epoch, index).
 
     Args:
@@ -134,12 +134,17 @@ class ClipDataset:
         row_index = index % len(self.manifest.rows)
         return row_index, self.manifest.rows[row_index]
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | BadClip:
-        """The clip of (epoch, index), or why it can't be read.
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample | BadClip:
+        """The clip of (epoch, index), or why it can't be read; an index alone is of epoch 0.
 
         Raises:
+            IndexError: a plain index out of range, which ends a `for` loop over the clips.
             DataError: the data set as a whole can't be used (a full disk under the cache, say).
         """
+        if isinstance(key, int | np.integer):
+            if not -len(self) <= key < len(self):
+                raise IndexError(f"clip {key} of {len(self)}")
+            key = (0, int(key) % len(self))
         row_index, row = self.locate(key[1])
         try:
             with self.open(row) as video:

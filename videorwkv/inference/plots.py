@@ -56,8 +56,16 @@ def save_confusion(
     save(made, path)
 
 
-def save_learning_curve(path: str | Path, log: Sequence[dict[str, Any]]) -> None:
-    """Draw loss and accuracy over steps from the objects of a run's `log.jsonl`."""
+def save_learning_curve(
+    path: str | Path, log: Sequence[dict[str, Any]], *, least: float = 0.0
+) -> None:
+    """Draw loss and accuracy over steps from the objects of a run's `log.jsonl`.
+
+    Args:
+        path: a PNG.
+        log: the objects.
+        least: the lowest training loss that there can be, in nats; a dotted line where it is not 0.
+    """
     steps = [entry for entry in log if entry.get("kind") == "step"]
     checks = [entry for entry in log if entry.get("kind") == "validation"]
     made = figure(9.0, 3.6)
@@ -65,6 +73,8 @@ def save_learning_curve(path: str | Path, log: Sequence[dict[str, Any]]) -> None
     x = [entry["step"] for entry in steps]
     left.plot(x, [entry["loss"] for entry in steps], color=PALE, linewidth=0.8)
     left.plot(x, _smooth([entry["loss"] for entry in steps]), color=BLUE, label="training")
+    if least:
+        left.axhline(least, color=BLUE, linestyle=":", linewidth=1.0, label="lowest possible")
     right.plot(x, _smooth([entry["accuracy"] for entry in steps]), color=BLUE, label="training")
     if checks:
         at = [entry["step"] for entry in checks]

@@ -174,7 +174,8 @@ class LCRConfig:
         if self.edges not in EDGE_METHODS:
             raise ConfigError(
                 f"LCRConfig: edges={self.edges!r} is unknown. "
-                f"{did_you_mean(self.edges, EDGE_METHODS)}"
+                f"{did_you_mean(self.edges, EDGE_METHODS)} A method of your own is registered "
+                "first: register_edges, in a file that --import names."
             )
         if self.image_size % self.patch_size:
             below = self.image_size // self.patch_size * self.patch_size

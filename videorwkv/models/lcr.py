@@ -44,7 +44,7 @@ from videorwkv.models.stems import (
     rotary_angles,
 )
 from videorwkv.ops.wkv import with_this_backend
-from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess
+from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess, with_edges
 from videorwkv.video.base import Clip, Frame
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
@@ -257,8 +257,17 @@ class LCR(Shared, nn.Module):
             return self.stem.network.channels
         return 0
 
-    def forward(self, inputs: Inputs, share: Share | None = None) -> Tensor:
-        """Logits after the last frame, float32 [B, K]; draws a tube mask in training."""
+    def forward(self, inputs: Inputs | Tensor, share: Share | None = None) -> Tensor:
+        """Logits after the last frame, float32 [B, K]; draws a tube mask in training.
+
+        Args:
+            inputs: as of `scan`; or the frames alone, uint8 [B, T, H, W, 3]: their edge maps are
+                then made here, on the CPU, which a data loader's workers do at the same time as
+                training.
+            share: as of `scan`.
+        """
+        if isinstance(inputs, Tensor):
+            inputs = with_edges(inputs, self.config.edges, self.config.edge_options)
         return self.scan(inputs, share=share)[0][:, -1]
 
     def step(self, inputs: Inputs, state: LCRState) -> tuple[Tensor, LCRState]:

@@ -243,3 +243,26 @@ EDGE_METHODS: dict[str, Extractor | None] = {
     "scattered": scattered,
     "none": None,
 }
+
+
+def register_edges(extract: Extractor) -> Extractor:
+    """Add an edge method of one's own under the function's name; a decorator.
+
+    Every process that builds or reads a model with this method has to run it first: in a file that
+    `videorwkv --import FILE` names, or in a module that the program imports.
+
+    Args:
+        extract: from one grey, already blurred frame, uint8 [H, W], and `EdgeOptions` to a map of
+            uint8 [H, W], 0 (no edge) to 255. A pure function: the same frame gives the same map.
+
+    Raises:
+        UsageError: there is another method of this name.
+    """
+    name = extract.__name__
+    if name in EDGE_METHODS:
+        raise UsageError(
+            f"register_edges: there is an edge method {name!r} already; give the function another "
+            "name."
+        )
+    EDGE_METHODS[name] = extract
+    return extract

@@ -105,6 +105,27 @@ def preprocess(
     return Inputs(torch.from_numpy(square_THWC)[None], torch.from_numpy(edges_THW)[None])
 
 
+def with_edges(frames_BTHWC: Tensor, edges: str, edge_options: EdgeOptions) -> Inputs:
+    """Frames that already have the size of the model, and their edge maps, made on the CPU.
+
+    Args:
+        frames_BTHWC: RGB, uint8, [B, T, H, W, 3], on any device, where the edge maps go as well.
+        edges, edge_options: as in `edge_map`.
+
+    Raises:
+        UsageError: another type or shape.
+    """
+    if frames_BTHWC.dtype != torch.uint8 or frames_BTHWC.ndim != 5 or frames_BTHWC.shape[4] != 3:
+        raise UsageError(
+            f"model(frames): got {frames_BTHWC.dtype} {list(frames_BTHWC.shape)}; wanted: RGB "
+            "frames as they are decoded, uint8 [B, T, H, W, 3], not scaled and not normalised. "
+            "model.preprocess makes them of a clip of any size."
+        )
+    clips = [edge_map(clip.numpy(), edges, edge_options) for clip in frames_BTHWC.cpu()]
+    maps = np.stack(clips) if clips else np.zeros(frames_BTHWC.shape[:4], np.uint8)
+    return Inputs(frames_BTHWC, torch.from_numpy(maps).to(frames_BTHWC.device))
+
+
 def fit(
     frames_THWC: NDArray[np.uint8], size: int, frame_fit: FrameFit = "crop"
 ) -> NDArray[np.uint8]:

@@ -376,6 +376,19 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]()
 
 
+def register_recipe(make: Callable[[], Recipe]) -> Callable[[], Recipe]:
+    """Add a recipe of one's own under the function's name; a decorator.
+
+    Raises:
+        UsageError: there is a recipe of this name already.
+    """
+    name = make.__name__
+    if name in RECIPES:
+        raise UsageError(f"register_recipe: there is a recipe {name!r}; choose another name.")
+    RECIPES[name] = make
+    return make
+
+
 def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A copy with `["model.width=96", "lr=1e-3", "augmentation.scale=0.5,1"]` set.
 

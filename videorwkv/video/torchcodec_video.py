@@ -25,7 +25,8 @@ CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 PIXEL_FORMATS = ("yuv420p", "yuvj420p")
 INSTALL = (
     "Install it with: pip install 'videorwkv[torchcodec]'. It needs FFmpeg's shared libraries as "
-    "well (Debian: apt-get install ffmpeg). Or take decoder 'pyav', which gives the same frames."
+    "well (Debian: apt-get install ffmpeg); beside a CPU build of PyTorch, take 'torchcodec<0.14': "
+    "later ones need CUDA. Or take decoder 'pyav', which gives the same frames."
 )
 
 
