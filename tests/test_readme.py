@@ -22,7 +22,7 @@ import videorwkv
 from videorwkv import LCRConfig, list_models, load_run, model_config
 from videorwkv.cli.info import describe_models
 from videorwkv.cli.main import make_parser
-from videorwkv.run.choose import SMALL, WHOLE_SECONDS, choose
+from videorwkv.run.choose import CLOSE_SECONDS, SMALL, WHOLE_SECONDS, choose
 from videorwkv.run.recipes import Recipe, apply_overrides, default, recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,8 +98,8 @@ def possible(model: str | None) -> list[Recipe]:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_command_parses(line: str) -> None:
     words = shlex.split(line, comments=True)
-    if ">" in words:
-        words = words[: words.index(">")]
+    for end in (">", "&"):  # what the shell takes for itself
+        words = words[: words.index(end)] if end in words else words
     if words[1:] == ["--help"]:
         return
     options = make_parser().parse_args(words[1:])
@@ -233,7 +233,8 @@ def test_live_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rules_of_the_choice_are_those_of_the_code() -> None:
     rules = {row[0]: row[1] for row in table("docs/training.md", "what is looked at")}
-    number, length, shape = rules.values()
+    number, length, close, shape = rules.values()
+    assert f"{CLOSE_SECONDS:g} seconds apart" in close
     assert set(re.findall(r"[\d,]*\d", number)) == {f"{SMALL:,}"}
     assert f"at most {WHOLE_SECONDS:g} seconds" in length
     assert "frame_fit" in shape

@@ -20,6 +20,7 @@ from videorwkv.cli.options import (
     add_device,
     load_data,
 )
+from videorwkv.cli.run_file import RUN_FILE, apply_run_file, write_run_file
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.words import counted
 
@@ -56,7 +57,13 @@ def add_train(commands: Commands) -> None:
         "  videorwkv train jester:jester --dry-run\n"
         "  torchrun --nproc-per-node 8 -m videorwkv train my_videos --out runs/mine --resume",
     )
-    parser.add_argument("data", metavar="DATA", help=DATA_HELP)
+    parser.add_argument("data", metavar="DATA", nargs="?", help=DATA_HELP)
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="take data and recipe from a TOML file, such as the run.toml that every run writes; "
+        "what is given beside it counts more",
+    )
     parser.add_argument(
         "--out",
         metavar="RUN",
@@ -118,6 +125,18 @@ def add_train(commands: Commands) -> None:
         "--workers", metavar="N", help="worker processes that decode; 0 decodes in the main process"
     )
     parser.add_argument("--clip-timeout", metavar="S", help=TIMEOUT_HELP)
+    parser.add_argument(
+        "--patience",
+        metavar="N",
+        help="end after N validations in a row without a better one; 0: never (default: the "
+        "recipe's, 0)",
+    )
+    parser.add_argument(
+        "--best-by",
+        metavar="NAME",
+        help="what chooses the best checkpoint on the validation split: top1, or "
+        "mean_class_accuracy, in which every class counts the same",
+    )
     parser.add_argument("--precision", metavar="P", help="float32, or bfloat16 for mixed precision")
     parser.add_argument(
         "--set",
@@ -162,7 +181,8 @@ def add_train(commands: Commands) -> None:
 # Options of `train` that are the recipe's.
 _RECIPE_OPTIONS = (
     *("epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"),
-    *("layer_decay", "checkpoint_minutes", "accumulate"),
+    *("layer_decay", "checkpoint_minutes", "accumulate", "patience"),
+    "best_by",
 )  # fmt: skip
 
 
@@ -173,21 +193,27 @@ def run_train(options: argparse.Namespace) -> int:
 
     # torchrun --max-restarts calls the same command once more.
     options.resume = options.resume or is_restarted()
+    configured = apply_run_file(options)
     if options.out is None:
         data = Path(options.data.partition(":")[0]).stem or "data"
         chosen = options.model or options.recipe
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
     folder = Path(options.out)
     if options.dry_run:
-        return _dry_run(options)
+        return _dry_run(options, configured)
     # Locked before clips are looked for and opened, which takes long.
     with connected(options.device) as processes, locked(folder, processes):
         manifest = processes.each(lambda: load_data(options, _begun(options)))
         processes.first(lambda: check_folder(folder, resume=options.resume))
-        return _train(options, manifest, processes)
+        return _train(options, manifest, configured, processes)
 
 
-def _train(options: argparse.Namespace, manifest: Manifest, processes: Processes) -> int:
+def _train(
+    options: argparse.Namespace,
+    manifest: Manifest,
+    configured: Recipe | None,
+    processes: Processes,
+) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.loop import train
     from videorwkv.training.monitor import describe_best
@@ -199,15 +225,23 @@ def _train(options: argparse.Namespace, manifest: Manifest, processes: Processes
         if init is None and options.resume:
             init = init_noted_in(folder)
         init = None if init is None else read_pretrained(init)
+    # Clips are opened, in a limited time: the same recipe for all.
+    recipe = processes.first(lambda: _recipe(options, manifest, init, configured, begun=begun))
+
+    def on_step(step: int) -> None:
+        # Not before: a training that can't begin leaves no folder.
+        if processes.is_first and not (folder / RUN_FILE).is_file():
+            write_run_file(options, recipe, folder)
+
     result = train(
-        # Clips are opened, in a limited time: the same recipe for all.
-        processes.first(lambda: _recipe(options, manifest, init, begun=begun)),
+        recipe,
         manifest,
         options.out,
         init=init,
         resume=options.resume,
         device=options.device,
         cache=options.cache,
+        on_step=on_step,
         quiet=options.quiet,
         baselines=options.baselines,
     )
@@ -231,7 +265,7 @@ def _train(options: argparse.Namespace, manifest: Manifest, processes: Processes
     return 0
 
 
-def _dry_run(options: argparse.Namespace) -> int:
+def _dry_run(options: argparse.Namespace, configured: Recipe | None) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.dry import dry_run
     from videorwkv.utils.processes import launched
@@ -242,7 +276,7 @@ def _dry_run(options: argparse.Namespace) -> int:
         raise UsageError("--dry-run says what a new run would take; --resume goes on with one.")
     manifest = load_data(options)
     init = None if options.init is None else read_pretrained(options.init)
-    recipe = _recipe(options, manifest, init, begun=False)
+    recipe = _recipe(options, manifest, init, configured, begun=False)
     print(manifest.summary())
     found = dry_run(recipe, manifest, init=init, device=options.device, cache=options.cache)
     print(found.report())
@@ -281,13 +315,22 @@ def _begun(options: argparse.Namespace) -> Run | None:
 
 
 def _recipe(
-    options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None, *, begun: bool
+    options: argparse.Namespace,
+    manifest: Manifest,
+    init: Pretrained | str | None,
+    configured: Recipe | None,
+    *,
+    begun: bool,
 ) -> Recipe:
     from videorwkv.run import recipes
     from videorwkv.run.run import read_run
 
     why = ""
-    if begun:
+    if configured is not None:
+        recipe = configured
+        if options.model is not None:
+            recipe = recipes.with_model(recipe, options.model)
+    elif begun:
         run = read_run(options.out)
         # A recipe that was laid over the one chosen for the clips stands in the run alone.
         named = options.recipe is not None and options.recipe not in recipes.FROM_WEIGHTS

@@ -58,6 +58,10 @@ class Recipe:
         checkpoint_minutes: minutes after which a checkpoint is written also between two
             validations, each of which writes one; 0: never.
         views: temporal and spatial views of a clip in validation.
+        best_by: the accuracy on the validation split that chooses `best`: `top1`, over all clips,
+            or `mean_class_accuracy`, in which rare classes count as much as others.
+        patience: validations in a row without a better one after which training ends; 0: it never
+            ends early.
     """
 
     model: LCRConfig = field(default_factory=LCRConfig)
@@ -88,6 +92,8 @@ class Recipe:
     eval_every: int = 0
     checkpoint_minutes: float = 10.0
     views: tuple[int, int] = (1, 1)
+    best_by: Literal["top1", "mean_class_accuracy"] = "top1"
+    patience: int = 0
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.steps is None):
@@ -101,7 +107,7 @@ class Recipe:
                 raise ConfigError(f"Recipe: {name} ({value}) must be at least 1.")
         for name in (
             *("weight_decay", "clip_norm", "workers", "clip_timeout", "eval_every", "seed"),
-            *("checkpoint_frames", "checkpoint_minutes"),
+            *("checkpoint_frames", "checkpoint_minutes", "patience"),
         ):
             if not 0 <= getattr(self, name) < math.inf:  # NaN is refused as well
                 raise ConfigError(f"Recipe: {name} ({getattr(self, name)}) must be 0 or more.")
@@ -134,6 +140,7 @@ class Recipe:
         for name, allowed in (
             ("precision", ("float32", "bfloat16")),
             ("loss_frames", ("last", "all")),
+            ("best_by", ("top1", "mean_class_accuracy")),
         ):
             value = getattr(self, name)
             if value not in allowed:

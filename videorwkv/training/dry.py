@@ -22,7 +22,12 @@ from videorwkv.run.pretrained import Pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.training.loop import train
 from videorwkv.training.monitor import read_log
-from videorwkv.training.setup import for_data, training_loader, validation_split
+from videorwkv.training.setup import (
+    for_data,
+    training_loader,
+    validation_interval,
+    validation_split,
+)
 from videorwkv.utils.device import pick_device
 from videorwkv.utils.files import decimal
 from videorwkv.utils.words import counted
@@ -151,7 +156,7 @@ def dry_run(
         unreadable = sum(entry["kind"] == "bad_clip" for entry in read_log(run / "log.jsonl"))
     taken = [after - before for before, after in itertools.pairwise(times)]
     counted_steps = taken[WARM_UP:] or taken[1:]
-    eval_every = recipe.eval_every or per_epoch
+    eval_every = validation_interval(recipe, per_epoch, steps)
     validation = _validation_seconds(recipe, manifest, where, cache)
     return DryRun(
         batch=(recipe.batch_size, recipe.sampling.num_frames, recipe.model.image_size),

@@ -28,7 +28,7 @@ from videorwkv.training.distributed import require_same
 from videorwkv.training.freeze import freeze
 from videorwkv.training.learner import Learner
 from videorwkv.training.lock import locked
-from videorwkv.training.monitor import Monitor, Unheard, best_validation
+from videorwkv.training.monitor import Monitor, Unheard, best_validation, validations
 from videorwkv.training.optim import learning_rate
 from videorwkv.training.setup import (
     checkpoint_in,
@@ -56,7 +56,8 @@ class TrainResult:
     Args:
         folder: the run's folder; `load_run(folder)` reads it.
         step: steps taken in all.
-        total_steps: steps of the whole run; fewer were taken if it was interrupted.
+        total_steps: steps of the whole run; fewer were taken if it was interrupted, or ended early
+            for lack of a better validation (`patience`).
         interrupted: Ctrl-C or a signal that does the same stopped it; the folder can be resumed.
         best_top1: best top-1 on the validation split; None without one.
         bad: clips that could not be read -> why; training skipped them, validation counted them as
@@ -86,6 +87,7 @@ def train(
     device: str | torch.device = "auto",
     cache: str | Path | None = None,
     on_step: Callable[[int], None] | None = None,
+    on_validation: Callable[[int, Evaluation], None] | None = None,
     quiet: bool = False,
     baselines: bool = False,
 ) -> TrainResult:
@@ -107,6 +109,8 @@ def train(
         device: `auto`, or a device by name.
         cache: folder that keeps decoded, resized frames.
         on_step: called with the number of steps taken, after each.
+        on_validation: called with the number of steps taken and the evaluation, after each
+            validation and its checkpoint.
         quiet: print nothing.
         baselines: after the last step, also score baselines without a network on the `validation`
             split, and say how the model compares.
@@ -156,7 +160,7 @@ def train(
         ):
             trainer.announce(monitor)
             try:
-                trainer.run(monitor, interrupts, on_step)
+                trainer.run(monitor, interrupts, on_step, on_validation)
                 interrupted = False
             except torch.OutOfMemoryError as error:
                 raise ConfigError(
@@ -174,7 +178,7 @@ def train(
                     f"{folder} can be resumed."
                 )
             monitor.bad_clips(trainer.step, len(trainer.bad), trainer.num_clips)
-        best_top1 = trainer.best[0] if trainer.best else None
+        best_top1 = trainer.best_top1()
         found: tuple[Baseline, ...] = ()
         if baselines and not interrupted and processes.is_first:
             try:
@@ -242,7 +246,8 @@ class _Trainer:
         self.diagnostics = DiagnosticsMonitor(recipe.model.num_classes, self.total_steps)
         self.step = 0
         self.evaluated_at = 0
-        self.best: list[float] = []  # top-1 and minus the loss, which breaks ties
+        self.best: list[float] = []  # accuracy and minus the loss, which breaks ties
+        self.since_best = 0  # validations
         self.bad: dict[str, str] = {}
         self.num_clips = len(self.loader.dataset.manifest) + len(self.validation or ())
         self._saved = time.monotonic()  # what is lost without a checkpoint has begun here
@@ -252,14 +257,18 @@ class _Trainer:
     # -- the loop ------------------------------------------------------------------------------
 
     def run(
-        self, monitor: Monitor, interrupts: Interrupts, on_step: Callable[[int], None] | None
+        self,
+        monitor: Monitor,
+        interrupts: Interrupts,
+        on_step: Callable[[int], None] | None,
+        on_validation: Callable[[int, Evaluation], None] | None,
     ) -> None:
         """All steps that are left, with validations and checkpoints between them."""
         # Several processes end after the same step, or the others would wait for one that is gone.
         together = interrupts.deferred() if self.processes.size > 1 else nullcontext()
         with together:
             if self._is_due() and self.step > self.evaluated_at:
-                self.validate(monitor, interrupts)  # it was interrupted here
+                self.validate(monitor, interrupts, on_validation)  # it was interrupted here
             asked = time.perf_counter()
             for pieces in self._batches():
                 self._waited += time.perf_counter() - asked
@@ -269,7 +278,7 @@ class _Trainer:
                 if on_step is not None:
                     on_step(self.step)
                 if self._is_due():
-                    self.validate(monitor, interrupts)
+                    self.validate(monitor, interrupts, on_validation)
                 elif self._is_long_ago():
                     with interrupts.deferred():
                         self.save()
@@ -286,8 +295,11 @@ class _Trainer:
         """Batches in their pieces, from the present step to the last one: a pure function of seed
         and step."""
         batches = iter(self.loader.at(*divmod(self.step, self.steps_per_epoch)))
-        while self.step < self.total_steps:
+        while self.step < self.total_steps and not self._is_out_of_patience():
             yield [next(batches) for _ in range(self.recipe.accumulate)]
+
+    def _is_out_of_patience(self) -> bool:
+        return 0 < self.recipe.patience <= self.since_best
 
     def _agree(
         self, pieces: Sequence[Batch], interrupts: Interrupts, monitor: Monitor
@@ -366,15 +378,22 @@ class _Trainer:
 
     # -- validation and checkpoints --------------------------------------------------------------
 
-    def validate(self, monitor: Monitor, interrupts: Interrupts) -> None:
+    def validate(
+        self,
+        monitor: Monitor,
+        interrupts: Interrupts,
+        on_validation: Callable[[int, Evaluation], None] | None,
+    ) -> None:
         """Score the validation split, if there is one, and write the checkpoint."""
         if self.processes.is_first:
             self.diagnostics.validation(self.learner.model, self.step, monitor)
         best = False
         if self.validation is not None:
             evaluation = self._evaluate(self.validation, lambda: interrupts.pending)
-            score = [evaluation.top1, -evaluation.loss if evaluation.n_ok else float("-inf")]
+            accuracy = float(getattr(evaluation, self.recipe.best_by))
+            score = [accuracy, -evaluation.loss if evaluation.n_ok else float("-inf")]
             best = not self.best or score > self.best
+            self.since_best = 0 if best else self.since_best + 1
             if best:
                 self.best = score
             for clip in evaluation.bad:
@@ -386,6 +405,13 @@ class _Trainer:
                 save_weights(weights, self.folder / "best.safetensors")
             self.evaluated_at = self.step
             self.save()
+        if self.step < self.total_steps and self._is_out_of_patience():
+            monitor.say(
+                f"No better validation in the last {self.since_best}: training ends after "
+                f"{self.step} of {self.total_steps} steps (patience)."
+            )
+        if on_validation is not None and self.validation is not None:
+            on_validation(self.step, evaluation)
 
     def _evaluate(self, split: Manifest, stopped: Callable[[], bool]) -> Evaluation:
         return evaluate(
@@ -433,6 +459,15 @@ class _Trainer:
         self.evaluated_at = state["evaluated_at"]
         self.best = state["best"]
         self.bad = state["bad"]
+        for entry in validations(self.folder / "log.jsonl", self.evaluated_at):
+            self.since_best = 0 if entry.get("best") else self.since_best + 1
+
+    def best_top1(self) -> float | None:
+        """Top-1 on the validation split of the weights in `best`; None without one."""
+        if self.recipe.best_by == "top1":
+            return self.best[0] if self.best else None
+        found = best_validation(self.folder)
+        return None if found is None else float(found["top1"])
 
     def announce(self, monitor: Monitor) -> None:
         """What is about to be trained, on what."""

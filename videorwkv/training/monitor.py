@@ -356,3 +356,9 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         if not (is_null or is_number):
             return None
     return entry
+
+
+def validations(path: Path, step: int) -> list[dict[str, Any]]:
+    """The validations that a `log.jsonl` has up to a step, oldest first; none where it is gone."""
+    entries = read_log(path) if path.is_file() else []
+    return [e for e in entries if e["kind"] == "validation" and e["step"] <= step]

@@ -33,7 +33,7 @@ from videorwkv.utils.words import counted
 _FREE_ON_RESUME = frozenset(
     {
         *("workers", "clip_timeout", "compile", "checkpoint_frames", "checkpoint_minutes"),
-        *("eval_every", "views"),
+        *("eval_every", "views", "patience"),
     }
 )
 

@@ -1,0 +1,99 @@
+"""What chooses `best`, when training ends early, and who is told of a validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from videorwkv.errors import ConfigError
+from videorwkv.inference.metrics import Evaluation
+from videorwkv.training import loop
+from videorwkv.training.loop import train
+from videorwkv.training.monitor import read_log
+
+
+class _Scored:
+    """An evaluation with other accuracies."""
+
+    def __init__(self, real: Evaluation, top1: float, mean_class_accuracy: float) -> None:
+        self.real, self.top1, self.mean_class_accuracy = real, top1, mean_class_accuracy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+def scores(monkeypatch: pytest.MonkeyPatch, top1: list[float], mean: list[float]) -> None:
+    """Validations with these accuracies, whatever the model."""
+    real, given = loop.evaluate, iter(zip(top1, mean, strict=True))
+
+    def evaluate(*args: Any, **options: Any) -> Any:
+        accuracy, by_class = next(given)
+        return _Scored(real(*args, **options), accuracy, by_class)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+
+
+def run(folder: Path, **changes: Any) -> Any:
+    recipe = tiny.recipe(**{"steps": 6, "eval_every": 1, **changes})
+    return train(recipe, tiny.manifest(), folder, quiet=True)
+
+
+@pytest.mark.parametrize(("best_by", "bests"), [("top1", [1, 3]), ("mean_class_accuracy", [1, 2])])
+def test_best_by_a_metric(
+    best_by: str, bests: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores(monkeypatch, [0.2, 0.1, 0.5, 0.4], [0.3, 0.6, 0.5, 0.1])
+    result = run(tmp_path / "run", steps=4, best_by=best_by)
+    log = [e for e in read_log(tmp_path / "run/log.jsonl") if e["kind"] == "validation"]
+    assert [entry["step"] for entry in log if entry["best"]] == bests
+    # Top-1 of the weights that were chosen, whatever chose them.
+    assert result.best_top1 == (0.5 if best_by == "top1" else 0.1)
+
+
+def test_training_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores(monkeypatch, [0.2, 0.5, 0.4, 0.3, 0.9, 0.9], [0.0] * 6)
+    result = run(tmp_path / "run", patience=2)
+    assert (result.step, result.total_steps, result.interrupted) == (4, 6, False)
+    assert result.best_top1 == 0.5
+
+
+def test_patience_is_as_long_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores(monkeypatch, [0.5, 0.4, 0.3, 0.2, 0.1, 0.1], [0.0] * 6)
+
+    def stop(step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    recipe, folder = tiny.recipe(steps=6, eval_every=1, patience=3), tmp_path / "run"
+    train(recipe, tiny.manifest(), folder, quiet=True, on_step=stop)
+    again: dict[str, Any] = {"resume": True, "quiet": True}
+    assert train(recipe, tiny.manifest(), folder, **again).step == 4
+    # It has ended: nothing more is done, unless there is more patience.
+    assert train(None, tiny.manifest(), folder, **again).step == 4
+    recipe = tiny.recipe(steps=6, eval_every=1, patience=4)
+    assert train(recipe, tiny.manifest(), folder, **again).step == 5
+
+
+def test_a_validation_is_told(tmp_path: Path) -> None:
+    told: list[tuple[int, Evaluation]] = []
+
+    def on_validation(step: int, evaluation: Evaluation) -> None:
+        assert (tmp_path / "run/last.safetensors").is_file()
+        told.append((step, evaluation))
+
+    recipe = tiny.recipe(steps=4, eval_every=2)
+    train(recipe, tiny.manifest(), tmp_path / "run", quiet=True, on_validation=on_validation)
+    assert [step for step, _ in told] == [2, 4]
+    assert all(evaluation.n_total == 8 for _, evaluation in told)
+
+
+def test_what_can_not_be() -> None:
+    with pytest.raises(ConfigError, match=r"best_by 'top5'.*top1"):
+        tiny.recipe(best_by="top5")
+    with pytest.raises(ConfigError, match=r"patience \(-1\)"):
+        tiny.recipe(patience=-1)
