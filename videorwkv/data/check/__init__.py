@@ -9,7 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,16 @@ from videorwkv.data.check.report import CheckReport, Finding
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import make_folder, usable_cores
+from videorwkv.utils.options import dataclass_from_dict
+from videorwkv.utils.values import open_regular, parse_json, sealed, unsealed
 from videorwkv.utils.workers import Lost, WorkerPool
 
 # Seconds for one clip: ten minutes of 720p video on a slow core.
 TIMEOUT = 120.0
 RESULTS = "results.jsonl"
+LONGEST_LINE = 1 << 20
 # Raised when a clip may be judged differently than before: older results are then not taken over.
-VERSION = 2
+VERSION = 3
 # Bytes that a process may take to decode one clip. A broken header can ask for any amount.
 MEMORY = 4 << 30
 
@@ -87,26 +90,40 @@ def check(
     return make_report(manifest, findings, quick=quick, strict=strict)
 
 
+@dataclass(frozen=True)
+class _Result:
+    """A line of `RESULTS`."""
+
+    version: int
+    quick: bool
+    timeout: float
+    path: str
+    signature: str
+    finding: Finding
+
+
 def _known(
     results: Path, paths: dict[str, str], *, quick: bool, timeout: float
 ) -> Iterator[tuple[str, Finding]]:
     """Earlier results that still hold."""
     if not results.exists():
         return
-    latest: dict[str, dict[str, Any]] = {}
-    with results.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            # A line that a killed check left unfinished is no result.
-            with suppress(json.JSONDecodeError):
-                record = json.loads(line)
-                if record["version"] == VERSION and record["path"] in paths:
-                    latest[record["path"]] = record
-    for path, record in latest.items():
-        finding = Finding(**{**record["finding"], "remarks": tuple(record["finding"]["remarks"])})
-        impatient = finding.verdict == "timed out" and record["timeout"] < timeout
-        superficial = record["quick"] and not quick
-        if not impatient and not superficial and record["signature"] == signature(paths[path]):
-            yield path, finding
+    latest: dict[str, _Result] = {}
+    with open_regular(results) as lines:
+        while line := lines.readline(LONGEST_LINE):
+            # A line that a killed check left unfinished, or that has changed since, is no result.
+            with suppress(ValueError):
+                record = unsealed(parse_json(line.decode("utf-8", "replace")))
+                if record.get("version") == VERSION:
+                    result = dataclass_from_dict(_Result, record)
+                    latest[result.path] = result
+    for path, result in latest.items():
+        impatient = result.finding.verdict == "timed out" and result.timeout < timeout
+        superficial = result.quick and not quick
+        if path not in paths or impatient or superficial:
+            continue
+        if result.signature == signature(paths[path]):
+            yield path, result.finding
 
 
 @contextmanager
@@ -118,7 +135,7 @@ def _append(results: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
             file.write(b"\n")
 
         def write(record: dict[str, Any]) -> None:
-            file.write(json.dumps(record).encode() + b"\n")
+            file.write(json.dumps(sealed(record)).encode() + b"\n")
             file.flush()
 
         yield write

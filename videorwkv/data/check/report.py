@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.errors import ConfigError
 from videorwkv.utils.files import make_folder, write_csv
 from videorwkv.utils.words import counted
 
@@ -64,7 +65,9 @@ class Finding:
     frames_hash: str = ""
 
     def __post_init__(self) -> None:
-        assert self.verdict in VERDICTS, self.verdict
+        # Findings are written to a file, and read again.
+        if self.verdict not in VERDICTS:
+            raise ConfigError(f"Finding: verdict {self.verdict[:40]!r} is unknown.")
 
 
 class CheckedClip(NamedTuple):

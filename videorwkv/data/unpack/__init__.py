@@ -28,6 +28,7 @@ from videorwkv.data.unpack.write import (
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import decimal, free_space, require_room, room_taken
 from videorwkv.utils.progress import Meter
+from videorwkv.utils.words import counted
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # So many lines about files that are left alone.
@@ -205,7 +206,7 @@ class _Job:
                 return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
             if misnamed:
                 return (
-                    f"{len(misnamed)} members can't be written here for their names, for what "
+                    f"{counted(len(misnamed), 'member')} can't be written here for their names, for what "
                     f"stands there, or because they are sparse, such as {misnamed[0][:500]}. All "
                     "others were unpacked."
                 )
