@@ -206,9 +206,9 @@ class _Job:
                 return f"{len(damaged)} members can't be read, such as {damaged[0]}. {AGAIN}"
             if misnamed:
                 return (
-                    f"{counted(len(misnamed), 'member')} can't be written here for their names, for what "
-                    f"stands there, or because they are sparse, such as {misnamed[0][:500]}. All "
-                    "others were unpacked."
+                    f"{counted(len(misnamed), 'member')} not unpacked: a name that this disk can't "
+                    "hold, something else where it should be, or a sparse file, such as "
+                    f"{misnamed[0][:500]}. All others were unpacked."
                 )
             if self._conflicts:
                 return (
