@@ -44,7 +44,7 @@ FOUND_LR, FOUND_EMA = 2e-3, 0.98
 # Frames of a clip that is seen whole, and the seconds between them up to which a movement shows as
 # a small displacement, so that its direction helps (LOG.md, 2026-12-01).
 WHOLE_FRAMES = 16
-CLOSE_SECONDS = 0.2
+CLOSE_SECONDS = 0.15
 # Windows of a long clip in an epoch, their frames and rate.
 WINDOWS = 8
 WINDOW = Sampling(num_frames=12, fps=6.0)
