@@ -6,6 +6,7 @@ the state as `state.NAME`, all zero at a stream's first frame. Outputs: `logits`
 the next state as `next.NAME`, in the order of the inputs:
 
     hidden.0, memory.0, input.0, hidden.1, ...    [B, L, C] of each layer
+    features                                      [B, L, I] of a pretrained stem at the frame before
     pixels, seen                                  the frame before; how many there were
     votes                                         only of a model without a cell
 
