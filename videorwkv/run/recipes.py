@@ -36,6 +36,8 @@ class Recipe:
         warmup: fraction of the steps in which the learning rate rises.
         min_lr: where the cosine ends, as a fraction of `lr`.
         label_smoothing: fraction of the target that is spread over all classes.
+        class_weights: `balanced`: a clip counts the more in the loss the fewer training clips its
+            class has, so that every class counts the same; `none`: each clip counts the same.
         clip_norm: the gradient's largest norm; 0 leaves it alone.
         precision: `float32`, or `bfloat16` autocast (scan and cell accumulate in float32 anyway).
         loss_frames: `last`, the logits after the last frame; `all`, the mean of the losses at every
@@ -78,6 +80,7 @@ class Recipe:
     warmup: float = 0.05
     min_lr: float = 0.01
     label_smoothing: float = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
     clip_norm: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     loss_frames: Literal["last", "all"] = "last"
@@ -141,6 +144,7 @@ class Recipe:
             ("precision", ("float32", "bfloat16")),
             ("loss_frames", ("last", "all")),
             ("best_by", ("top1", "mean_class_accuracy")),
+            ("class_weights", ("none", "balanced")),
         ):
             value = getattr(self, name)
             if value not in allowed:

@@ -58,10 +58,16 @@ class Learner:
         recipe: loss, optimiser, average.
         device: where the model is.
         processes: those that share each batch.
+        class_weights_K: how much a clip of each class counts in the loss; None: each the same.
     """
 
     def __init__(
-        self, model: LCR, recipe: Recipe, device: torch.device, processes: Processes = ALONE
+        self,
+        model: LCR,
+        recipe: Recipe,
+        device: torch.device,
+        processes: Processes = ALONE,
+        class_weights_K: Tensor | None = None,
     ) -> None:
         self.model = model
         self.recipe = recipe
@@ -75,7 +81,7 @@ class Learner:
         model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             model.enable_compile()
-        self._loss: nn.Module = _Loss(model, recipe, device)
+        self._loss: nn.Module = _Loss(model, recipe, device, class_weights_K)
         self._own_loss = self._loss
         self._synchroniser = Synchroniser()
         self._distributed: Any = None
@@ -247,8 +253,16 @@ class _Task(NamedTuple):
 class _Loss(nn.Module):
     """The model with its loss, as one module."""
 
-    def __init__(self, model: LCR, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: LCR,
+        recipe: Recipe,
+        device: torch.device,
+        class_weights_K: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        # No buffer, which processes would send each other.
+        self.class_weights_K = None if class_weights_K is None else class_weights_K.to(device)
         self.model = model
         self.recipe = recipe
         self.device = device
@@ -272,13 +286,30 @@ class _Loss(nn.Module):
         loss = F.cross_entropy(
             at_least_float32(logits_NK),
             labels_N,
+            weight=self.class_weights_K,
             label_smoothing=self.recipe.label_smoothing,
-            reduction="mean" if scale is None else "sum",
+            # PyTorch's weighted mean is over the weights of the batch, whatever classes it has.
+            reduction="mean" if scale is None and self.class_weights_K is None else "sum",
         )
+        if scale is None and self.class_weights_K is not None:
+            loss = loss / len(labels_N)
         if scale is not None:
             loss = loss * (scale * len(labels) / len(labels_N))
         right = (logits_BK.detach().argmax(-1) == labels).sum()
         return loss, right * (scale != 0)
+
+
+def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
+    """Weights in inverse proportion to the clips of each class, float32 [K]: over all clips their
+    mean is 1. A class without clips has 0.
+
+    Args:
+        labels: of the training clips.
+        num_classes: K.
+    """
+    count_K = torch.bincount(torch.tensor(labels), minlength=num_classes).float()
+    present_K = (count_K > 0).float()
+    return present_K * len(labels) / (present_K.sum() * count_K.clamp_min(1))
 
 
 def _step_seed(seed: int, step: int, piece: int) -> int:

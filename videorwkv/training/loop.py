@@ -26,7 +26,7 @@ from videorwkv.training.compare import compare
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.distributed import require_same
 from videorwkv.training.freeze import freeze
-from videorwkv.training.learner import Learner
+from videorwkv.training.learner import Learner, class_weights
 from videorwkv.training.lock import locked
 from videorwkv.training.monitor import Monitor, Unheard, best_validation, validations
 from videorwkv.training.optim import learning_rate
@@ -242,7 +242,12 @@ class _Trainer:
             self.fit = load_pretrained(model, pretrained, manifest.labels)
         model.to(device)
         freeze(model, recipe.freeze)
-        self.learner = Learner(model, recipe, device, processes)
+        weights_K = None
+        if recipe.class_weights == "balanced":
+            rows = self.loader.dataset.manifest.rows
+            indices = [manifest.label_index(row.label) for row in rows]
+            weights_K = class_weights(indices, len(manifest.labels))
+        self.learner = Learner(model, recipe, device, processes, weights_K)
         self.diagnostics = DiagnosticsMonitor(recipe.model.num_classes, self.total_steps)
         self.step = 0
         self.evaluated_at = 0
