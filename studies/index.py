@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from studies.compare import make_page
 from studies.load import STUDIES, load_study
+from studies.numbers import write_numbers
 from studies.plan import Settings, runs_on
 from studies.report import Page, escape, write_markdown
 from studies.runner import Say, run_study
@@ -45,6 +46,7 @@ def study(
     page = make_page(run_study(reference, settings or Settings(), say=say), reference)
     folder = Path(out)
     written = Written(page, write_markdown(page, folder))
+    write_numbers(page, folder)
     # For the book: a page may be written long before it.
     summary = {"title": page.title, "question": page.question, "findings": page.findings}
     write_atomic(folder / f"{page.name}.json", (json.dumps(summary, indent=1) + "\n").encode())
