@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from chromium import Chromium, chromium, executable
 from numpy.typing import NDArray
 
+from benchmarks.chromium import Chromium, chromium
 from videorwkv.data.motion.clips import render
-from videorwkv.errors import VideoRWKVError
+from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.inference.stream import StreamOptions, _smoothed
 from videorwkv.models import LCR, create_model
 from videorwkv.video import Sampling
@@ -45,15 +46,25 @@ def frames_THWC() -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.concatenate(clips)[:, 12:84])
 
 
+@contextmanager
+def opened(*flags: str, webgpu: bool = False) -> Iterator[Chromium]:
+    """Chromium; the test is skipped where there is none."""
+    with ExitStack() as stack:
+        try:
+            browser = stack.enter_context(chromium(*flags, webgpu=webgpu))
+        except UsageError as error:
+            pytest.skip(str(error))
+        yield browser
+
+
 @pytest.fixture(scope="module")
 def browser(
     frames_THWC: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Chromium]:
-    executable()
     camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
     images = (cv2.imencode(".jpg", x_HWC[:, :, ::-1])[1].tobytes() for x_HWC in frames_THWC)
     camera.write_bytes(b"".join(images))
-    with chromium(
+    with opened(
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-video-capture={camera}",
@@ -242,6 +253,30 @@ def test_fits_the_screen(page: tuple[LCR, Chromium], tmp_path: Path, width: int)
     # A thumb hits the buttons.
     buttons = "[...document.querySelectorAll('.controls button:not([hidden])')]"
     assert min(browser.run(f"{buttons}.map((x) => x.offsetHeight)")) >= 40
+
+
+def test_webgpu_gives_the_same_numbers(
+    sites: dict[str, tuple[LCR, str]], frames_THWC: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    pictures = write_pictures(tmp_path, frames_THWC[:6])
+    with opened(webgpu=True) as browser:
+        for model, address in sites.values():
+            browser.open(f"{address}?backend=webgpu")
+            browser.wait(f"{READY} || document.body.dataset.state === 'failed'")
+            if "offers no WebGPU" in browser.run(MESSAGE):
+                pytest.skip("this Chromium computes no WebGPU in software")
+            assert browser.run("document.getElementById('where').textContent") == "WebGPU"
+            browser.give("#files", pictures)
+            browser.wait(ENDED)
+            found = browser.run("videorwkv.session.results()")
+            got_TK = np.array([frame["probabilities"] for frame in found["frames"]])
+            wanted_TK, _ = expected(model, frames_THWC[:6])
+            np.testing.assert_allclose(got_TK, wanted_TK, rtol=0, atol=1e-3)
+        # Left to itself, the page tries both and finds that they agree.
+        browser.open(address)
+        browser.wait(READY)
+        assert "WebGPU gives other numbers" not in browser.run("document.body.textContent")
+        assert "WebAssembly" in browser.run("document.getElementById('notes').textContent")
 
 
 def test_says_what_is_missing(browser: Chromium, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ def export(
     clip: str | Path | None = None,
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
+    webgpu: bool = False,
 ) -> Exported:
     """Write the recurrent step, one frame of B streams and their state in, logits and state out.
 
@@ -110,6 +111,7 @@ def export(
         clip: a video to verify on as well.
         labels: class names for a model without a run; its class numbers if None.
         sampling: which frames of a video to take, for a model without a run.
+        webgpu: avoid what ONNX Runtime's WebGPU computes wrongly (`graph.pad_channels`).
 
     Raises:
         UsageError: a wrong option, or a library of the extras `onnx` and `openvino` is missing.
@@ -193,6 +195,8 @@ def export(
         # Beside the target: moving a finished file there can't fail half-way.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             proto = graph.to_onnx(step)
+            if webgpu:
+                proto = graph.pad_channels(proto)
             if precision == "int8":
                 proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
             elif precision != "float32":

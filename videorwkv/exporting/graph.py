@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -71,6 +72,35 @@ def fix_batch(model: onnx.ModelProto, batch_size: int) -> onnx.ModelProto:
         value.type.tensor_type.shape.dim[0].dim_value = batch_size
     # What was inferred for any number.
     del model.graph.value_info[:]
+    return model
+
+
+def pad_channels(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give convolutions a multiple of 4 input channels, in place, with zeros for those that miss.
+
+    ONNX Runtime's WebGPU (1.30) computes something else for 6 or 9 of them. Two pictures of three
+    channels, the frame and its change, are 6.
+    """
+    onnx = load("onnx", "export")
+    graph = model.graph
+    weights = {weight.name: weight for weight in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        weight = weights.get(node.input[1]) if node.op_type == "Conv" else None
+        missing = 0 if weight is None or weight.dims[1] in (1, 3) else -weight.dims[1] % 4
+        if weight is not None and missing:
+            values = onnx.numpy_helper.to_array(weight)
+            wide = np.pad(values, [(0, 0), (0, missing), (0, 0), (0, 0)])
+            name, source = f"{node.output[0]}.padded", node.input[0]
+            weight.CopyFrom(onnx.numpy_helper.from_array(wide, weight.name))
+            # Channels alone, before and after: ONNX takes all the fronts and then all the ends.
+            ends = np.array([0, 0, 0, 0, 0, missing, 0, 0])
+            graph.initializer.append(onnx.numpy_helper.from_array(ends, f"{name}.ends"))
+            nodes.append(onnx.helper.make_node("Pad", [source, f"{name}.ends"], [name], name=name))
+            node.input[0] = name
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
     return model
 
 

@@ -105,6 +105,7 @@ def export_site(
         batch_size=1,
         image_size=image_size,
         clip=clip,
+        webgpu=True,
         **options,
     )
     written = [exported.path, exported.description]

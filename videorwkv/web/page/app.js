@@ -185,7 +185,7 @@ class App {
     at("classes").textContent = `It tells ${labels.length} classes apart: ${named}.`;
     at("square").width = at("square").height = about.frame.height;
     at("edges").width = at("edges").height = about.frame.height;
-    at("edges-box").hidden = about.edges.method === "none";
+    at("edges-box").hidden = at("edges-time").hidden = about.edges.method === "none";
     at("edges-name").textContent = `its edges (${about.edges.method})`;
     const where = backend === "webgpu" ? "WebGPU" : `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`;
     at("where").textContent = where;

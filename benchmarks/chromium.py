@@ -18,20 +18,32 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
+from videorwkv.errors import UsageError
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+SOFTWARE_GPU = (
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+    "--use-vulkan=swiftshader",
+)
 # Seconds; a machine may be busy with other things.
 PATIENCE = 120.0
 
 
 def executable() -> str:
-    """Where Chromium is; a test that asks for it is skipped without it."""
+    """Where Chromium is.
+
+    Raises:
+        UsageError: it is not on the PATH.
+    """
     for name in NAMES:
         path = shutil.which(name)
         if path is not None:
             return path
-    pytest.skip(f"none of {', '.join(NAMES)} is installed (Debian: apt-get install chromium)")
+    raise UsageError(
+        f"None of {', '.join(NAMES)} is on the PATH. Install one, such as Debian's chromium."
+    )
 
 
 class Chromium:
@@ -128,8 +140,16 @@ class Chromium:
 
 
 @contextlib.contextmanager
-def chromium(*flags: str) -> Iterator[Chromium]:
-    """A browser with a new profile, ended with the block."""
+def chromium(*flags: str, webgpu: bool = False) -> Iterator[Chromium]:
+    """A browser with a new profile, ended with the block.
+
+    Args:
+        flags: more of Chromium's.
+        webgpu: with a GPU that is computed in software, slow and exact.
+
+    Raises:
+        UsageError: there is no Chromium.
+    """
     path = executable()
     to_browser, write = os.pipe()
     read, from_browser = os.pipe()
@@ -142,7 +162,8 @@ def chromium(*flags: str) -> Iterator[Chromium]:
                 os.dup2(fd, number)
 
         command = [
-            path, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+            path, "--headless=new", "--no-sandbox", "--remote-debugging-pipe",
+            *(SOFTWARE_GPU if webgpu else ("--disable-gpu",)),
             "--disable-background-networking", "--disable-dev-shm-usage", "--no-first-run",
             f"--user-data-dir={profile}", *flags,
         ]  # fmt: skip
