@@ -97,6 +97,19 @@ def test_every_kind_of_model_is_saved(tmp_path: Path, name: str) -> None:
     assert again.origin.labels == tuple("01234")
 
 
+def test_what_is_made_of_a_run_of_the_hub_is_not_put_into_its_cache(tiny_run: Path) -> None:
+    from videorwkv.web.site import default_folder
+
+    run = read_run(tiny_run)
+    assert run.outputs == tiny_run
+    assert default_folder(run) == tiny_run / "web"
+    pulled = replace(run, which="model", source="hf:me/waving@v1")
+    place = Path("runs/me--waving@v1")
+    assert pulled.outputs == place
+    assert pulled.results("test") == place / "evaluation-test"
+    assert default_folder(pulled) == place / "web"
+
+
 def test_no_weight_is_a_view_of_a_longer_tensor() -> None:
     for name, config in tiny_models.VARIANTS.items():
         for key, value in build_model(config).state_dict().items():

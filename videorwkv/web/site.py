@@ -115,7 +115,7 @@ def export_site(
         target = RUNTIME if source.name == "LICENSE.txt" else "."
         written.append(_copy(source, folder / target / source.name))
     written.append(_write(folder / "_headers", _headers()))
-    title = run.folder.resolve().name if isinstance(run, Run) else "videorwkv"
+    title = run.outputs.resolve().name if isinstance(run, Run) else "videorwkv"
     about = {
         "format": FORMAT,
         "title": title,
@@ -149,7 +149,8 @@ def is_current(folder: str | Path, run: Run) -> bool:
 
 def default_folder(run: Run) -> Path:
     """Where a run's site lies if nobody chose another place."""
-    return run.folder / ("web" if run.which == "best" else f"web-{run.which}")
+    name = "web" if run.which in ("best", "model") else f"web-{run.which}"
+    return run.outputs / name
 
 
 def _folder(run: Run | LCR, out: str | Path | None) -> Path:
