@@ -29,7 +29,8 @@ def picture(path: Path) -> np.ndarray:
 def test_curves_stand_side_by_side(tmp_path: Path) -> None:
     one, two = (picture(tmp_path / name / "curves.png") for name in ("one", "two"))
     assert one.shape[0] == two.shape[0]
-    assert two.shape[1] == 2 * one.shape[1]
+    # Matplotlib 3.8 rounds half a pixel up.
+    assert abs(two.shape[1] - 2 * one.shape[1]) <= 1
     # The second curve has a colour of its own: orange, and only in the second panel.
     orange_HW = (two[..., 0] > 180) & (two[..., 1] < 120) & (two[..., 2] < 60)
     assert not orange_HW[:, : one.shape[1]].any()
