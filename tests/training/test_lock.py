@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import tiny
 from videorwkv.cli.main import main
 from videorwkv.errors import UsageError
 from videorwkv.training import lock
-from videorwkv.training.lock import LOCK, locked
+from videorwkv.training.lock import LOCK, MARK, locked
 from videorwkv.training.loop import train
 
 HOLDER = """
@@ -22,6 +23,14 @@ from videorwkv.training.lock import locked
 with locked(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
+"""
+
+# As on some network folders.
+NO_LOCKS = """
+import fcntl, os, sys
+def flock(*_):
+    raise OSError(int(sys.argv[2]), os.strerror(int(sys.argv[2])))
+fcntl.flock = flock
 """
 
 
@@ -101,3 +110,29 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "run" / LOCK).mkdir(parents=True)
     with pytest.raises(UsageError, match=r"nothing can be written there \(.*--out"):
         train(tiny.recipe(), tiny.manifest(), tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", NO_LOCKS + HOLDER, str(run), str(number)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(UsageError, match=rf"process {other.pid} on .*delete .*{MARK}"):
+            train(tiny.recipe(), tiny.manifest(), run, quiet=True)
+        other.kill()
+        other.wait()
+        # What a killed process leaves keeps nobody out.
+        monkeypatch.setattr(lock, "WAIT", 10.0)
+        with locked(run), locked(run):
+            assert (run / MARK).read_text().startswith(f"{os.getpid()}\n")
+    assert os.listdir(run) == []

@@ -8,6 +8,7 @@ state.pt               what resuming needs (training/state.py)
 log.jsonl              one JSON object a line: steps, validations, bad clips, baselines
 tensorboard/           the same curves
 .lock                  held by the training that writes to the folder (training/lock.py)
+.lock-mark             the same, where the file system has no locks
 """
 
 from __future__ import annotations
