@@ -248,7 +248,7 @@ def test_ctrl_c_ends_with_130(
         def on_step(step: int) -> None:
             raise KeyboardInterrupt
 
-        return real(*arguments, **options, on_step=on_step)  # type: ignore[arg-type]
+        return real(*arguments, **{**options, "on_step": on_step})  # type: ignore[arg-type]
 
     monkeypatch.setattr(loop, "train", interrupted)
     command = [*TRAIN, "--out", str(tmp_path / "run")]

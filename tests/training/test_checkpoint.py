@@ -43,7 +43,7 @@ def test_run_keeps_what_made_it(run: Path) -> None:
     assert loaded.data["digest"] == tiny.manifest().digest
     assert loaded.data["splits"] == {"train": 20, "validation": 8, "test": 8}
     assert loaded.flips == tiny.manifest().flips
-    assert set(loaded.versions) == {"videorwkv", "torch", "python", "commit"}
+    assert set(loaded.versions) == {"videorwkv", "torch", "python", "commit", "machine"}
 
 
 @pytest.mark.parametrize(
