@@ -85,5 +85,7 @@ def test_wrong_use(
     for option, text in wanted.items():
         assert main(["export", str(tiny_run), "--to", "web", option]) == 2
         assert text in capsys.readouterr().err
+    assert main(["export", str(tiny_run), "--to", "wbe"]) == 2
+    assert "Unknown target 'wbe'. Did you mean 'web'?" in capsys.readouterr().err
     assert main(["export", str(tiny_run), "--to", "onnx", "--runtime=a.tgz"]) == 2
     assert "--runtime needs --to web" in capsys.readouterr().err

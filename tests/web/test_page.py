@@ -205,6 +205,17 @@ def test_a_camera(page: tuple[LCR, Chromium]) -> None:
     assert float(browser.run("document.getElementById('fps').textContent")) > 0
 
 
+def test_a_failure_ends_the_camera(page: tuple[LCR, Chromium]) -> None:
+    _, browser = page
+    browser.run("document.getElementById('camera').click()")
+    browser.wait("videorwkv.session?.frames.length >= 1")
+    browser.run("videorwkv.heard({is: 'error', text: 'out of memory'})")
+    assert browser.run(MESSAGE) == "out of memory"
+    assert browser.run("document.body.dataset.state") == "failed"
+    assert browser.run("document.getElementById('video').srcObject === null")
+    assert browser.run("document.getElementById('camera').disabled")
+
+
 def test_a_video_file_and_one_that_is_none(page: tuple[LCR, Chromium], tmp_path: Path) -> None:
     _, browser = page
     clip = tiny.write_clip(tmp_path / "clip.mp4", frames=16)  # 8 a second

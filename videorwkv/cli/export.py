@@ -14,11 +14,14 @@ from videorwkv.cli.options import (
     refuse,
 )
 from videorwkv.cli.serve import RUNTIME_HELP
-from videorwkv.errors import UsageError
+from videorwkv.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
     from videorwkv.exporting import Exported
+
+
+TARGETS = ("onnx", "openvino", "web")
 
 
 def add_export(commands: Commands) -> None:
@@ -98,6 +101,8 @@ def run_export(options: argparse.Namespace) -> int:
 
     if options.data is None:
         refuse(options, DATA_OPTIONS, "needs --calibrate DATA")
+    if options.to not in TARGETS:
+        raise UsageError(f"Unknown target {options.to!r}. {did_you_mean(options.to, TARGETS)}")
     if options.to == "web":
         return _export_site(options)
     refuse(options, ("runtime",), "needs --to web")

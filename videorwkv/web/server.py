@@ -97,7 +97,7 @@ def _open(files: dict[str, Path], port: int | None) -> http.server.ThreadingHTTP
     except (OSError, OverflowError) as error:
         if port is None:
             return _ThreadingServer((HOST, 0), handler)
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise UsageError(
             f"--port {port}: {reason}. Choose another from 1024 to 65535, or 0 for any free one."
         ) from error

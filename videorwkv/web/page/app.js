@@ -142,8 +142,10 @@ class App {
     this.number = 0; // of the session: answers to an older one are dropped
     this.session = null;
     this.facing = "user";
-    this.backend = new URLSearchParams(location.search).get("backend") ?? "auto";
-    at("backend").value = this.backend;
+    const asked = new URLSearchParams(location.search);
+    at("backend").value = asked.get("backend") ?? "auto";
+    if (at("backend").selectedIndex < 0) at("backend").value = "auto";
+    this.threads = Math.max(0, Math.floor(Number(asked.get("threads")) || 0));
     this.listen();
     this.open();
   }
@@ -158,7 +160,8 @@ class App {
     this.worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.heard(data);
     this.worker.onerror = (event) => this.failed(event.message || "The worker did not start.");
-    this.worker.postMessage({ do: "open", backend: at("backend").value });
+    const { threads } = this;
+    this.worker.postMessage({ do: "open", backend: at("backend").value, threads });
   }
 
   heard(data) {
@@ -291,7 +294,7 @@ class App {
   }
 
   failed(text) {
-    if (this.session && !this.session.isOver) this.session.end();
+    this.stop(); // no answer will come any more, and a camera must not stay on
     document.body.dataset.state = "failed";
     this.enable();
     this.say(text, true);

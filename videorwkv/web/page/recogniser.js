@@ -12,20 +12,24 @@ const ARRAYS = {
   int32: Int32Array,
 };
 const RUNTIMES = { wasm: "./ort/ort.wasm.min.mjs", webgpu: "./ort/ort.webgpu.min.mjs" };
-// A step of the small models takes a few milliseconds: more threads wait longer than they work.
 const MOST_THREADS = 4;
+// A step of a smaller model takes a few milliseconds: its threads would wait longer than they work
+// (benchmarks/browser.py), and a phone's battery pays for that.
+const WORTH_THREADS = 8_000_000; // bytes
 
 export class Recogniser {
   /**
    * @param {ArrayBuffer} file the exported step
    * @param {object} about the JSON beside it
    * @param {"wasm"|"webgpu"} backend which of the two builds of ONNX Runtime
+   * @param {number} threads of WebAssembly; 0: as many as are worth it
    */
-  static async open(file, about, backend) {
+  static async open(file, about, backend, threads = 0) {
     const ort = await import(RUNTIMES[backend]);
     const canShare = globalThis.crossOriginIsolated === true;
     const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
-    ort.env.wasm.numThreads = canShare ? Math.min(MOST_THREADS, cores) : 1;
+    const most = about.bytes < WORTH_THREADS ? 1 : Math.min(MOST_THREADS, cores);
+    ort.env.wasm.numThreads = canShare ? threads || most : 1;
     ort.env.logLevel = "error";
     const session = await ort.InferenceSession.create(new Uint8Array(file), {
       executionProviders: [backend],

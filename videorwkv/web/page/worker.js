@@ -1,5 +1,6 @@
 // The recogniser in a thread of its own, so that the page answers while a frame is worked on.
-// In: {do: "open", backend} then {do: "frame", ...}. Out: {is: "progress" | "ready" | "result" | "error"}.
+// In: {do: "open", backend, threads}, then {do: "frame", ...} for each.
+// Out: {is: "progress" | "ready" | "result" | "error", ...}.
 
 import { Recogniser } from "./recogniser.js";
 import { median } from "./stream.js";
@@ -14,14 +15,14 @@ let recogniser;
 
 self.onmessage = async ({ data }) => {
   try {
-    if (data.do === "open") await open(data.backend);
+    if (data.do === "open") await open(data);
     else await frame(data);
   } catch (error) {
     self.postMessage({ is: "error", id: data.id, text: String(error?.message ?? error) });
   }
 };
 
-async function open(backend) {
+async function open({ backend, threads: wanted }) {
   const say = (text) => self.postMessage({ is: "progress", text });
   say("Loading the model");
   const site = await (await fetched("./site.json")).json();
@@ -33,7 +34,7 @@ async function open(backend) {
   if (backend === "webgpu" && !hasGpu) throw new Error("This browser offers no WebGPU.");
   let wasm = null;
   if (backend !== "webgpu") {
-    recogniser = await Recogniser.open(file, about, "wasm");
+    recogniser = await Recogniser.open(file, about, "wasm", wanted);
     wasm = await tried(recogniser);
   }
   if (hasGpu) {
