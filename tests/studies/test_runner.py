@@ -19,7 +19,7 @@ from studies.index import study as write_study
 from studies.plan import make_plan
 from studies.runner import run_study
 from videorwkv.errors import NonFiniteError, UsageError
-from videorwkv.training import loop
+from videorwkv.training import loop, trainer
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_killed_study_goes_on(
     """Killed in the second run's second step: the first is kept, the second resumed."""
     whole = run_study(small.study_file(tmp_path), small.settings(tmp_path / "whole", seeds=1))
     trained.clear()
-    take_step = loop._Trainer._take_step
+    take_step = trainer.Trainer._take_step
     steps = []
 
     def killed(self: Any, *batch: Any) -> None:
@@ -105,7 +105,7 @@ def test_a_killed_study_goes_on(
             raise SystemExit
         take_step(self, *batch)
 
-    monkeypatch.setattr(loop._Trainer, "_take_step", killed)
+    monkeypatch.setattr(trainer.Trainer, "_take_step", killed)
     settings = small.settings(tmp_path, seeds=1)
     with pytest.raises(SystemExit):
         run_study(small.study_file(tmp_path), settings)

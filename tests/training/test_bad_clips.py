@@ -23,7 +23,7 @@ from videorwkv.cli import train as cli_train
 from videorwkv.cli.main import main
 from videorwkv.data import Manifest, Row
 from videorwkv.errors import ConfigError, DataError
-from videorwkv.training import loop
+from videorwkv.training import trainer
 from videorwkv.training.loop import train
 from videorwkv.training.monitor import read_log
 from videorwkv.video import Sampling
@@ -203,7 +203,7 @@ def test_not_one_good_clip(tmp_path: Path, workers: int) -> None:
 def test_hopelessly_many_bad_clips_in_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "HOPELESS", 40)
+    monkeypatch.setattr(trainer, "HOPELESS", 40)
     manifest = own(tmp_path, good=1, bad=5000)
     recipe = tiny.recipe(steps=10_000_000, batch_size=4)
     with pytest.raises(DataError, match="none of the last 40 clips"):

@@ -22,7 +22,7 @@ from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageEr
 from videorwkv.models import LCR, layer
 from videorwkv.run import run as run_files
 from videorwkv.run.run import read_run
-from videorwkv.training import loop, monitor
+from videorwkv.training import monitor, trainer
 from videorwkv.training.loop import train
 from videorwkv.training.monitor import read_log
 from videorwkv.training.setup import notes
@@ -113,7 +113,7 @@ def test_checkpoints_are_written_after_some_minutes_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minutes = 0.0
-    monkeypatch.setattr(loop, "time", SimpleNamespace(
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(
         monotonic=lambda: 60 * minutes, perf_counter=lambda: 60 * minutes
     ))  # fmt: skip
     written = []

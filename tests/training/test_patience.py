@@ -10,7 +10,7 @@ import tiny
 
 from videorwkv.errors import ConfigError
 from videorwkv.inference.metrics import Evaluation
-from videorwkv.training import loop
+from videorwkv.training import trainer
 from videorwkv.training.loop import train
 from videorwkv.training.monitor import read_log
 
@@ -27,13 +27,13 @@ class _Scored:
 
 def scores(monkeypatch: pytest.MonkeyPatch, top1: list[float], mean: list[float]) -> None:
     """Validations with these accuracies, whatever the model."""
-    real, given = loop.evaluate, iter(zip(top1, mean, strict=True))
+    real, given = trainer.evaluate, iter(zip(top1, mean, strict=True))
 
     def evaluate(*args: Any, **options: Any) -> Any:
         accuracy, by_class = next(given)
         return _Scored(real(*args, **options), accuracy, by_class)
 
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
 
 
 def run(folder: Path, **changes: Any) -> Any:
