@@ -4,12 +4,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from videorwkv.data.hold_out import hold_out
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
+from videorwkv.data.recordings import Groups, find_groups
 from videorwkv.errors import UsageError
 
 CLASSES = ("left", "right")
@@ -169,3 +171,34 @@ def test_group_by_needs_a_data_set_without_splits(tmp_path: Path) -> None:
         load_manifest(path, group_by="(a)")
     with pytest.raises(UsageError, match="--group-by none: motion is generated"):
         load_manifest("motion", group_by="none")
+
+
+def test_groups_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group that is held out would otherwise make a set of all of them again."""
+
+    class Names(dict[Row, str]):
+        asked = 0
+
+        def values(self) -> Any:
+            Names.asked += 1
+            return super().values()
+
+    def found(manifest: Manifest, by: str) -> Groups:
+        return Groups(Names({row: row.path[:-5] for row in manifest.rows}), "recording", "a")
+
+    monkeypatch.setattr("videorwkv.data.hold_out.find_groups", found)
+    manifest = held_out(clips("{g:03d}_{k}.mp4", groups=40))
+    assert "(80 recordings, 16 in validation" in manifest.summary()
+    assert Names.asked == 1
+
+
+def test_patterns_of_many_classes_are_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    original = re.compile
+    names = [f"gesture {n}x/gesture {n}x_{k}.mp4" for k in range(4) for n in range(600)]
+    monkeypatch.setattr(re, "compile", lambda *given: asked.append(given) or original(*given))
+    monkeypatch.setattr(re, "sub", lambda *given, **_: pytest.fail(f"compiled again: {given}"))
+    find_groups(
+        make_manifest("folder", [Row(f"/data/{n}", n.split("/")[0]) for n in names], root="/data")
+    )
+    assert 0 < len(asked) <= 2 * 600

@@ -33,12 +33,12 @@ def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
         )
         return _by_path(manifest, fraction, [note])
     held_out = {row for _, rows in chosen for row in rows}
-    count = len(set(groups.group_of.values()))
-    named = sum(key in set(groups.group_of.values()) for key, _ in chosen)
+    names = set(groups.group_of.values())
+    named = sum(key in names for key, _ in chosen)
     how = f", by names such as {groups.example}" if groups.example else ""
     notes = [
         f"no split given: about {fraction:.0%} of each class is validation, and clips of one "
-        f"{groups.what} stay together ({count} {groups.what}s, {named} in validation{how}); "
+        f"{groups.what} stay together ({len(names)} {groups.what}s, {named} in validation{how}); "
         "--group-by none takes each clip by itself, --group-by REGEX groups otherwise"
     ]
     known = {row.label for row in held_out}

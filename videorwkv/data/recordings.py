@@ -7,6 +7,7 @@ classes; so numbers that merely count clips (`clip_001`, `left/s1`) group nothin
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -159,14 +160,25 @@ def _name(manifest: Manifest, row: Row) -> _Name:
         name = folders.pop()
     stem = video_stem(name) or name
     label = row.label or ""
-    words = [re.escape(word) for word in re.split(r"[\W_]+", label) if word]
-    if words:
+    ended = False
+    if patterns := _spelt(label):
         # `waving_S03_02` in the class `waving`: the name says no more than the folder.
-        spelt = r"[\W_]*".join(words)
-        stem = re.sub(rf"^(?:v_)?{spelt}[-_ ]+", "", stem, flags=re.I)
-        shorter = re.sub(rf"[-_ ]+{spelt}[-_ ]*(?=\d*$)", "_", stem, flags=re.I).rstrip("_")
-    ended = bool(words) and shorter != stem
+        stem = patterns[0].sub("", stem)
+        shorter = patterns[1].sub("_", stem).rstrip("_")
+        ended = shorter != stem
     return _Name([f for f in folders if f != label], shorter if ended else stem, label, ended)
+
+
+# Not left to `re`, which keeps 512 and compiles all anew where there are more classes.
+@functools.lru_cache(maxsize=1 << 14)
+def _spelt(label: str) -> tuple[re.Pattern[str], re.Pattern[str]] | None:
+    """A class at the beginning and at the end of a clip's name; None where it has no word."""
+    words = [re.escape(word) for word in re.split(r"[\W_]+", label) if word]
+    spelt = r"[\W_]*".join(words)
+    if not spelt:
+        return None
+    begins = re.compile(rf"^(?:v_)?{spelt}[-_ ]+", re.I)
+    return begins, re.compile(rf"[-_ ]+{spelt}[-_ ]*(?=\d*$)", re.I)
 
 
 def _person(name: _Name) -> str | None:
