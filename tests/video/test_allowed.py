@@ -201,3 +201,11 @@ def test_a_time_limit(make_video: Callable[..., Path], tmp_path: Path) -> None:
         video.deadline = 0.0
         with pytest.raises(DecodeError, match=r"takes longer than allowed.*--clip-timeout"):
             video.read_all()
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 20, b"\x80" * 4096])
+def test_raw_pictures_are_no_playlist(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "Clip.YUV"
+    path.write_bytes(content)
+    with pytest.raises(DecodeError, match=r"raw pictures.*ffmpeg -f rawvideo"):
+        open_video(path)

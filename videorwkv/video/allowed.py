@@ -47,6 +47,8 @@ _MARKS = (
     (rb"# VobSub index", "an index of subtitles (VobSub)"),
     (rb"\[(playlist|Reference)\]", "a playlist"),
 )
+# Pictures without any header.
+RAW_SUFFIXES = (".yuv", ".rgb", ".cif", ".qcif", ".v210", ".yuv10")
 _FILE, _BYTES = ("file",), ("none",)
 _WEB = ("http", "https", "tcp", "tls", "httpproxy", "crypto", "data")
 # Schemes of live sources, with all that they are carried by.
@@ -94,7 +96,7 @@ def open_container(
         # What FFmpeg says of a format that is not on its list.
         is_unlisted = isinstance(error, av.error.ArgumentError)
         refused = refusal(source, name, is_unlisted=is_unlisted)
-        raise refused or DecodeError(f"{name}: {_reason(error)}") from error
+        raise refused or DecodeError(f"{name}: {_reason(error, name)}") from error
 
 
 def _require_file(path: str, name: str) -> None:
@@ -110,7 +112,13 @@ def _require_file(path: str, name: str) -> None:
         )
 
 
-def _reason(error: av.FFmpegError) -> str:
+def _reason(error: av.FFmpegError, name: str) -> str:
+    if isinstance(error, av.error.ArgumentError) and name.lower().endswith(RAW_SUFFIXES):
+        return (
+            "these are raw pictures, which do not say how large they are. Put them into a "
+            "container: ffmpeg -f rawvideo -pixel_format yuv420p -video_size WIDTHxHEIGHT "
+            "-framerate RATE -i FILE -c:v ffv1 FILE.mkv"
+        )
     if isinstance(error, av.error.InvalidDataError):
         return "this is not a video that FFmpeg can read, or its beginning is damaged."
     if isinstance(error, av.error.FileNotFoundError):
@@ -186,7 +194,9 @@ def refusal(source: str | bytes, name: str, *, is_unlisted: bool) -> DecodeError
             return None
     text = head.removeprefix(b"\xef\xbb\xbf")
     found = next((what for mark, what in _MARKS if re.match(mark, text)), None)
-    if found is None and not is_unlisted:
+    # What has a zero byte in it is no text. FFmpeg says the same of pictures without a header.
+    is_binary = b"\0" in head or (isinstance(source, str) and source.lower().endswith(RAW_SUFFIXES))
+    if found is None and (not is_unlisted or is_binary):
         return None
     if found is None:
         found = "a playlist, or a text that names other files or streams,"
