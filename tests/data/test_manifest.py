@@ -314,3 +314,16 @@ def test_layouts_of_folders_and_options_that_do_not_fit(tmp_path: Path) -> None:
         load_manifest(write(tmp_path / "l.csv", "path,label\na.mp4,x\n"), layout="comma")
     with pytest.raises(UsageError, match=r"a CSV file is wanted"):
         load_manifest(f"csv:{tmp_path}")
+
+
+def test_a_folder_of_other_files_beside_splits(tmp_path: Path) -> None:
+    splits = [f"{split}/{label}" for split in ("train", "val") for label in ("a", "b")]
+    touch(tmp_path, *(f"{place}/clip/1.jpg" for place in splits), "meta/about.json")
+    manifest = load_manifest(tmp_path)
+    assert (manifest.labels, manifest.splits) == (("a", "b"), ("train", "validation"))
+    assert f"{tmp_path / 'meta'}: skipped" in manifest.summary()
+    assert load_manifest(tmp_path, layout="splits").labels == ("a", "b")
+    # Nothing tells whether this is a split of another name or a class.
+    touch(tmp_path, "holdout/a/clip/1.jpg")
+    with pytest.raises(ManifestError, match="unknown split folder 'holdout'"):
+        load_manifest(tmp_path, layout="splits")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import disk
@@ -210,3 +211,35 @@ def test_the_name_of_a_list_does_not_change_its_data(
     monkeypatch.chdir(tmp_path)
     relative, absolute = (load_manifest(f"list:{p}") for p in ("train.txt", tmp_path / "train.txt"))
     assert relative.digest == absolute.digest
+
+
+def test_the_official_layout_of_ucf101(tmp_path: Path) -> None:
+    names = disk.text(tmp_path / "ucfTrainTestlist/classInd.txt", "1 Archery\n2 Bowling\n")
+    clips = [f"{c}/v_{c}_g{g:02d}_c01.avi" for c in ("Archery", "Bowling") for g in (1, 8)]
+    disk.video(*(tmp_path / "UCF-101" / clip for clip in clips))
+    (tmp_path / "somewhere else").mkdir()
+    lists = names.parent
+    train = disk.text(lists / "trainlist01.txt", f"{clips[1]} 1\n{clips[3]} 2\n")
+    manifest = load_manifest(train, label_names=names)
+    assert [row.label for row in manifest.rows] == ["Archery", "Bowling"]
+    assert f"paths start at {tmp_path / 'UCF-101'}" in manifest.summary()
+    test = disk.text(lists / "testlist01.txt", f"{clips[0]}\n{clips[2]}\n")
+    assert len(load_manifest(test).rows) == 2
+    # Of two copies of the clips, the list does not say which.
+    disk.video(*(tmp_path / "UCF-101 small" / clip for clip in clips))
+    with pytest.raises(ManifestError, match="none of the 2 listed clips is on disk"):
+        load_manifest(train, label_names=names)
+
+
+def test_the_disk_is_not_asked_about_each_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 500
+    for number in range(count):
+        (tmp_path / f"clip{number}").mkdir()
+    path = disk.text(tmp_path / "clips.txt", "".join(f"clip{n} 8 {n % 2}\n" for n in range(count)))
+    asked = []
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))
+    assert len(load_manifest(f"list:{path}").rows) == count
+    assert len({str(path) for path in asked if "clip" in Path(path).name}) < count / 2

@@ -168,3 +168,11 @@ def test_columns_with_groups(name: str, root: Path) -> None:
     manifest = load_manifest(table(root, f",{name},split", ",p1,train"))
     assert manifest.notes == (f"not used: column '{name}'",)
     assert {row.group for row in manifest.rows} == {""}
+
+
+def test_a_list_of_a_split_with_few_classes(tmp_path: Path) -> None:
+    names = [f"train/{n}.mp4" for n in range(6)]
+    disk.video(*(tmp_path / name for name in names))
+    text = "".join(f"{name} {n % 3}\n" for n, name in enumerate(names))
+    path = disk.text(tmp_path / "train_split1.txt", text)
+    assert load_manifest(path).labels == ("0", "1", "2")

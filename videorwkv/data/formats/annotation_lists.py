@@ -7,7 +7,9 @@ class       standing up/clip 1.mp4                  the folder is the label (UCF
 
 A label is a name or a number; numbers become names by a file, see `read_label_names`. A row has one
 label. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
-(videos, frames, one named after the list's split, ...): wherever most of the list's are found.
+(videos, frames, one named after the list's split, ...): wherever most of the list's are found. If
+in none of these, in another folder beside the list or its folder, where one alone has them (UCF-101
+beside ucfTrainTestlist).
 What is not found ends in `missing`, as such lists come from other people's copies. The number of
 frames is compared with that of some clips and not used: frames are counted on disk. A first line of
 column names is skipped.
@@ -97,7 +99,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         bases.append(base)
         check_paths(file, lines, base, is_there)
         if layout is None and lines[0].frames is not None:
-            check_frames(file, lines, base)
+            check_frames(file, lines, base, is_there)
         for line in lines:
             where = f"{file}:{line.number}"
             path = clip_path(line.path.rstrip("/"), base, where)
@@ -263,23 +265,36 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
 
     Two splits may use the same names below folders of their own. Of equally good places the first
     is taken: the list's own folder, then the usual ones and those named after the list's split,
-    last those named after another split.
+    last those named after another split. If no clip is in any of them, whatever other folder there
+    is beside the list or its own folder, if one alone has clips of the list.
     """
     sample = paths[:: max(1, len(paths) // 50)]
     places: list[Path] = []
+    beside: list[Path] = []
     for place in (folder, folder.parent):
         own: list[str] = []
         # The folder above may be closed to others; what is below may be read all the same.
         with contextlib.suppress(ManifestError):
             names = Tree(place).entries(place).folders
+            beside += [place / name for name in names]
             own = [name for name in names if split and split_in_name(name) == split]
         places += [place / name for name in ("", *own, *_CLIP_FOLDERS)]
     if split:
         places.sort(key=lambda place: place != folder and _is_of_another(place.name, split))
-    return max(
-        (place for place in places if place.is_dir()),
-        key=lambda place: sum(os.path.exists(place / path) for path in sample),
-    )
+
+    def found(place: Path) -> int:
+        return sum(os.path.exists(place / path) for path in sample)
+
+    best = max((place for place in places if place.is_dir()), key=found)
+    if not found(best):
+        few = sample[:: len(sample) // 5 + 1]
+        others = [
+            place
+            for place in beside
+            if place not in places and any(os.path.exists(place / path) for path in few)
+        ]
+        best = others[0] if len(others) == 1 else best
+    return best
 
 
 def _is_of_another(name: str, split: str) -> bool:

@@ -1,7 +1,8 @@
 """A folder per class: `root/<class>/clip.mp4`, or `root/{train,validation,test}/<class>/clip.mp4`.
 
 A clip is a video file or a folder of JPEG, PNG, BMP or WebP frames, which may lie in a folder `rgb`
-or `frames` in it. Beside splits, a folder of annotations is skipped.
+or `frames` in it. Beside splits, a folder of annotations is skipped, and any that holds neither a
+video nor a folder.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     parts = [folder for folder in folders if folder.name.lower() not in ANNOTATION_FOLDERS]
     # A class may be called `train` beside `car` and `bus`: only split names alone make splits.
     strange = [folder for folder in parts if folder.name.lower() not in SPLIT_NAMES]
+    splits = [folder for folder in parts if folder.name.lower() in SPLIT_NAMES]
+    if layout != "classes" and any(tree.entries(folder).folders for folder in splits):
+        idle = [folder for folder in strange if not _may_hold_clips(tree, folder)]
+        strange = [folder for folder in strange if folder not in idle]
+        if not strange:
+            parts = splits
+            notes += [f"{folder}: skipped, neither a video nor a folder in it" for folder in idle]
     if layout == "splits" and (strange or not parts):
         folder = (strange or folders)[0]
         raise ManifestError(
@@ -70,6 +78,11 @@ def read(root: Path, layout: str | None = None) -> Manifest:
         )
     check_spelling({row.label or "": os.path.dirname(row.path) for row in rows}.items())
     return make_manifest("folder", rows, root=root, notes=notes)
+
+
+def _may_hold_clips(tree: Tree, folder: Path) -> bool:
+    entries = tree.entries(folder)
+    return bool(entries.folders) or any(map(is_video, entries.files))
 
 
 def _read_class(tree: Tree, folder: Path, split: str, rows: list[Row], notes: list[str]) -> None:
