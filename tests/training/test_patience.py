@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from videorwkv.errors import ConfigError
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.training import trainer
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
+from videorwkv.training.monitor import Monitor, read_log
 
 
 class _Scored:
@@ -97,3 +100,61 @@ def test_what_can_not_be() -> None:
         tiny.recipe(best_by="top5")
     with pytest.raises(ConfigError, match=r"patience \(-1\)"):
         tiny.recipe(patience=-1)
+
+
+def test_a_signal_amid_a_validation_loses_no_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, folder = tiny.recipe(steps=2, eval_every=1), tmp_path / "run"
+    told = Monitor.validation
+
+    def validation(self: Monitor, step: int, evaluation: Evaluation, *, best: bool) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        told(self, step, evaluation, best=best)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "validation", validation)
+        assert train(recipe, tiny.manifest(), folder, quiet=True).interrupted
+    train(recipe, tiny.manifest(), folder, resume=True, quiet=True)
+    train(recipe, tiny.manifest(), tmp_path / "whole", quiet=True)
+    kept, wanted = (r / "best.safetensors" for r in (folder, tmp_path / "whole"))
+    assert kept.read_bytes() == wanted.read_bytes()
+    log, undisturbed = (
+        [(e["step"], e["best"]) for e in read_log(r / "log.jsonl") if e["kind"] == "validation"]
+        for r in (folder, tmp_path / "whole")
+    )
+    assert log == undisturbed
+
+
+def test_patience_counts_a_validation_once_that_was_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores(monkeypatch, [0.5, 0.4, 0.4, 0.3, 0.2, 0.1], [0.0] * 6)
+
+    def stop(step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    recipe, folder = tiny.recipe(steps=6, eval_every=1, patience=3), tmp_path / "run"
+    train(recipe, tiny.manifest(), folder, quiet=True, on_step=stop)
+    shutil.copy(folder / "state.pt", tmp_path / "state.pt")
+
+    def killed(step: int, evaluation: Evaluation) -> None:
+        raise ZeroDivisionError
+
+    again: dict[str, Any] = {"resume": True, "quiet": True}
+    with pytest.raises(ZeroDivisionError):
+        train(recipe, tiny.manifest(), folder, on_validation=killed, **again)
+    shutil.copy(tmp_path / "state.pt", folder / "state.pt")  # it died before the checkpoint
+    train(recipe, tiny.manifest(), folder, on_validation=stop_after(2), **again)
+    assert train(recipe, tiny.manifest(), folder, **again).step == 4
+
+
+def stop_after(last: int) -> Any:
+    """Interrupts a training after its validation at this step."""
+
+    def on_validation(step: int, evaluation: Evaluation) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+
+    return on_validation

@@ -359,6 +359,8 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 
 
 def validations(path: Path, step: int) -> list[dict[str, Any]]:
-    """The validations that a `log.jsonl` has up to a step, oldest first; none where it is gone."""
+    """The validations that a `log.jsonl` has up to a step, oldest first; none where it is gone.
+    Of one that was made again, as the run had been killed before its checkpoint, the last."""
     entries = read_log(path) if path.is_file() else []
-    return [e for e in entries if e["kind"] == "validation" and e["step"] <= step]
+    found = {e["step"]: e for e in entries if e["kind"] == "validation" and e["step"] <= step}
+    return list(found.values())

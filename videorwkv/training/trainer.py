@@ -229,22 +229,13 @@ class Trainer:
         """Score the validation split, if there is one, and write the checkpoint."""
         if self.processes.is_first:
             self.diagnostics.validation(self.learner.model, self.step, monitor)
-        best = False
+        evaluation = None
         if self.validation is not None:
             evaluation = self._evaluate(self.validation, lambda: interrupts.pending)
-            accuracy = float(getattr(evaluation, self.recipe.best_by))
-            score = [accuracy, -evaluation.loss if evaluation.n_ok else float("-inf")]
-            best = not self.best or score > self.best
-            self.since_best = 0 if best else self.since_best + 1
-            if best:
-                self.best = score
-            for clip in evaluation.bad:
-                self._note_bad(clip.path, clip.reason, self.step, monitor)
-            monitor.validation(self.step, evaluation, best=best)
+        # As one: a score that is kept without its weights, no resumed run would write them for.
         with interrupts.deferred():
-            if best and self.processes.is_first:
-                weights = self.learner.best_model.state_dict()
-                save_weights(weights, self.folder / "best.safetensors")
+            if evaluation is not None:
+                self._judge(evaluation, monitor)
             self.evaluated_at = self.step
             self.save()
         if self.step < self.total_steps and self._is_out_of_patience():
@@ -252,8 +243,23 @@ class Trainer:
                 f"No better validation in the last {self.since_best}: training ends after "
                 f"{self.step} of {self.total_steps} steps (patience)."
             )
-        if on_validation is not None and self.validation is not None:
+        if on_validation is not None and evaluation is not None:
             on_validation(self.step, evaluation)
+
+    def _judge(self, evaluation: Evaluation, monitor: Monitor) -> None:
+        """Keep the weights if no validation was better."""
+        accuracy = float(getattr(evaluation, self.recipe.best_by))
+        score = [accuracy, -evaluation.loss if evaluation.n_ok else float("-inf")]
+        best = not self.best or score > self.best
+        self.since_best = 0 if best else self.since_best + 1
+        if best:
+            self.best = score
+        for clip in evaluation.bad:
+            self._note_bad(clip.path, clip.reason, self.step, monitor)
+        monitor.validation(self.step, evaluation, best=best)
+        if best and self.processes.is_first:
+            weights = self.learner.best_model.state_dict()
+            save_weights(weights, self.folder / "best.safetensors")
 
     def _evaluate(self, split: Manifest, stopped: Callable[[], bool]) -> Evaluation:
         return evaluate(
@@ -301,7 +307,9 @@ class Trainer:
         self.evaluated_at = state["evaluated_at"]
         self.best = state["best"]
         self.bad = state["bad"]
-        for entry in validations(self.folder / "log.jsonl", self.evaluated_at):
+        # All end together, whoever sees the folder.
+        log = self.folder / "log.jsonl"
+        for entry in self.processes.first(lambda: validations(log, self.evaluated_at)):
             self.since_best = 0 if entry.get("best") else self.since_best + 1
 
     def best_top1(self) -> float | None:
