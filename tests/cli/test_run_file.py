@@ -9,7 +9,10 @@ import tiny
 from commands import TRAIN, fails
 from safetensors.numpy import load_file
 
-from videorwkv.cli.main import main
+from videorwkv.cli.main import main, make_parser
+from videorwkv.cli.options import DATA_OPTIONS
+from videorwkv.cli.run_file import RUN_FILE, apply_run_file, write_run_file
+from videorwkv.run import recipes
 from videorwkv.run.run import read_run
 
 
@@ -40,6 +43,39 @@ def test_each_run_writes_the_file_that_repeats_it(
     capsys.readouterr()
     code, line = fails(capsys, *config, "--out", again, "--resume", "--lr=0.5")
     assert (code, "another lr" in line) == (2, True)
+
+
+def test_every_option_of_the_data_is_read_again(tmp_path: Path) -> None:
+    given = {
+        **dict.fromkeys(DATA_OPTIONS, "x"),
+        **{"fold": 0, "validation_share": 0.5, "frame_rate": 25.0, "group_by": "none"},
+        **{"data": "clips.csv", "decoder": "pyav"},
+    }
+    command = [word for name, value in given.items() if name != "data"
+               for word in (f"--{name.replace('_', '-')}", str(value))]  # fmt: skip
+    options = make_parser().parse_args(["train", str(given["data"]), *command])
+    write_run_file(options, recipes.default(), tmp_path)
+    read = make_parser().parse_args(["train", "--config", str(tmp_path / RUN_FILE)])
+    assert apply_run_file(read) == recipes.default()
+    assert {name: getattr(read, name) for name in given} == given
+    # `auto` counts more than the file, too.
+    read = make_parser().parse_args(
+        ["train", "--config", str(tmp_path / RUN_FILE), "--group-by=auto", "--decoder=auto"]
+    )
+    apply_run_file(read)
+    assert (read.group_by, read.decoder) == ("auto", "auto")
+
+
+def test_the_file_of_an_attempt_that_came_to_no_checkpoint_is_replaced(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_run_file(make_parser().parse_args(["train", "other"]), recipes.default(), run)
+    assert main([*TRAIN, "--out", str(run), "--quiet", "--no-baselines"]) == 0
+    read = make_parser().parse_args(["train", "--config", str(run / RUN_FILE)])
+    noted = apply_run_file(read)
+    assert read.data == tiny.MOTION
+    assert noted is not None
+    assert noted.steps == read_run(run).recipe.steps
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ def recipe(part: str, **values: Any) -> Callable[[dict[str, Any]], object]:
         (set_to(data=[]), "data: got []"),
         (set_to(data={"digest": 3, "name": "x"}), "data.digest: got 3"),
         (set_to(data={"digest": "x", "name": "x", "splits": {"train": "8"}}), "data.splits"),
+        (
+            set_to(data={"digest": "x", "name": "x", "frame_rate": "25"}),
+            "data.frame_rate: got '25'; allowed: a number above 0",
+        ),
         (set_to(versions=None), "versions: got None"),
         (set_to(recipe="default"), "recipe: got 'default'"),
         (set_to(format=[]), "format []"),

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from videorwkv.data import Row
+from videorwkv.data import Augmentation, Row
 from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageError
 from videorwkv.models import LCR, layer
 from videorwkv.run import run as run_files
@@ -238,6 +238,22 @@ def test_resume_refuses_another_recipe_or_data(tmp_path: Path) -> None:
         train(None, other, folder, resume=True, quiet=True)
     with pytest.raises(UsageError, match="No run"):
         train(None, tiny.manifest(), tmp_path / "none", resume=True, quiet=True)
+
+
+def test_resume_refuses_clips_that_are_read_in_another_way(tmp_path: Path) -> None:
+    """Neither flips nor the rate of frames in a folder are in the recipe or the data's digest."""
+    again: dict[str, Any] = {"resume": True, "quiet": True}
+    folder, flipped = tiny.trained(tmp_path / "run", steps=1), tiny.manifest()
+    assert flipped.flips
+    with pytest.raises(UsageError, match=r"the label pairs .*with the same --flips"):
+        train(None, replace(flipped, flips=None), folder, **again)
+    with pytest.raises(UsageError, match=r"--frame-rate 12; now 25"):
+        train(None, replace(flipped, frame_rate=25.0), folder, **again)
+    assert train(None, replace(flipped, frame_rate=12.0), folder, **again).step == 1
+    # Where nothing is flipped, the pairs decide nothing.
+    plain = replace(tiny.recipe(steps=1), augmentation=Augmentation.off())
+    train(plain, replace(flipped, flips=None), tmp_path / "plain", quiet=True)
+    assert train(None, flipped, tmp_path / "plain", **again).step == 1
 
 
 def test_a_large_model_on_a_cpu_is_said_to_be_slow() -> None:

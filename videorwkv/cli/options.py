@@ -156,7 +156,6 @@ def add_masks(parser: argparse.ArgumentParser) -> None:
 def add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",
-        default="auto",
         metavar="NAME",
         help="the video decoder: pyav, or torchcodec if it is installed (both give the same "
         "frames); auto means pyav (default: auto)",
@@ -259,7 +258,7 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
         if by_path.held_out and by_path.digest == run.data["digest"]:
             manifest = by_path
     # Not every command that reads a data set has a choice of decoders.
-    decoder = getattr(options, "decoder", "auto")
+    decoder = getattr(options, "decoder", None) or "auto"
     manifest = replace(manifest, decoder=decoder, frame_rate=frame_rate(options, run))
     given = [options.fold_by, options.folds, options.fold]
     if all(value is None for value in given):

@@ -19,6 +19,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "recipe": (dict, "a table [recipe]"),
     "fold": (int, "a whole number"),
     "validation_share": ((int, float), "a number"),
+    "frame_rate": ((int, float), "a number"),
 }
 
 
@@ -58,7 +59,7 @@ def apply_run_file(options: argparse.Namespace) -> Recipe | None:
         wanted, what = _TYPES.get(key, (str, "text"))
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise UsageError(f"{options.config}: {key} is {value!r}; {what} is wanted.")
-        if key != "recipe" and getattr(options, key) in (None, "auto"):
+        if key != "recipe" and getattr(options, key) is None:
             setattr(options, key, value)
     if options.data is None:
         raise UsageError(f"{options.config} names no data: give DATA.")

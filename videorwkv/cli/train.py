@@ -223,15 +223,19 @@ def _train(
     begun = bool(checkpoint_in(folder))
     if not begun:
         if init is None and options.resume:
-            init = init_noted_in(folder)
+            init = options.init = init_noted_in(folder)
         init = None if init is None else read_pretrained(init)
     # Clips are opened, in a limited time: the same recipe for all.
     recipe = processes.first(lambda: _recipe(options, manifest, init, configured, begun=begun))
 
+    # What an attempt without a checkpoint has left is of another run.
+    noted = not processes.is_first or (begun and (folder / RUN_FILE).is_file())
+
     def on_step(step: int) -> None:
-        # Not before: a training that can't begin leaves no folder.
-        if processes.is_first and not (folder / RUN_FILE).is_file():
+        nonlocal noted
+        if not noted:  # not before: a training that can't begin leaves no folder
             write_run_file(options, recipe, folder)
+            noted = True
 
     result = train(
         recipe,

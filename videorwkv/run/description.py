@@ -5,6 +5,7 @@ Such files are passed on, so they may be damaged, edited, or made to do harm.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -83,6 +84,9 @@ def _check_data(data: Mapping[str, Any]) -> None:
             raise ConfigError(f"data.{name}: got {brief(data.get(name))}; allowed: text")
     if not isinstance(data.get("clips", ""), str):
         raise ConfigError(f"data.clips: got {brief(data['clips'])}; allowed: text")
+    rate = data.get("frame_rate")
+    if rate is not None and not (type(rate) in (int, float) and 0 < rate < math.inf):
+        raise ConfigError(f"data.frame_rate: got {brief(rate)}; allowed: a number above 0, or null")
     splits = data.get("splits", {})
     if not isinstance(splits, dict) or not all(type(count) is int for count in splits.values()):
         raise ConfigError(

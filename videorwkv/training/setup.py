@@ -28,6 +28,7 @@ from videorwkv.run.tensors import require_fitting
 from videorwkv.utils.files import make_folder
 from videorwkv.utils.processes import ALONE, Processes
 from videorwkv.utils.words import counted
+from videorwkv.video.frames_folder import FOLDER_FPS
 
 # Options that may change on resuming: they touch the speed, not the weights.
 _FREE_ON_RESUME = frozenset(
@@ -162,6 +163,7 @@ def resolve_recipe(
             f"{folder / 'config.json'}: its labels are not those of the data, though the digest of "
             "the data is. Restore the file from a copy, or start anew with another --out."
         )
+    _require_same_clips(run, manifest)
     last = folder / "last.safetensors"
     if last.exists():
         require_fitting(last, run.recipe.model)
@@ -182,6 +184,28 @@ def resolve_recipe(
                 f"without changing it. {_start_anew(folder)}"
             )
     return recipe
+
+
+def _require_same_clips(run: Run, manifest: Manifest) -> None:
+    """What decides how clips are read and is neither in the digest of the data nor in the recipe.
+
+    Raises:
+        UsageError: it is not what the run began with.
+    """
+    begun_with, given = (flips and dict(flips) for flips in (run.flips, manifest.flips))
+    if begun_with != given and run.recipe.augmentation.flip_probability > 0:
+        how = "no" if begun_with is None else "the" if given is None else "other"
+        raise UsageError(
+            f"{run.folder} was trained with {how} label pairs for horizontal flips. Resume it "
+            f"{'without' if begun_with is None else 'with the same'} --flips (`flips` of "
+            f"load_manifest). {_start_anew(run.folder)}"
+        )
+    old, new = run.data.get("frame_rate") or FOLDER_FPS, manifest.frame_rate or FOLDER_FPS
+    if old != new:
+        raise UsageError(
+            f"{run.folder} was trained with --frame-rate {old:g}; now {new:g}. Resume it without "
+            f"changing it. {_start_anew(run.folder)}"
+        )
 
 
 def _length(recipe: Recipe) -> str:
