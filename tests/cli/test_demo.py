@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import errno
+import fcntl
 import math
 import re
 from pathlib import Path
@@ -59,9 +61,19 @@ def test_demo_leaves_a_page_that_stands_alone(
     assert "Your video" not in again.report.read_text()
 
 
-def test_demo_removes_nothing_that_is_not_its_own(tmp_path: Path) -> None:
+def test_demo_removes_nothing_that_is_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").touch()
+    with pytest.raises(UsageError, match=r"thesis\.txt"):
+        demo(tmp_path, data=tiny.MOTION, recipe=tiny.recipe(), quiet=True)
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    # Nor is the mark a stranger that stands for a lock where there are none.
+    monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UsageError, match=r"thesis\.txt"):
         demo(tmp_path, data=tiny.MOTION, recipe=tiny.recipe(), quiet=True)
 

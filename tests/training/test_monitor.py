@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.training import monitor
-from videorwkv.training.monitor import Monitor, read_log
+from videorwkv.training.monitor import Monitor, best_validation, describe_best, read_log
 
 
 class Clock:
@@ -119,3 +120,22 @@ def test_a_validation_is_one_short_line(
         told.validation(1, Evaluation(("a",), ()), best=True)
     (line,) = (x for x in capfd.readouterr().err.splitlines() if "validation" in x)
     assert len(line) < 110
+
+
+WHOLE = {"kind": "validation", "step": 2, "loss": 0.5, "top1": 0.25, "mean_class_accuracy": 0.5,
+         "n_ok": 8, "n_total": 8, "best": True}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"best": None}, {"best": "no"}, {"n_total": None}, {"n_total": 0}, {"n_total": "8"},
+     {"mean_class_accuracy": None}, {"top1": 7}, {"doubt": 3}],
+)  # fmt: skip
+def test_the_best_validation_is_a_whole_one(changes: dict[str, object], tmp_path: Path) -> None:
+    entry = {**WHOLE, "step": 3, **changes}
+    odd = {name: value for name, value in entry.items() if value is not None}
+    lines = [json.dumps(entry) + "\n" for entry in (WHOLE, odd)]
+    (tmp_path / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+    found = best_validation(tmp_path)
+    assert found == WHOLE
+    assert describe_best(found).startswith("top-1 0.2500 (8 clips")

@@ -172,11 +172,11 @@ def demo(
 
 def _fresh(folder: Path) -> Path:
     """A run's folder without a run of an earlier demo; anything else in it is refused."""
-    from videorwkv.training.lock import LOCK
+    from videorwkv.training.lock import LOCK, MARK
 
     ours = {"config.json", "best.safetensors", "last.safetensors", "state.pt", "log.jsonl"}
     if folder.exists():
-        known = {*ours, "tensorboard", LOCK}
+        known = {*ours, "tensorboard", LOCK, MARK}
         strange = sorted(p.name for p in folder.iterdir() if p.name not in known)
         if strange:
             raise UsageError(

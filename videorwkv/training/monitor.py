@@ -306,8 +306,21 @@ def best_validation(folder: Path) -> dict[str, Any] | None:
     """The entry of the validation that chose a run's best weights; None without one."""
     log = folder / "log.jsonl"
     entries = read_log(log) if log.is_file() else []
-    chosen = [entry for entry in entries if entry.get("kind") == "validation" and entry["best"]]
+    chosen = [entry for entry in entries if entry["kind"] == "validation" and _is_best(entry)]
     return chosen[-1] if chosen else None
+
+
+def _is_best(entry: Mapping[str, Any]) -> bool:
+    """Whether a line that anybody may have written holds what `describe_best` tells."""
+    rates = [entry.get(name) for name in ("top1", "mean_class_accuracy")]
+    total, doubt = entry.get("n_total"), entry.get("doubt", "")
+    return (
+        entry.get("best") is True
+        and all(isinstance(rate, int | float) and 0 <= rate <= 1 for rate in rates)
+        and type(total) is int
+        and 0 < total < 2**63
+        and isinstance(doubt, str)
+    )
 
 
 def describe_best(entry: Mapping[str, Any]) -> str:
