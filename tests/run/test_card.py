@@ -7,11 +7,13 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 
 from videorwkv.cli.main import make_parser
 from videorwkv.errors import ConfigError
+from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.run import recipes
 from videorwkv.run.card import Accuracy, Facts, accuracies, command, write_card
 from videorwkv.run.choose import choose
@@ -176,3 +178,17 @@ def test_the_validation_that_chose_the_weights(tmp_path: Path) -> None:
     assert (found.split, found.top1, found.clips, found.baseline) == ("validation", 0.5, 8, 0.7)
     text = card(run(tmp_path), found=(found,))
     assert "chose the weights, so its figure is optimistic" in text
+
+
+def test_an_evaluation_of_few_classes_has_no_top5(tmp_path: Path) -> None:
+    """As `videorwkv evaluate` writes it; the test split must not be missing for that."""
+    clips = tuple(Scored(f"{n}.mp4", "a", np.array([0.9, 0.1], np.float32)) for n in range(8))
+    Evaluation(labels=("a", "b"), clips=clips, views=(1, 1)).save(tmp_path / "evaluation-test")
+    entry = {"kind": "validation", "top1": 0.5, "top5": 1.0, "n_total": 8, "best": True}
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry))
+    one = run(tmp_path, ("a", "b"))
+    found = accuracies(one)
+    assert [(x.split, x.top1, x.top5) for x in found] == [
+        ("test", 1.0, None), ("validation", 0.5, None),
+    ]  # fmt: skip
+    assert "test | 8 | 1.000 (0.631 to 1.000) | - | not scored |" in card(one, found=tuple(found))

@@ -60,7 +60,7 @@ class Accuracy:
 
     Args:
         split: what was evaluated, such as `test` or `test, views 2x3`.
-        top1, top5: fractions.
+        top1, top5: fractions; top5 is None where all clips are among five classes or fewer.
         clips: N, unreadable ones included, which count as wrong.
         baseline: the best baseline without a network on the same clips; None: not scored.
         data: name of the data set.
@@ -68,7 +68,7 @@ class Accuracy:
 
     split: str
     top1: float
-    top5: float
+    top5: float | None
     clips: int
     baseline: float | None = None
     data: str = ""
@@ -112,7 +112,7 @@ def accuracies(run: Run) -> list[Accuracy]:
             one = Accuracy(
                 split=f"{split}, views {views}" if views else split,
                 top1=float(values["top1"]),
-                top5=float(values["top5"]),
+                top5=None if values["top5"] is None else float(values["top5"]),
                 clips=int(values["n_total"]),
                 baseline=max(scored, default=None),
                 data=str((values.get("data") or {}).get("name", "")),
@@ -141,7 +141,8 @@ def _from_log(run: Run) -> Accuracy | None:
         if best is None or best["n_total"] < 1:
             return None
         return Accuracy(
-            split="validation", top1=best["top1"], top5=best["top5"], clips=best["n_total"],
+            split="validation", top1=best["top1"], clips=best["n_total"],
+            top5=best["top5"] if len(run.labels) > 5 else None,
             baseline=baseline, data=run.data["name"],
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
@@ -310,7 +311,7 @@ def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
         split = _escaped(f"{one.data}: {one.split}" if one.data else one.split)
         lines.append(
             f"| {split} | {one.clips:,} | {one.top1:.3f} ({low:.3f} to {high:.3f}) | "
-            f"{one.top5:.3f} | {baseline} |"
+            f"{'-' if one.top5 is None else format(one.top5, '.3f')} | {baseline} |"
         )
     lines += [
         "",
