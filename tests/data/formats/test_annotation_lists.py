@@ -243,3 +243,9 @@ def test_the_disk_is_not_asked_about_each_clip(
     monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or exists(path))
     assert len(load_manifest(f"list:{path}").rows) == count
     assert len({str(path) for path in asked if "clip" in Path(path).name}) < count / 2
+    # Nor about each folder beside a list whose clips are elsewhere.
+    asked.clear()
+    disk.text(path, "".join(f"gone/clip{n} {n % 2}\n" for n in range(count)))
+    with pytest.raises(ManifestError, match="is on disk"):
+        load_manifest(f"list:{path}")
+    assert 0 < len([path for path in asked if "gone" in str(path)]) < 3 * count

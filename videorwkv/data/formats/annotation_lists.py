@@ -48,6 +48,9 @@ LAYOUTS = {
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv", ".tsv"})
 _CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "train", "val", "test")
 
+# More folders beside a list than this are clips, and no places of clips.
+MOST_BESIDE = 200
+
 _FRAMES = re.compile(r"(.*\S)\s+(\d+)\s+(\d+)")
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in VIDEO_SUFFIXES)
 _VIDEO = re.compile(rf"(.+(?:{_SUFFIXES}))\s+(\S.*)", re.I)
@@ -286,7 +289,7 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
         return sum(os.path.exists(place / path) for path in sample)
 
     best = max((place for place in places if place.is_dir()), key=found)
-    if not found(best):
+    if not found(best) and len(beside) <= MOST_BESIDE:
         few = sample[:: len(sample) // 5 + 1]
         others = [
             place
