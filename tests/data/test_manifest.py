@@ -13,7 +13,7 @@ from videorwkv.data.folds import folds
 from videorwkv.data.hold_out import hold_out
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
-from videorwkv.errors import ManifestError, UsageError
+from videorwkv.errors import DecodeError, ManifestError, UsageError
 
 
 def write(path: Path, text: str) -> Path:
@@ -327,3 +327,21 @@ def test_a_folder_of_other_files_beside_splits(tmp_path: Path) -> None:
     touch(tmp_path, "holdout/a/clip/1.jpg")
     with pytest.raises(ManifestError, match="unknown split folder 'holdout'"):
         load_manifest(tmp_path, layout="splits")
+
+
+def test_what_systems_leave_in_folders_is_no_class_and_no_clip(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{label}/{n}.mp4" for label in "ab" for n in range(2)))
+    # A network storage keeps pictures of each clip; a disk has a folder for what it has found.
+    touch(tmp_path, "@eaDir/0.mp4/shot.jpg", "a/@eaDir/0.mp4/shot.jpg", "lost+found/1/1.jpg")
+    touch(tmp_path, "a/Thumbs.db", "$RECYCLE.BIN/x/1.jpg", "a/._0.mp4", "__MACOSX/a/0.mp4")
+    manifest = load_manifest(tmp_path)
+    assert (manifest.labels, len(manifest.rows), manifest.notes) == (("a", "b"), 4, ())
+
+
+def test_a_link_in_a_circle_is_a_bad_clip(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.mp4", "b/1.mp4")
+    (tmp_path / "a/2.mp4").symlink_to("2.mp4")
+    manifest = load_manifest(tmp_path)
+    assert len(manifest.rows) == 3
+    with pytest.raises(DecodeError, match=r"2\.mp4"):
+        manifest.open(next(row for row in manifest.rows if row.path.endswith("a/2.mp4")))

@@ -112,7 +112,8 @@ def test_bytes_and_a_model_without_a_run(tmp_path: Path) -> None:
 
 
 def test_expand_folders_globs_and_frames(tmp_path: Path) -> None:
-    for name in ("b.mp4", "sub/a.mp4", "notes.txt"):
+    junk = ("._b.mp4", "@eaDir/b.mp4/shot.jpg", ".thumbnails/1.jpg")
+    for name in ("b.mp4", "sub/a.mp4", "notes.txt", *junk):
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

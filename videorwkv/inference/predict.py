@@ -19,7 +19,7 @@ from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
 from videorwkv.preprocess.inputs import fit_image
-from videorwkv.utils.files import make_folder, require_no_source
+from videorwkv.utils.files import is_junk, make_folder, require_no_source
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.video import Clip, Sampling, Video, open_video
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -296,10 +296,12 @@ def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
 
 
 def _videos_in(folder: Path) -> list[Source]:
-    """The videos below a folder; the folder itself if it holds one clip's frames."""
+    """The videos below a folder; the folder itself if it holds one clip's frames. What is hidden or
+    the system's is passed over, as in data sets."""
     found: list[Source] = []
     for here, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if _is_seen(name))
+        files = [name for name in files if _is_seen(name)]
         suffixes = {Path(name).suffix.lower() for name in files}
         videos = sorted(n for n in files if Path(n).suffix.lower() in VIDEO_SUFFIXES)
         found += [Path(here, name) for name in videos]
@@ -311,6 +313,10 @@ def _videos_in(folder: Path) -> list[Source]:
             f"{', '.join(sorted(VIDEO_SUFFIXES))}."
         )
     return found
+
+
+def _is_seen(name: str) -> bool:
+    return not name.startswith(".") and not is_junk(name)
 
 
 def _targets(files: Sequence[Source], save: str | Path | None) -> list[Path | None]:

@@ -16,6 +16,10 @@ from typing import IO
 from videorwkv.errors import CheckpointError, DataError, UsageError
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
+_JUNK = frozenset(
+    {"__MACOSX", ".DS_Store", "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN",
+     "System Volume Information", "lost+found", "@eaDir", "#recycle", "@Recycle", "#snapshot"}
+)  # fmt: skip
 # Usual on every file system in use; a file takes whole blocks.
 BLOCK = 4096
 
@@ -144,6 +148,12 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder, below others or not, is what systems leave in archives and folders:
+    macOS, Windows, Linux, and network storage, whose pictures of clips are no frames."""
+    return any(part in _JUNK or part.startswith("._") for part in name.split("/"))
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:

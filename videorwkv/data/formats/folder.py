@@ -163,8 +163,7 @@ def _some(names: list[str]) -> str:
 
 
 def _folders(tree: Tree, root: Path) -> list[Path]:
-    # macOS puts a second tree, of hidden files, into its archives.
-    return [root / name for name in tree.entries(root).folders if name != "__MACOSX"]
+    return [root / name for name in tree.entries(root).folders]
 
 
 def _look_at_frames(found: Sequence[Row], notes: list[str]) -> None:

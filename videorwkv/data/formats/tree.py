@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from videorwkv.data.manifest import SPLIT_NAMES
 from videorwkv.errors import ManifestError
+from videorwkv.utils.files import is_junk
 from videorwkv.video.base import VIDEO_SUFFIXES
 
 ANNOTATION_FOLDERS = frozenset({"labels", "label", "annotations", "annotation", "lists"})
@@ -20,7 +21,7 @@ _BESIDE_SPLIT = frozenset(
 
 
 class Entries(NamedTuple):
-    """Names in a folder, sorted; hidden ones are skipped."""
+    """Names in a folder, sorted; hidden ones and those of the system are skipped."""
 
     folders: list[str]
     files: list[str]
@@ -44,8 +45,8 @@ class Tree:
             try:
                 with os.scandir(folder) as found:
                     for entry in found:
-                        if not entry.name.startswith("."):
-                            (folders if entry.is_dir() else files).append(entry.name)
+                        if not entry.name.startswith(".") and not is_junk(entry.name):
+                            (folders if _is_folder(entry) else files).append(entry.name)
             except OSError as error:
                 raise ManifestError(f"{folder}: can't be listed: {error.strerror}.") from error
             self._known[folder] = Entries(sorted(folders), sorted(files))
@@ -78,6 +79,14 @@ class Tree:
     def name(self, folder: Path) -> str:
         """A folder as messages call it: below the root, or the root's own name."""
         return folder.name if folder == self.root else folder.relative_to(self.root).as_posix()
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """False for a link that leads nowhere, or where one may not look: a bad clip, and no more."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def video_stem(name: str) -> str | None:

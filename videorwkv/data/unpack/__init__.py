@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NoReturn, cast
 
-from videorwkv.data.unpack.find import AGAIN, Archive, Findings, is_junk
+from videorwkv.data.unpack.find import AGAIN, Archive, Findings
 from videorwkv.data.unpack.pieces import BROKEN, Chain, Opener, open_member, tar_members
 from videorwkv.data.unpack.write import (
     MemberNameError,
@@ -26,7 +26,7 @@ from videorwkv.data.unpack.write import (
     write_file,
 )
 from videorwkv.errors import UsageError
-from videorwkv.utils.files import decimal, free_space, require_room, room_taken
+from videorwkv.utils.files import decimal, free_space, is_junk, require_room, room_taken
 from videorwkv.utils.progress import Meter
 from videorwkv.utils.words import counted
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from videorwkv.data.unpack.pieces import BROKEN, LONGEST_TEXT, Piece, starts_tar
 from videorwkv.errors import UsageError
-from videorwkv.utils.files import decimal
+from videorwkv.utils.files import decimal, is_junk
 from videorwkv.utils.values import open_regular
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -211,12 +211,6 @@ class Findings:
             self.archives.append(archive)
         else:
             self.problems.append(f"{stem}: {gap} {AGAIN}")
-
-
-def is_junk(name: str) -> bool:
-    """Whether a file is what macOS and Windows leave in archives and folders."""
-    junk = ("__MACOSX", ".DS_Store", "Thumbs.db")
-    return any(part in junk or part.startswith("._") for part in name.split("/"))
 
 
 def _walk(source: Path, target: Path) -> Iterator[tuple[Path, str]]:
