@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -345,3 +346,24 @@ def test_a_link_in_a_circle_is_a_bad_clip(tmp_path: Path) -> None:
     assert len(manifest.rows) == 3
     with pytest.raises(DecodeError, match=r"2\.mp4"):
         manifest.open(next(row for row in manifest.rows if row.path.endswith("a/2.mp4")))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "spec"),
+    [
+        ("train.csv", "label,youtube_id,time_start,time_end,split\nx,abcdefghijk,1,11,train\n",
+         "kinetics400:"),
+        ("jester-v1-train.csv", "34870;Drumming Fingers\n", "jester:"),
+    ],
+)  # fmt: skip
+def test_a_list_of_a_large_data_set_by_itself(
+    tmp_path: Path, name: str, text: str, spec: str
+) -> None:
+    path = write(tmp_path / name, text)
+    with pytest.raises(
+        UsageError, match=re.escape(f"Give the data set's folder: {spec}{tmp_path}")
+    ):
+        load_manifest(path)
+    # With a column of paths it is the user's own.
+    own = write(tmp_path / name, "path,label,youtube_id\na.mp4,x,abcdefghijk\n")
+    assert len(load_manifest(own, validation_share=0).rows) == 1

@@ -7,6 +7,7 @@ from collections import Counter
 
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.recordings import Groups, find_groups, members
+from videorwkv.utils.words import counted
 
 
 def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
@@ -38,7 +39,8 @@ def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
     how = f", by names such as {groups.example}" if groups.example else ""
     notes = [
         f"no split given: about {fraction:.0%} of each class is validation, and clips of one "
-        f"{groups.what} stay together ({len(names)} {groups.what}s, {named} in validation{how}); "
+        f"{groups.what} stay together ({counted(len(names), groups.what)}, {named} in "
+        f"validation{how}); "
         "--group-by none takes each clip by itself, --group-by REGEX groups otherwise"
     ]
     known = {row.label for row in held_out}

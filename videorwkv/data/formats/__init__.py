@@ -106,8 +106,19 @@ def _choose_for_file(path: Path) -> str:
             "kinetics400:, or 'motion'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
+    if {"youtube_id", "time_start"} <= {*header} and "path" not in header:
+        raise UsageError(_read_with_its_folder(path, "kinetics400"))
+    if path.name.lower().startswith("jester-v1-") and header[:1] and header[0].isdecimal():
+        raise UsageError(_read_with_its_folder(path, "jester"))
     if {"path", "label"} <= {name.lower() for name in header} or not annotation_lists.recognises(
         path
     ):
         return "csv"
     return "list"
+
+
+def _read_with_its_folder(path: Path, kind: str) -> str:
+    return (
+        f"{path}: a list of {_RECOGNISED[kind][0]}, which is read together with its clips and the "
+        f"other lists. Give the data set's folder: {kind}:{path.parent} or the one above."
+    )
