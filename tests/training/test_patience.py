@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 
-from videorwkv.errors import ConfigError
+from videorwkv.errors import ConfigError, UsageError
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.training import trainer
 from videorwkv.training.loop import train
@@ -100,6 +101,13 @@ def test_what_can_not_be() -> None:
         tiny.recipe(best_by="top5")
     with pytest.raises(ConfigError, match=r"patience \(-1\)"):
         tiny.recipe(patience=-1)
+
+
+def test_patience_without_validations_is_refused(tmp_path: Path) -> None:
+    rows = tuple(row for row in tiny.manifest().rows if row.split != "validation")
+    with pytest.raises(UsageError, match=r"patience \(2\) .* no labelled validation split"):
+        train(tiny.recipe(patience=2), replace(tiny.manifest(), rows=rows), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_signal_amid_a_validation_loses_no_best_weights(

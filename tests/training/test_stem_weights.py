@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,13 @@ from videorwkv.errors import ConfigError, UsageError
 from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import build_model
-from videorwkv.models.pretrained_stem import PretrainedStem
+from videorwkv.models.pretrained_stem import (
+    PretrainedStem,
+    load_stem_weights,
+    stem_weight_names,
+)
+from videorwkv.run.pretrained import read_pretrained
+from videorwkv.run.run import read_run
 from videorwkv.training.freeze import freeze, train_mode
 from videorwkv.training.loop import train
 from videorwkv.training.optim import parameter_groups
@@ -80,6 +87,26 @@ def test_starting_from_a_run_needs_no_package(
     other = tiny.trained(tmp_path / "other")
     with pytest.raises(UsageError, match=r"videorwkv\[pretrained\]"):
         train(tiny.recipe(model=STEM), tiny.manifest(), tmp_path / "no", init=other, quiet=True)
+
+
+def test_a_stem_is_whole_or_its_own(stem_package: Path, tmp_path: Path) -> None:
+    first = tiny.trained(tmp_path / "first", model=STEM)
+    given = read_pretrained(first)
+    name = next(n for n, x in given.weights.items() if n.startswith("stem.network.") and x.ndim > 1)
+    odd = {**given.weights, name: torch.zeros(1, *given.weights[name].shape[1:])}
+    other = {n: x + 1 if x.is_floating_point() and n != name else x for n, x in odd.items()}
+    run = tmp_path / "run"
+    recipe = tiny.recipe(model={**STEM, "stem_tuned": 0}, steps=1, lr=1e-9)
+    train(recipe, tiny.manifest(), run, init=replace(given, weights=other), quiet=True)
+    model = build_model(recipe.model)
+    load_stem_weights(model)
+    now, stem = load_file(run / "last.safetensors"), stem_weight_names(model)
+    assert all(torch.equal(now[n], x) for n, x in model.state_dict().items() if n in stem)
+    assert torch.allclose(now["norm_head.weight"], other["norm_head.weight"], atol=1e-6)
+    noted = read_run(run).init
+    assert noted is not None
+    assert not stem & noted["anew"].keys()
+    assert stem & given.weights.keys() <= set(noted["unused"])
 
 
 def test_freezing_other_parts_leaves_a_frozen_stem_frozen() -> None:

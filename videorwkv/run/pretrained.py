@@ -208,14 +208,27 @@ def _shortened(names: Collection[str]) -> str:
     return ", ".join(list(names)[:NAMED]) + more
 
 
+def fitting_names(model: nn.Module, pretrained: Pretrained | None) -> set[str]:
+    """Names of the tensors of `model` that the weights have in the same shape."""
+    weights = {} if pretrained is None else pretrained.weights
+    return {
+        name
+        for name, tensor in model.state_dict().items()
+        if name in weights and weights[name].shape == tensor.shape
+    }
+
+
 @torch.no_grad()
-def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[str]) -> Fit:
+def load_pretrained(
+    model: nn.Module, pretrained: Pretrained, labels: Sequence[str], keep: Collection[str] = ()
+) -> Fit:
     """Fill `model` with all that fits; the rest stays as it is.
 
     Args:
         model: whose weights are set, with a classifier `head`.
         pretrained: where from.
         labels: the model's classes, one for each row of its classifier.
+        keep: names of tensors that have weights from elsewhere, and keep them.
 
     Raises:
         UsageError: not one matrix of a layer fits, so that nothing would be gained.
@@ -231,6 +244,8 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[s
     rows, sources = [labels.index(x) for x in shared], [known[x] for x in shared]
     taken, anew, numbers = [], {}, 0
     for name, target in wanted.items():
+        if name in keep:
+            continue
         source = weights.get(name)
         if name in HEAD:
             for row, known_row in zip(rows, sources, strict=True):
@@ -267,6 +282,7 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[s
             f"No layer of {pretrained.source} fits this model{where}: {_shortened(fresh)}. Leave "
             "--model out to take the model of the weights, or choose one of the same width."
         )
+    note = "the stem keeps the weights that it was pretrained with" * bool(keep)
     return Fit(
         source=pretrained.source,
         sha256=pretrained.sha256,
@@ -276,6 +292,6 @@ def load_pretrained(model: nn.Module, pretrained: Pretrained, labels: Sequence[s
         classes=tuple(shared),
         num_classes=len(labels),
         anew=anew,
-        unused=(*sorted(weights.keys() - wanted.keys()), *pretrained.left_out),
-        note=pretrained.note,
+        unused=(*sorted(weights.keys() - (wanted.keys() - set(keep))), *pretrained.left_out),
+        note="; ".join(filter(None, [pretrained.note, note])),
     )

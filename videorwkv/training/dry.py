@@ -139,8 +139,9 @@ def dry_run(
 
     # One step more than are taken, so that none is the last one, which is validated.
     short = replace(
-        recipe, epochs=None, steps=STEPS + 1, eval_every=STEPS + 1, checkpoint_minutes=0
-    )
+        recipe, epochs=None, steps=STEPS + 1, eval_every=STEPS + 1, checkpoint_minutes=0,
+        patience=0,
+    )  # fmt: skip
     training = replace(manifest, rows=tuple(r for r in manifest.rows if r.split == "train"))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"

@@ -12,12 +12,12 @@ import torch
 
 from videorwkv.data import Batch, Manifest
 from videorwkv.data.dataset import BadClip
-from videorwkv.errors import DataError
+from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.models import build_model
 from videorwkv.models.pretrained_stem import load_stem_weights, stem_weight_names
-from videorwkv.run.pretrained import Fit, Pretrained, load_pretrained
+from videorwkv.run.pretrained import Fit, Pretrained, fitting_names, load_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import save_weights
 from videorwkv.training.diagnostics import DiagnosticsMonitor
@@ -61,6 +61,11 @@ class Trainer:
         self.manifest = manifest
         self.processes = processes
         self.validation = validation_split(manifest)
+        if recipe.patience and self.validation is None:
+            raise UsageError(
+                f"patience ({recipe.patience}) counts validations, and {manifest.name} has no "
+                "labelled validation split: training would not end early. Give one, or patience 0."
+            )
         self.lost: dict[str, str] = {}  # not saved: a resumed run tries them again
         self.loader = processes.each(
             lambda: training_loader(recipe, manifest, cache, device, self.lost, processes)
@@ -72,11 +77,14 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         model = build_model(recipe.model)
         self.fit: Fit | None = None
-        known = set() if pretrained is None else pretrained.weights.keys()
-        if not begun and not stem_weight_names(model) <= known:
+        stem = stem_weight_names(model)
+        # All of a stem or nothing: parts of two networks make none.
+        if stem <= fitting_names(model, pretrained):
+            stem = set()
+        elif not begun:
             load_stem_weights(model)
         if pretrained is not None:
-            self.fit = load_pretrained(model, pretrained, manifest.labels)
+            self.fit = load_pretrained(model, pretrained, manifest.labels, keep=stem)
         model.to(device)
         freeze(model, recipe.freeze)
         weights_K = None
