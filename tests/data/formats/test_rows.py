@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import disk
@@ -109,6 +110,43 @@ def test_paths_of_windows(root: Path) -> None:
     assert [Path(row.path).is_file() for row in rows] == [True] * 3
     rows = load_manifest(disk.text(root / "l.txt", "up\\a.mp4 up\na.mp4 down\n")).rows
     assert [Path(row.path).is_file() for row in rows] == [True] * 2
+    # The list lies above the folder of the clips.
+    disk.video(root / "videos/down/c.mp4")
+    manifest = load_manifest(disk.text(root / "m.txt", "down\\c.mp4 down\n"), validation_share=0)
+    assert [Path(row.path) for row in manifest.rows] == [root / "videos/down/c.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "line"),
+    [("l.txt", "", "{} {}\n"), ("t.csv", "path,label\n", "{},{}\n")],
+)
+def test_the_disk_is_not_asked_about_each_path_of_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, start: str, line: str
+) -> None:
+    count = 500
+    (tmp_path / "up").mkdir()
+    for number in range(count):
+        (tmp_path / f"up/{number}.mp4").touch()
+    lines = [line.format(f"up\\{number}.mp4", number % 2) for number in range(count)]
+    path = disk.text(tmp_path / name, start + "".join(lines))
+    asked: list[str] = []
+    exists = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(str(path)) or exists(path))
+    rows = load_manifest(path).rows
+    assert {row.path for row in rows} == {f"{tmp_path}/up/{number}.mp4" for number in range(count)}
+    assert len({path for path in asked if path.endswith(".mp4")}) < count / 2
+
+
+def test_files_in_a_folder_that_may_not_be_listed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", folder)
+
+    path = disk.text(root / "l.txt", "a.mp4 up\ngone.mp4 down\n")
+    monkeypatch.setattr(os, "listdir", refuse)
+    manifest = load_manifest(path, validation_share=0)
+    assert (len(manifest.rows), len(manifest.missing)) == (1, 1)
 
 
 def test_class_folders_that_differ_in_capitals_alone(tmp_path: Path) -> None:

@@ -30,7 +30,14 @@ from pathlib import Path
 from videorwkv.data.formats.columns import read_columns
 from videorwkv.data.formats.contradictions import Line, check_frames, check_paths, check_split_file
 from videorwkv.data.formats.label_names import count_labels, read_label_names
-from videorwkv.data.formats.rows import check_label, check_labels, clip_path, require_once
+from videorwkv.data.formats.rows import (
+    check_label,
+    check_labels,
+    clip_path,
+    on_disk,
+    require_once,
+    with_slashes,
+)
 from videorwkv.data.formats.tree import Tree, is_video, split_in_name
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.tables import SYNONYMS, read_text, split_lines
@@ -93,7 +100,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
     rows: list[Row] = []
     missing: list[Row] = []
     seen: dict[str, tuple[str, str]] = {}
-    is_there = _on_disk()
+    is_there = on_disk()
     for file, lines in found:
         split = split_in_name(file.stem)
         base = _base(folder, [line.path for line in lines], split)
@@ -105,7 +112,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
             check_frames(file, lines, base, is_there)
         for line in lines:
             where = f"{file}:{line.number}"
-            path = clip_path(line.path.rstrip("/"), base, where)
+            path = clip_path(line.path.rstrip("/"), base, where, is_there)
             require_once(seen, path, line.label, where, repr(line.path))
             label = line.label if names is None else names.name(line.label, where)
             row = Row(path, label, split, line.number)
@@ -271,7 +278,7 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
     last those named after another split. If no clip is in any of them, whatever other folder there
     is beside the list or its own folder, if one alone has clips of the list.
     """
-    sample = paths[:: max(1, len(paths) // 50)]
+    sample = [with_slashes(path) for path in paths[:: max(1, len(paths) // 50)]]
     places: list[Path] = []
     beside: list[Path] = []
     for place in (folder, folder.parent):
@@ -302,16 +309,3 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
 
 def _is_of_another(name: str, split: str) -> bool:
     return split_in_name(name) not in ("", split)
-
-
-def _on_disk() -> Callable[[str], bool]:
-    """Whether a path exists, by listing its folder once."""
-    known: dict[str, set[str]] = {}
-
-    def is_there(path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in known:
-            known[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-        return name in known[folder]
-
-    return is_there

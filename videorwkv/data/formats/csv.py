@@ -14,7 +14,7 @@ from pathlib import Path
 
 from videorwkv.data.formats.columns import KNOWN, NO_SPLIT, read_columns, refused
 from videorwkv.data.formats.label_names import count_labels, read_label_names
-from videorwkv.data.formats.rows import check_label, check_labels, clip_path, require_once
+from videorwkv.data.formats.rows import check_label, check_labels, clip_path, on_disk, require_once
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.data.tables import read_csv
 from videorwkv.errors import ManifestError
@@ -33,6 +33,7 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
             has them, a path that is listed twice, or a column that would change what is trained.
     """
     rows: list[Row] = []
+    is_there = on_disk()
     seen: dict[str, tuple[str, str]] = {}
     notes: list[str] = []
     group = ""
@@ -53,7 +54,7 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
         check_label(fields["label"], where)
-        path = str(Path(clip_path(fields["path"], root.parent, where)))
+        path = str(Path(clip_path(fields["path"], root.parent, where, is_there)))
         row = Row(path, fields["label"] or None, split, line, fields[group] if group else "")
         require_once(seen, path, row.label or "", where, repr(fields["path"]))
         rows.append(row)

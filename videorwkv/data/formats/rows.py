@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
 from videorwkv.data.manifest import SPLIT_NAMES
@@ -19,10 +19,34 @@ _TIMED = re.compile(rf"{_NUMBER}[\s,;]+{_NUMBER}[\s,;]+\D.*|.*\D[\s,;]+{_NUMBER}
 _ONE_LABEL = "One label a clip is read: choose one, or make a class of each combination"
 
 
-def clip_path(text: str, folder: Path, where: str) -> str:
+def on_disk() -> Callable[[str], bool]:
+    """Whether a path exists, by listing its folder once: lists may have 240,000 clips."""
+    known: dict[str, set[str] | None] = {}
+
+    def is_there(path: str) -> bool:
+        folder, name = os.path.split(path)
+        if folder not in known:
+            try:
+                known[folder] = set(os.listdir(folder))
+            except (FileNotFoundError, NotADirectoryError, ValueError):
+                known[folder] = set()
+            except OSError:  # files may be read in a folder that may not be listed
+                known[folder] = None
+        names = known[folder]
+        return os.path.exists(path) if names is None else name in names
+
+    return is_there
+
+
+def with_slashes(text: str) -> str:
+    """A path as Windows writes it, with `/`."""
+    return PureWindowsPath(text).as_posix() if "\\" in text else text
+
+
+def clip_path(text: str, folder: Path, where: str, exists: Callable[[str], bool]) -> str:
     """The path of a clip as a row writes it: relative ones start at `folder`.
 
-    Backslashes separate folders where no such file is on disk: Windows wrote the list.
+    Backslashes separate folders where no such file exists: Windows wrote the list.
 
     Raises:
         ManifestError: an address, which would be read again in every epoch.
@@ -32,8 +56,8 @@ def clip_path(text: str, folder: Path, where: str) -> str:
             f"{where}: {text!r} is an address; download the clips and list their files."
         )
     path = os.path.join(folder, text)
-    if "\\" in text and not os.path.exists(path):
-        path = os.path.join(folder, PureWindowsPath(text).as_posix())
+    if "\\" in text and not exists(path):
+        path = os.path.join(folder, with_slashes(text))
     return path
 
 
