@@ -217,7 +217,7 @@ def test_the_official_layout_of_ucf101(tmp_path: Path) -> None:
     names = disk.text(tmp_path / "ucfTrainTestlist/classInd.txt", "1 Archery\n2 Bowling\n")
     clips = [f"{c}/v_{c}_g{g:02d}_c01.avi" for c in ("Archery", "Bowling") for g in (1, 8)]
     disk.video(*(tmp_path / "UCF-101" / clip for clip in clips))
-    (tmp_path / "somewhere else").mkdir()
+    disk.video(tmp_path / "somewhere else" / clips[1])
     lists = names.parent
     train = disk.text(lists / "trainlist01.txt", f"{clips[1]} 1\n{clips[3]} 2\n")
     manifest = load_manifest(train, label_names=names)

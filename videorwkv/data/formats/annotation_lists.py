@@ -8,7 +8,7 @@ class       standing up/clip 1.mp4                  the folder is the label (UCF
 A label is a name or a number; numbers become names by a file, see `read_label_names`. A row has one
 label. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
 (videos, frames, one named after the list's split, ...): wherever most of the list's are found. If
-in none of these, in another folder beside the list or its folder, where one alone has them (UCF-101
+in none of these, in another folder beside the list or its folder, where one alone has most (UCF-101
 beside ucfTrainTestlist).
 What is not found ends in `missing`, as such lists come from other people's copies. The number of
 frames is compared with that of some clips and not used: frames are counted on disk. A first line of
@@ -276,7 +276,7 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
     Two splits may use the same names below folders of their own. Of equally good places the first
     is taken: the list's own folder, then the usual ones and those named after the list's split,
     last those named after another split. If no clip is in any of them, whatever other folder there
-    is beside the list or its own folder, if one alone has clips of the list.
+    is beside the list or its own folder, if one alone has most of the clips.
     """
     sample = [with_slashes(path) for path in paths[:: max(1, len(paths) // 50)]]
     places: list[Path] = []
@@ -297,11 +297,9 @@ def _base(folder: Path, paths: Sequence[str], split: str) -> Path:
 
     best = max((place for place in places if place.is_dir()), key=found)
     if not found(best) and len(beside) <= MOST_BESIDE:
-        few = sample[:: len(sample) // 5 + 1]
+        # Most of them: `1.mp4` lies in many folders that are none of the list's.
         others = [
-            place
-            for place in beside
-            if place not in places and any(os.path.exists(place / path) for path in few)
+            place for place in beside if place not in places and 2 * found(place) > len(sample)
         ]
         best = others[0] if len(others) == 1 else best
     return best
