@@ -23,9 +23,19 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="such signals ar
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--workers=1", "--no-baselines"]
 
 
-def start(folder: Path, *more: str, **options: object) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, *more: str, terminal: str | None = None, **options: object
+) -> subprocess.Popen[bytes]:
+    """A training in a session of its own, with a terminal where one is named."""
+
+    def prepare() -> None:
+        # Under nohup the tests have inherited that it is ignored, and a program has to obey that.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if terminal is not None:
+            os.close(os.open(terminal, os.O_RDWR))
+
     command = [sys.executable, "-m", "videorwkv", *TRAIN, "--out", str(folder), *more]
-    return subprocess.Popen(command, start_new_session=True, **options)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=prepare, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes], size: int) -> None:
@@ -54,9 +64,8 @@ def test_a_terminal_that_is_closed_saves(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     terminal, end = pty.openpty()
     process = start(
-        folder, "--steps=100000", stdin=end, stdout=end, stderr=end,
-        preexec_fn=lambda: os.close(os.open(os.ttyname(end), os.O_RDWR)),
-    )  # fmt: skip
+        folder, "--steps=100000", terminal=os.ttyname(end), stdin=end, stdout=end, stderr=end
+    )
     os.close(end)
     with process:
         os.set_blocking(terminal, False)
