@@ -125,7 +125,11 @@ def test_expand_folders_globs_and_frames(tmp_path: Path) -> None:
     assert list(expand(videos)) == [videos / "b.mp4", videos / "sub/a.mp4"]
     assert list(expand(frames)) == [frames]
     assert list(expand([str(videos / "*.mp4"), "x.mp4"])) == [str(videos / "b.mp4"), "x.mp4"]
-    assert list(expand(b"content")) == [b"content"]
+    for content in (b"content", bytearray(b"content"), [memoryview(b"content")]):
+        assert list(expand(content)) == [b"content"]
+    for other in (0, [0], [None], None, np.zeros((2, 8, 8, 3), np.uint8)):
+        with pytest.raises(UsageError, match=r"(?s)predict takes paths.*videorwkv\.stream"):
+            list(expand(other))
 
 
 def test_a_file_whose_name_looks_like_a_glob(tmp_path: Path) -> None:

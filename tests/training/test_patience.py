@@ -15,6 +15,7 @@ import tiny
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.training import trainer
+from videorwkv.training.dry import dry_run
 from videorwkv.training.loop import train
 from videorwkv.training.monitor import Monitor, read_log
 
@@ -105,8 +106,11 @@ def test_what_can_not_be() -> None:
 
 def test_patience_without_validations_is_refused(tmp_path: Path) -> None:
     rows = tuple(row for row in tiny.manifest().rows if row.split != "validation")
-    with pytest.raises(UsageError, match=r"patience \(2\) .* no labelled validation split"):
-        train(tiny.recipe(patience=2), replace(tiny.manifest(), rows=rows), tmp_path / "run")
+    manifest, recipe = replace(tiny.manifest(), rows=rows), tiny.recipe(patience=2)
+    for begin in (lambda: train(recipe, manifest, tmp_path / "run"),
+                  lambda: dry_run(recipe, manifest)):  # fmt: skip
+        with pytest.raises(UsageError, match=r"patience \(2\) .* no labelled validation split"):
+            begin()
     assert not (tmp_path / "run").exists()
 
 

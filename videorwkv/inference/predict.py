@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -21,6 +21,7 @@ from videorwkv.models.masking import Masks
 from videorwkv.preprocess.inputs import fit_image
 from videorwkv.utils.files import is_junk, make_folder, require_no_source
 from videorwkv.utils.options import dataclass_to_dict
+from videorwkv.utils.values import brief
 from videorwkv.video import Clip, Sampling, Video, open_video
 from videorwkv.video.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from videorwkv.video.frames_folder import FOLDER_FPS, FolderVideo
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Source = str | Path | bytes
+# What is one source, and no list of them.
+_ONE = (str, os.PathLike, bytes, bytearray, memoryview)
 
 
 @dataclass(frozen=True)
@@ -276,11 +279,11 @@ def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
     """Globs and folders become their videos, sorted; anything else stays as it is.
 
     Raises:
-        UsageError: a glob or folder without a video.
+        UsageError: a glob or folder without a video, or something else than these.
     """
-    if isinstance(sources, str | Path | bytes):
-        sources = [sources]
-    for source in sources:
+    given: Any = sources
+    is_list = isinstance(given, Iterable) and not isinstance(given, _ONE)
+    for source in map(_as_source, given if is_list else [given]):
         if isinstance(source, bytes) or "://" in str(source):
             yield source
         elif os.path.isdir(source):
@@ -293,6 +296,17 @@ def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
                 yield from _videos_in(Path(path)) if os.path.isdir(path) else [path]
         else:
             yield source
+
+
+def _as_source(given: Any) -> Source:
+    if isinstance(given, bytearray | memoryview):
+        return bytes(given)
+    if not isinstance(given, str | bytes | os.PathLike):
+        raise UsageError(
+            "predict takes paths, addresses and the content of files as bytes; got "
+            f"{brief(given)}. Cameras, by their number, are for videorwkv.stream."
+        )
+    return given if isinstance(given, str | bytes) else Path(given)
 
 
 def _videos_in(folder: Path) -> list[Source]:

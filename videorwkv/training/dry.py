@@ -24,6 +24,7 @@ from videorwkv.training.loop import train
 from videorwkv.training.monitor import read_log
 from videorwkv.training.setup import (
     for_data,
+    require_validations,
     training_loader,
     validation_interval,
     validation_split,
@@ -122,6 +123,7 @@ def dry_run(
     """
     where = pick_device(device)
     recipe = for_data(recipe, manifest)
+    require_validations(recipe, manifest)
     loader = training_loader(recipe, manifest, cache, where, {})
     per_epoch = loader.batches_per_epoch
     loader.close()

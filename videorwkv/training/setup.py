@@ -304,6 +304,15 @@ def validation_split(manifest: Manifest) -> Manifest | None:
     return split if any(row.label is not None for row in split.rows) else None
 
 
+def require_validations(recipe: Recipe, manifest: Manifest) -> None:
+    """`UsageError` if the recipe counts validations and there are none."""
+    if recipe.patience and validation_split(manifest) is None:
+        raise UsageError(
+            f"patience ({recipe.patience}) counts validations, and {manifest.name} has no labelled "
+            "validation split: training would not end early. Give one, or patience 0."
+        )
+
+
 def training_loader(
     recipe: Recipe,
     manifest: Manifest,

@@ -12,7 +12,7 @@ import torch
 
 from videorwkv.data import Batch, Manifest
 from videorwkv.data.dataset import BadClip
-from videorwkv.errors import DataError, UsageError
+from videorwkv.errors import DataError
 from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.models import build_model
@@ -27,6 +27,7 @@ from videorwkv.training.monitor import Monitor, best_validation, validations
 from videorwkv.training.optim import learning_rate
 from videorwkv.training.setup import (
     notes,
+    require_validations,
     training_loader,
     validation_interval,
     validation_split,
@@ -61,11 +62,7 @@ class Trainer:
         self.manifest = manifest
         self.processes = processes
         self.validation = validation_split(manifest)
-        if recipe.patience and self.validation is None:
-            raise UsageError(
-                f"patience ({recipe.patience}) counts validations, and {manifest.name} has no "
-                "labelled validation split: training would not end early. Give one, or patience 0."
-            )
+        require_validations(recipe, manifest)
         self.lost: dict[str, str] = {}  # not saved: a resumed run tries them again
         self.loader = processes.each(
             lambda: training_loader(recipe, manifest, cache, device, self.lost, processes)
