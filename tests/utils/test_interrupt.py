@@ -13,6 +13,14 @@ from videorwkv.utils.interrupt import NUMBERS, Interrupts
 posix = pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there")
 
 
+@pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    """Under nohup the tests have inherited that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(params=NUMBERS, ids=lambda number: signal.Signals(number).name)
 def press(request: pytest.FixtureRequest) -> Any:
     return lambda: os.kill(os.getpid(), request.param)
