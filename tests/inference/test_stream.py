@@ -330,6 +330,23 @@ def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert all(len(line["labels"]) == len(line["scores"]) == 2 for line in lines)
 
 
+def test_a_file_without_a_clock_is_said(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, bare = tiny.write_clip(tmp_path / "clip.mp4"), tmp_path / "clip.h264"
+    with av.open(str(clip)) as source, av.open(str(bare), "w", format="h264") as sink:
+        stream_in = source.streams.video[0]
+        stream_out = sink.add_stream_from_template(stream_in)
+        for packet in source.demux(stream_in):
+            if packet.dts is not None:
+                packet.stream = stream_out
+                sink.mux(packet)
+    assert main(["stream", str(run), str(clip)]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert main(["stream", str(run), str(bare)]) == 0
+    assert "warning: no frame carries a time" in capsys.readouterr().err
+
+
 def test_no_class_is_told_from_a_class_of_that_name(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,6 +173,8 @@ def run_stream(options: argparse.Namespace) -> int:
             code = 0 if predictions.is_live else 130
         finally:
             print(predictions.summary(), file=sys.stderr)
+            for warning in predictions.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
     if options.save is not None and predictions.frames:
         print(f"Written to {options.save}", file=sys.stderr)
     return code

@@ -203,6 +203,11 @@ class Stream:
         self._predictions.close()
         self._resources.close()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was found wrong with the frames so far: that a file is damaged or has no clock."""
+        return self._video.warnings
+
     def summary(self) -> str:
         """Frames, those dropped, time of a frame, in one line."""
         if not self.frames:

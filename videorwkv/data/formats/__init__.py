@@ -75,7 +75,7 @@ def _choose(spec: str) -> tuple[str, Path, list[str]]:
     if colon and len(kind) > 1 and kind.isalnum():
         kind = ALIASES.get(kind, kind)
         if kind not in READERS:
-            names = ["motion", *READERS, *ALIASES]
+            names = ["motion", "gestures", *READERS, *ALIASES]
             raise UsageError(f"Unknown data set reader {kind!r}. {did_you_mean(kind, names)}")
         path = Path(rest)
         if not path.exists():
@@ -85,7 +85,7 @@ def _choose(spec: str) -> tuple[str, Path, list[str]]:
         if kind == "csv" and path.is_dir():
             raise UsageError(f"{spec}: a CSV file is wanted, and {rest} is a folder.")
         return kind, path, []
-    hint = " 'motion' is the generated one." if "/" not in spec else ""
+    hint = " 'motion' and 'gestures' are generated." if "/" not in spec else ""
     raise UsageError(f"{spec}: no such file or folder.{hint}")
 
 
@@ -103,7 +103,7 @@ def _choose_for_file(path: Path) -> str:
         raise UsageError(
             f"{path}: a data set is a folder with a folder per class, a .csv file with the header "
             "path,label[,split], a list (.txt) of `path label`, the root of jester:, ssv2: or "
-            "kinetics400:, or 'motion'."
+            "kinetics400:, 'motion' or 'gestures'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
     if {"youtube_id", "time_start"} <= {*header} and "path" not in header:
