@@ -177,8 +177,11 @@ def test_a_class_with_one_clip_trains_and_is_noted(
 
 def test_a_single_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.write_clip(tmp_path / "videos" / "jump" / "only.mp4")
+    (tmp_path / "videos" / "wave").mkdir()
+    (tmp_path / "videos" / "wave" / "clip.txt").write_text("no video")
     code, line = fails(capsys, "train", tmp_path / "videos", "--out", tmp_path / "run", "--quiet")
     assert (code, "at least two classes" in line) == (1, True)
+    assert "wave: 1 skipped, neither a video" in line
 
 
 def test_bad_csv_row_names_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -351,9 +351,7 @@ def test_no_class_is_told_from_a_class_of_that_name(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(run, tmp_path / "run")
-    config = json.loads((folder / "config.json").read_text())
-    config["labels"][0] = "(no class)"
-    (folder / "config.json").write_text(json.dumps(config))
+    tiny.edit_config(folder, lambda config: config["labels"].__setitem__(0, "(no class)"))
     clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
     assert main(["stream", str(folder), clip, "--threshold=1"]) == 0
     assert capsys.readouterr().out.strip() == "0.00 s  ((no class))"

@@ -339,6 +339,7 @@ def training_loader(
         raise DataError(
             f"{manifest.name}: its train split has {counted(len(rows), 'labelled clip')} of "
             f"{classes}; at least two classes are needed."
+            + (f" How it was read: {'; '.join(manifest.notes)}." if manifest.notes else "")
         )
     dataset = make_dataset(
         recipe.model,
