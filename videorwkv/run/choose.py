@@ -18,6 +18,7 @@ from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
 from videorwkv.models import LCRConfig, model_config
+from videorwkv.models.pretrained_stem import has_lite0_weights
 from videorwkv.run.recipes import Recipe, default
 from videorwkv.utils.words import counted
 from videorwkv.utils.workers import Lost, one_by_one
@@ -143,7 +144,8 @@ def choose(
     """A recipe for the training split of a data set, and in a line why it is that one.
 
     Few clips get a small model that sees what changes and keeps where; it is read out at the end
-    of the clip where clips are short, and of windows where they go on. Many get `default`.
+    of the clip where clips are short, and of windows where they go on. Where they go on and its
+    weights are installed, it sees change by a pretrained stem. Many get `default`.
 
     Args:
         manifest: the data set.
@@ -154,10 +156,10 @@ def choose(
     """
     clips = len(_training_rows(manifest))
     fallback = default(model_name or "lcr_tiny")
-    many, few = model_name or "lcr_tiny", model_name or "lcr_pico"
+    many = model_name or "lcr_tiny"
     if model is not None:
         fallback = replace(fallback, model=model)
-        many = few = "the model of the weights"
+        many = "the model of the weights"
     if clips > SMALL:
         return fallback, (
             f"recipe default with {many}, as there are {clips:,} clips to train on. On a CPU, "
@@ -173,8 +175,9 @@ def choose(
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
     own = model_name is None and model is None
     close = whole and seen.long_seconds / WHOLE_FRAMES <= CLOSE_SECONDS
-    base = model or model_config(model_name or "lcr_pico")
-    found_for = None if model is not None else model_name or "lcr_pico"
+    few = model_name or ("lcr_pico" if whole or not has_lite0_weights() else "lcr_lite")
+    base = model or model_config(few)
+    found_for = None if model is not None else few
     steps = round(FOUND_FOR.get(found_for or "", 1.0) * np.clip(STEPS_PER_CLIP * clips, *STEPS))
     recipe = replace(
         fallback,
@@ -195,6 +198,10 @@ def choose(
     )
     if found_for in FOUND_FOR:
         recipe = replace(recipe, lr=FOUND_LR, ema=FOUND_EMA)
+    if model is not None:
+        few = "the model of the weights"
+    elif own and few == "lcr_lite":
+        few += ", as the weights of its stem are installed"
     parts = "whole clips, as they are short"
     if not whole:
         assert WINDOW.fps is not None

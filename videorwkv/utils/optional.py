@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ EXTRAS = {
     "timm": "timm",
     "huggingface_hub": "hub",
 }
+
+
+def installed(name: str) -> bool:
+    """Whether an optional library is there; it is not imported."""
+    return importlib.util.find_spec(name) is not None
 
 
 def load(name: str, purpose: str) -> Any:
