@@ -37,8 +37,9 @@ def test_look_first(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         ((), "name the repository, OWNER/NAME, or a folder with --out"),
         (("--out", "x", "--private"), "--private needs OWNER/NAME"),
-        (("waving",), "names no repository of the Hub: hf:owner/name"),
-        (("me/waving@v1",), "by `revision`"),
+        (("waving",), "'waving' is no repository of the Hub; OWNER/NAME is wanted"),
+        (("waving", "--out", "x"), "'waving' is no repository of the Hub"),
+        (("me/waving@v1",), "name the branch with --branch v1"),
         (("--out", "x", "--licence", "My Own"), "short names are wanted"),
     ],
 )

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from videorwkv.errors import CheckpointError
+from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models import LCR, Inputs, LCRConfig, build_model
-from videorwkv.run.run import load_weights, save_weights
+from videorwkv.run.run import load_weights, read_run, save_weights
 
 CONFIG = LCRConfig(image_size=16, patch_size=8, width=16, head_width=8, depth=2, num_classes=3)
 
@@ -77,3 +77,15 @@ def test_no_file_and_no_safetensors(tmp_path: Path) -> None:
     broken.write_bytes(b"text" * 100)
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         load_weights(model(), broken)
+
+
+def test_a_run_that_is_not_there_is_looked_for_where_training_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="`videorwkv train DATA --out RUN` makes one"):
+        read_run("waving")
+    (tmp_path / "runs" / "wavings").mkdir(parents=True)
+    (tmp_path / "runs" / "wavings" / "config.json").touch()
+    with pytest.raises(UsageError, match=r"No run at .waving.\..*wavings"):
+        read_run("waving")

@@ -69,7 +69,21 @@ def add_push(commands: Commands) -> None:
 def run_push(options: argparse.Namespace) -> int:
     from videorwkv.run.hub import load_model
     from videorwkv.run.run import read_run
+    from videorwkv.utils.hub import parse
 
+    if options.repo is not None:
+        try:  # before anything is written
+            _, revision = parse(options.repo)
+        except UsageError:
+            raise UsageError(
+                f"push: {options.repo!r} is no repository of the Hub; OWNER/NAME is wanted, such "
+                "as me/waving."
+            ) from None
+        if revision is not None:
+            raise UsageError(
+                f"push: {options.repo!r} names a revision; name the branch with --branch "
+                f"{revision}."
+            )
     if options.repo is None:
         if options.out is None:
             raise UsageError(

@@ -235,11 +235,12 @@ def fetch_run(source: str | Path, **options: Any) -> Run:
 
 
 def _runs_beside(folder: Path) -> str:
-    parent = folder.parent
-    names = sorted(p.parent.name for p in parent.glob("*/config.json")) if parent.is_dir() else []
-    if not names:
-        return "`videorwkv train DATA --out RUN` makes one."
-    return did_you_mean(folder.name, names, lead=f"Runs in {str(parent)!r}")
+    # `train` without --out writes into runs/.
+    for parent in (folder.parent, Path("runs")):
+        names = sorted(p.parent.name for p in parent.glob("*/config.json"))
+        if names:
+            return did_you_mean(folder.name, names, lead=f"Runs in {str(parent)!r}")
+    return "`videorwkv train DATA --out RUN` makes one."
 
 
 def save_config(
