@@ -19,7 +19,7 @@ from videorwkv.errors import ConfigError
 from videorwkv.models import LCRConfig
 from videorwkv.preprocess.edges import EdgeOptions, edge_map
 from videorwkv.preprocess.inputs import FrameFit, preprocess
-from videorwkv.video import decoding
+from videorwkv.video import to_image
 from videorwkv.video.base import Sampling
 from videorwkv.video.source import open_video
 from videorwkv.video.writer import write_video
@@ -228,20 +228,20 @@ def test_all_views_come_from_one_pass_over_the_file(
     with open_video(manifest.rows[0].path) as video:
         times = video.times()
     opened, converted = 0, 0
-    real_open, real_image = av.open, decoding.ToImage.__call__
+    real_open, real_image = av.open, to_image.ToImage.__call__
 
     def counting_open(*arguments: object, **options: object) -> object:
         nonlocal opened
         opened += 1
         return real_open(*arguments, **options)
 
-    def counting_image(self: decoding.ToImage, image: av.VideoFrame, *rest: object) -> object:
+    def counting_image(self: to_image.ToImage, image: av.VideoFrame, *rest: object) -> object:
         nonlocal converted
         converted += 1
         return real_image(self, image, *rest)
 
     monkeypatch.setattr(av, "open", counting_open)
-    monkeypatch.setattr(decoding.ToImage, "__call__", counting_image)
+    monkeypatch.setattr(to_image.ToImage, "__call__", counting_image)
     opens = []
     for views in ((1, 1), (3, 3)):
         opened = converted = 0

@@ -49,7 +49,7 @@ def test_the_best_weights_say_what_they_are(
     shown = capfd.readouterr().err
     # The same doubt is told once.
     assert shown.count("warning: predicts one class only") == 1
-    assert "(best top-1 so far)" in shown
+    assert "(best)" in shown
     best = best_validation(tmp_path)
     assert best is not None
     assert (
