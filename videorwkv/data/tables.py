@@ -109,6 +109,10 @@ SYNONYMS = {
 }  # fmt: skip
 
 
+# What a column of numbers is called in a list of names.
+NUMBERS = frozenset({"id", "idx", "index", "number", "label_id", "class_id"})
+
+
 def read_csv(
     path: str | Path, *, required: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
@@ -149,6 +153,11 @@ def read_csv(
 
 
 def _rename(header: Sequence[str], missing: Sequence[str]) -> str:
+    if "path" in missing and len(header) == 2 and NUMBERS & {name.lower() for name in header}:
+        return (
+            " Does it name the labels by number? Give it beside the list of the clips, with "
+            "--label-names."
+        )
     pairs = [
         f"{name!r} to {wanted!r}"
         for wanted in missing

@@ -150,3 +150,12 @@ def test_folders_tell_what_labels_count_from(tmp_path: Path) -> None:
     assert labels_of(part, plain) == ["Archery"]
     with pytest.raises(ManifestError, match=r"label 1 is 'Apply Lipstick' by .*, but its clip is"):
         load_manifest(part, label_names=numbered)
+
+
+@pytest.mark.parametrize("header", ["id,name", "name,id", "Index,Label"])
+def test_a_list_of_names_in_place_of_clips_says_where_it_belongs(
+    tmp_path: Path, header: str
+) -> None:
+    (tmp_path / "labels.csv").write_text(f"{header}\n0,left\n1,right\n")
+    with pytest.raises(ManifestError, match="beside the list of the clips, with --label-names"):
+        load_manifest(tmp_path / "labels.csv")
