@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from videorwkv.errors import ConfigError, did_you_mean
@@ -135,21 +136,7 @@ def lcr_pico() -> LCRConfig:
 def lcr_lite() -> LCRConfig:
     """For few clips, on a stem trained on ImageNet, of whose features it sees the change: training
     needs `videorwkv[pretrained]` (LOG.md)."""
-    return LCRConfig(
-        image_size=112,
-        num_frames=16,
-        stem="lite0",
-        width=64,
-        depth=2,
-        head_width=32,
-        channel_mix_ratio=2.0,
-        stem_picture=False,
-        key_value_source="frame",
-        memory_clock="change",
-        readout="cells",
-        position="none",
-        edges="none",
-    )
+    return replace(lcr_pico(), image_size=112, patch_size=16, stem="lite0")
 
 
 @register_model
