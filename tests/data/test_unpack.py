@@ -15,18 +15,6 @@ from videorwkv.data.unpack import unpack
 from videorwkv.data.unpack.write import STATE, write_file
 from videorwkv.errors import UsageError
 
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "my downloads").mkdir()
-    return tmp_path / "my downloads"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "set"
-
-
 # -- whole downloads -------------------------------------------------------------------------------
 
 

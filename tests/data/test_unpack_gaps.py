@@ -12,17 +12,6 @@ from downloads import CLIPS, LABELS, PARTS, STEM, only, run
 from videorwkv.data.unpack import unpack
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "my downloads").mkdir()
-    return tmp_path / "my downloads"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "set"
-
-
 def members_within(size: int, total: bytes) -> dict[str, bytes]:
     """Members that can be read from the first `size` bytes of a gzipped tar."""
     plain = zlib.decompressobj(wbits=31).decompress(total[:size])

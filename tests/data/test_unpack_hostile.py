@@ -27,17 +27,6 @@ CLIP = b"clip" * 100
 MEMORY = 150 << 20
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "my downloads").mkdir()
-    return tmp_path / "my downloads"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "set"
-
-
 def header(name: str, kind: bytes, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.size = kind, size

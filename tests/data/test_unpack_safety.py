@@ -20,18 +20,6 @@ from downloads import CLIPS, LABELS, PARTS, STEM, counts, only, run
 from videorwkv.data.unpack.write import STATE
 from videorwkv.errors import DataError
 
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    (tmp_path / "my downloads").mkdir()
-    return tmp_path / "my downloads"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "set"
-
-
 # -- interruptions ---------------------------------------------------------------------------------
 
 
