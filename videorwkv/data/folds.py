@@ -22,14 +22,7 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
             two folds, or no clip has it.
         ManifestError: a clip does not match, or its group is in no fold.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"Fold pattern '{pattern}': {error}.") from error
-    if compiled.groups < 1:
-        raise UsageError(
-            f"Fold pattern '{pattern}' needs a capture group, (...), around the group's name."
-        )
+    compiled = group_pattern(f"Fold pattern '{pattern}'", pattern)
     fold_of: dict[str, int] = {}
     parts = groups.split(",")
     for number, part in enumerate(parts):
@@ -66,3 +59,23 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
         )
 
     return [fold(number) for number in range(len(parts))]
+
+
+def group_pattern(what: str, pattern: str, *, instead: str = "") -> re.Pattern[str]:
+    """A regular expression whose capture group 1 is the name of a clip's group.
+
+    Args:
+        what: begins the messages.
+        pattern: the expression.
+        instead: what else may be given, for the message about a missing capture group.
+
+    Raises:
+        UsageError: it has no capture group, or is no regular expression.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{what}: {error}.") from error
+    if compiled.groups < 1:
+        raise UsageError(f"{what} needs a capture group, (...), around the group's name{instead}.")
+    return compiled

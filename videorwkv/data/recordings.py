@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from videorwkv.data.folds import group_pattern
 from videorwkv.data.formats.folder import FRAME_FOLDERS
 from videorwkv.data.formats.tree import video_stem
 from videorwkv.data.manifest import Manifest, Row
@@ -120,15 +121,7 @@ def find_groups(manifest: Manifest, by: str = "auto") -> Groups | None:
 
 
 def _by_pattern(manifest: Manifest, pattern: str) -> Groups:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"--group-by {pattern!r}: {error}.") from error
-    if compiled.groups < 1:
-        raise UsageError(
-            f"--group-by {pattern!r} needs a capture group, (...), around the group's name; or "
-            "give auto or none."
-        )
+    compiled = group_pattern(f"--group-by {pattern!r}", pattern, instead="; or give auto or none")
     found = {}
     for row in manifest.rows:
         match = compiled.search(manifest.relative_path(row))
