@@ -66,7 +66,7 @@ def test_workers_do_not_keep_the_lock(tmp_path: Path) -> None:
             threading.Event().wait()
     try:
         with locked(tmp_path / "run"):
-            pass
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "it has ended, and shows nothing"
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
