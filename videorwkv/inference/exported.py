@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,6 +56,46 @@ class ExportedState:
         for name, array in arrays.items():
             if name.startswith(STATE):
                 array[stream] = 0
+        return ExportedState(arrays)
+
+    def select(self, streams: Sequence[int]) -> ExportedState:
+        """The state of some of the streams, in that order; one may come twice."""
+        return ExportedState({name: array[list(streams)] for name, array in self.arrays.items()})
+
+    def put(self, streams: Sequence[int], part: ExportedState) -> ExportedState:
+        """The same state with those of `part` in the place of some streams, each named once."""
+        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        for name, array in arrays.items():
+            array[list(streams)] = part.arrays[name]
+        return ExportedState(arrays)
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Its arrays by name, as tensors: all that `from_dict` needs to make it again."""
+        return {name: torch.from_numpy(array.copy()) for name, array in self.arrays.items()}
+
+    def from_dict(self, tensors: Mapping[str, Tensor]) -> ExportedState:
+        """The state that `to_dict` of one like this one gave; this one comes from `init_state` of
+        the same file.
+
+        Raises:
+            UsageError: tensors of a state of another kind, or values that are not finite.
+        """
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        kinds = [
+            {name: (array.shape, array.dtype) for name, array in named.items()}
+            for named in (self.arrays, arrays)
+        ]
+        if kinds[0] != kinds[1]:
+            raise UsageError(
+                "ExportedState.from_dict: names, shapes or types are not those of the file's "
+                "state. A state fits the file that it was made with."
+            )
+        bad = [
+            name for name, array in arrays.items()
+            if array.dtype.kind == "f" and not np.isfinite(array).all()
+        ]  # fmt: skip
+        if bad:
+            raise UsageError(f"ExportedState.from_dict: {bad[0]!r} holds NaN or infinity.")
         return ExportedState(arrays)
 
 

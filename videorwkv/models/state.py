@@ -6,7 +6,8 @@ B batch, L tokens of a frame, C channels, N layers, K classes; in `keep_BK`, K p
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -115,6 +116,99 @@ class LCRState(NamedTuple):
             self.votes_BK.index_fill(0, index, 0.0),
             self.seen_B.index_fill(0, index, 0),
         )
+
+    @classmethod
+    def join(cls, states: Sequence[LCRState]) -> LCRState:
+        """The streams of several states side by side, in order; all under one kind of mask.
+
+        Raises:
+            UsageError: no state, or states of different models, sizes or masks.
+        """
+        if len({_kind(state) for state in states}) != 1:
+            raise UsageError(
+                f"LCRState.join: got {len(states)} states of different models, sizes or masks; "
+                "wanted: one or more that one model made for frames of one size."
+            )
+        dicts = [state.to_dict() for state in states]
+        return states[0]._with(
+            {name: torch.cat([one[name] for one in dicts], _AXES.get(name, 0)) for name in dicts[0]}
+        )
+
+    def select(self, streams: Sequence[int]) -> LCRState:
+        """The state of some of the streams, in that order; one may come twice."""
+        index = torch.tensor(streams, device=self.seen_B.device)
+        tensors = self.to_dict().items()
+        return self._with({name: x.index_select(_AXES.get(name, 0), index) for name, x in tensors})
+
+    def put(self, streams: Sequence[int], part: LCRState) -> LCRState:
+        """The same state with those of `part` in the place of some streams, each named once."""
+        index = torch.tensor(streams, device=self.seen_B.device)
+        others = part.to_dict()
+        return self._with(
+            {
+                name: x.index_copy(_AXES.get(name, 0), index, others[name])
+                for name, x in self.to_dict().items()
+            }
+        )
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Its tensors by name: all that `from_dict` needs to make it again."""
+        named = {name: x for name, x in zip(self._fields, self, strict=True) if name != "motion"}
+        if self.motion is not None:
+            named |= {f"motion.{name}": getattr(self.motion, name) for name in _MOTION}
+        return {name: x for name, x in named.items() if isinstance(x, Tensor)}
+
+    def from_dict(self, tensors: Mapping[str, Tensor]) -> LCRState:
+        """The state that `to_dict` of one like this one gave; this one is that before a stream's
+        first frame, from the same model and under the same masks (`init_state`).
+
+        Raises:
+            UsageError: tensors of a state of another kind, or values that are not finite.
+        """
+        own = self.to_dict()
+        kinds = [
+            {name: (tuple(x.shape), x.dtype) for name, x in named.items()}
+            for named in (own, tensors)
+        ]
+        if kinds[0] != kinds[1]:
+            names = sorted(
+                name for name in kinds[0].keys() | kinds[1].keys()
+                if kinds[0].get(name) != kinds[1].get(name)
+            )  # fmt: skip
+            raise UsageError(
+                f"LCRState.from_dict: {names[0]!r} is {kinds[1].get(names[0], 'missing')}; the "
+                f"model's is {kinds[0].get(names[0], 'not there')}. A state fits the model and the "
+                "masks that it was made with."
+            )
+        bad = [name for name, x in tensors.items() if not torch.isfinite(x).all()]
+        if bad:
+            raise UsageError(f"LCRState.from_dict: {bad[0]!r} holds NaN or infinity.")
+        return self._with({name: x.to(own[name].device) for name, x in tensors.items()})
+
+    def _with(self, tensors: Mapping[str, Tensor]) -> LCRState:
+        """The same with other tensors of the same names."""
+        own = {name: x for name, x in tensors.items() if "." not in name}
+        motion = self.motion
+        if motion is not None:
+            own_motion: dict[str, Any] = {name: tensors[f"motion.{name}"] for name in _MOTION}
+            motion = motion._replace(**own_motion)
+        return self._replace(motion=motion, **own)
+
+
+# Where the streams of a tensor lie; elsewhere first.
+_AXES = {"hidden_NBLC": 1, "memory_NBLC": 1, "input_NBLC": 1}
+# What a motion mask remembers of each stream; the rest of it is the same for all.
+_MOTION = ("pixels_BLX", "edges_BLX", "motion_BL", "count_BL")
+
+
+def _kind(state: LCRState) -> tuple[object, ...]:
+    """The same for states that may lie side by side."""
+    shapes = []
+    for name, x in state.to_dict().items():
+        shape = list(x.shape)
+        shape.pop(_AXES.get(name, 0))
+        shapes.append((name, tuple(shape), x.dtype, x.device))
+    return (*shapes, None if state.motion is None else state.motion.budget)
 
 
 def check_state(state: LCRState, batch: int, tokens: int, height: int, width: int) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import av
 
 from videorwkv.errors import DecodeError, UsageError
+from videorwkv.video.pipe import Pipe
 
 # A title in another encoding than UTF-8 makes no video unreadable. PyAV before 19 has to be told.
 _METADATA: dict[str, Any] = (
@@ -64,7 +65,7 @@ def scheme(source: str) -> str:
 
 
 def open_container(
-    source: str | bytes,
+    source: str | bytes | Pipe,
     name: str,
     container_format: str | None,
     options: dict[str, str],
@@ -74,7 +75,7 @@ def open_container(
     """A source opened by FFmpeg, which opens nothing else for it.
 
     Args:
-        source: absolute path, address, or a file's content.
+        source: absolute path, address, a file's content, or a pipe.
         name: what messages call it.
         container_format: FFmpeg's name of the input format, for devices; None detects it.
         options: FFmpeg's options for opening.
@@ -93,6 +94,8 @@ def open_container(
     try:
         return av.open(file, format=container_format, options=options, timeout=timeout, **_METADATA)
     except av.FFmpegError as error:
+        if isinstance(source, Pipe):
+            raise _unreadable_pipe(source, name, error) from error
         # What FFmpeg says of a format that is not on its list.
         is_unlisted = isinstance(error, av.error.ArgumentError)
         refused = refusal(source, name, is_unlisted=is_unlisted)
@@ -108,8 +111,22 @@ def _require_file(path: str, name: str) -> None:
     if not stat.S_ISREG(mode):
         raise DecodeError(
             f"{name}: this is a pipe, a socket, a device or a folder, not a file. Write its "
-            "content to a file first; cameras are opened by their number."
+            "content to a file first; cameras are opened by their number, and `videorwkv stream` "
+            "reads pipes."
         )
+
+
+def _unreadable_pipe(pipe: Pipe, name: str, error: av.FFmpegError) -> DecodeError:
+    is_unlisted = isinstance(error, av.error.ArgumentError)
+    if not pipe.head:
+        return DecodeError(f"{name}: it was closed before anything was written to it.")
+    if (refused := refusal(pipe.head, name, is_unlisted=is_unlisted)) is not None:
+        return refused
+    return DecodeError(
+        f"{name}: FFmpeg can't read this as a video. A pipe can't go back, so what stands at the "
+        "end of a usual .mp4 comes too late: write Matroska, MPEG-TS, fragmented MP4, raw H.264 or "
+        "MJPEG into it, such as ffmpeg -i FILE -c copy -f matroska -"
+    )
 
 
 def _reason(error: av.FFmpegError, name: str) -> str:
@@ -126,11 +143,11 @@ def _reason(error: av.FFmpegError, name: str) -> str:
     return f"it can't be opened: {error.strerror}."
 
 
-def open_options(source: str | bytes, *, playlists: bool) -> dict[str, str]:
+def open_options(source: str | bytes | Pipe, *, playlists: bool) -> dict[str, str]:
     """FFmpeg's options for opening a source.
 
     Args:
-        source: an absolute path, an address, or a file's content.
+        source: an absolute path, an address, a file's content, or a pipe.
         playlists: let a playlist be followed, if the source is called one.
 
     Raises:
@@ -138,7 +155,7 @@ def open_options(source: str | bytes, *, playlists: bool) -> dict[str, str]:
     """
     refused = set(REFERRING)
     protocols: tuple[str, ...] = _FILE
-    if isinstance(source, bytes):
+    if not isinstance(source, str):
         protocols = _BYTES
     elif (kind := scheme(source)) in ("http", "https"):
         protocols = _WEB

@@ -178,10 +178,14 @@ class Video(ABC):
         name: what messages call the source.
 
     Attributes:
+        drops: how often a live source has been lost, and was opened again.
+        tells_rate: whether nothing had to be guessed about how fast its frames follow each other.
         deadline: of `time.monotonic()`: reading a file or folder after it is a `DecodeError`.
     """
 
     is_live: bool = False
+    tells_rate: bool = True
+    drops: int = 0
     deadline: float = math.inf
 
     def __init__(self, name: str) -> None:

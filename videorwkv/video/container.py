@@ -39,9 +39,15 @@ class ContainerVideo(Video):
         timeout: seconds to wait for a network; None for files.
         playlists: follow a playlist that is called one.
         deadline: as the attribute of `Video`.
+        source_fps: frames a second of a bare stream, whose frames carry no times.
+
+    Attributes:
+        tells_rate: whether the times of frames come from the file or `source_fps`; else from a
+            guess, of which a warning tells.
 
     Raises:
         DecodeError: it can't be opened, is no video or has no video stream.
+        UsageError: `source_fps` for a file that carries times.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class ContainerVideo(Video):
         timeout: float | None = None,
         playlists: bool = False,
         deadline: float = math.inf,
+        source_fps: float | None = None,
     ) -> None:
         super().__init__(name)
         self.deadline = deadline
@@ -59,6 +66,7 @@ class ContainerVideo(Video):
         self._options: dict[str, Any] = {
             "timeout": timeout,
             "playlists": playlists,
+            "source_fps": source_fps,
         }
         self._pts = np.empty(0, np.int64)
         # pts -> how many packets of the file lie before that of the frame, or of the key frame.
@@ -72,6 +80,7 @@ class ContainerVideo(Video):
         self._settled = False
         # Opened, and perhaps all its packets read, but none of them decoded.
         self._ready: Decoding | None = self._open()
+        self.tells_rate = self._ready.tells_rate
         if timeout is not None:
             # A server closes a connection that stays idle, so none is kept open.
             self._take().__exit__(None, None, None)
@@ -169,7 +178,7 @@ class ContainerVideo(Video):
 
     def _warn_of_guesses(self, decoding: Decoding, total: int) -> None:
         count = decoding.num_guessed
-        if not count:
+        if not count or self._options["source_fps"] is not None:
             return
         says = "as its stream says" if decoding.rate != FALLBACK_FPS else "as nothing tells a rate"
         if decoding.container_name in CLOCKLESS:

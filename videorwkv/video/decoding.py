@@ -12,9 +12,10 @@ from itertools import islice
 import av
 from av.stream import Disposition
 
-from videorwkv.errors import DecodeError
+from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video.allowed import open_container
 from videorwkv.video.base import MOST_PIXELS, require_time
+from videorwkv.video.pipe import Pipe
 from videorwkv.video.transport import only_joined
 
 # Decoders whose `skip_frame` may change from packet to packet and that then leave out nothing but
@@ -41,7 +42,7 @@ FALLBACK_FPS = 25.0
 CLOCKLESS = frozenset(
     (
         *("apv", "av1", "avs2", "avs3", "cavsvideo", "dirac", "dnxhd", "evc", "h261", "h263"),
-        *("h264", "hevc", "ingenient", "m4v", "mjpeg", "mpegvideo", "obu", "vc1", "vvc"),
+        *("h264", "hevc", "ingenient", "m4v", "mjpeg", "mpegvideo", "mpjpeg", "obu", "vc1", "vvc"),
     )
 )
 # XviD and DivX put a picture into the packet of another one, and a placeholder where it would have
@@ -59,13 +60,15 @@ class Decoding:
     """A container opened for one pass; a context manager.
 
     Args:
-        source: path, URL or the file's content.
+        source: path, URL, the file's content, or a pipe.
         name: what messages call it.
         container_format: FFmpeg's name of the input format, for devices; None detects it.
         options: FFmpeg's options for opening.
         timeout: seconds to wait for a network or a device.
         playlists: follow a playlist that is called one (`allowed.py`).
         deadline: of `time.monotonic()`; reading after it is an error.
+        source_fps: frames a second of a bare stream, whose packets carry no times; None: as the
+            stream says, else `FALLBACK_FPS`.
 
     Attributes:
         tick: seconds for one unit of pts.
@@ -74,6 +77,7 @@ class Decoding:
         container_name: FFmpeg's name of the container's format.
         codec_name: FFmpeg's name of the decoder.
         rate: frames a second, as the file or its stream says; `FALLBACK_FPS` where neither does.
+        tells_rate: whether times come from the source or from `source_fps`, and from no guess.
         stream_index: which of the container's streams is read.
         num_announced: frames by the container's header; 0 where it doesn't say.
         pixel_aspect: width of a pixel by its height.
@@ -85,6 +89,7 @@ class Decoding:
 
     Raises:
         DecodeError: it can't be opened or is no video; `NoVideoError` if it has no video stream.
+        UsageError: `source_fps` for a source that carries times.
     """
 
     place: int
@@ -102,7 +107,7 @@ class Decoding:
 
     def __init__(
         self,
-        source: str | bytes,
+        source: str | bytes | Pipe,
         name: str,
         *,
         container_format: str | None = None,
@@ -110,6 +115,7 @@ class Decoding:
         timeout: float | None = None,
         playlists: bool = False,
         deadline: float = math.inf,
+        source_fps: float | None = None,
     ) -> None:
         self.name = name
         self._source, self.deadline = source, deadline
@@ -128,10 +134,15 @@ class Decoding:
         self.duration = None if length is None else length / av.time_base
         self.tick = float(self._stream.time_base)
         rates = [self._stream.average_rate, self._stream.guessed_rate, Fraction(FALLBACK_FPS)]
-        if self._container.format.name in CLOCKLESS:
+        self.tells_rate = self._container.format.name not in CLOCKLESS
+        if not self.tells_rate:
             rates.pop(0)
+            # Of the guessed rate nobody knows whether the stream said it.
+            self.tells_rate = bool(self._stream.codec_context.framerate or source_fps)
         self.rate = float(next(rate for rate in rates if rate))
         self._step = max(1, round(1 / (self.rate * self.tick)))
+        if source_fps is not None:
+            self._retime(source_fps)
         # Read here: once the container is closed, its streams are freed memory.
         self.container_name: str = self._container.format.name
         self.codec_name: str = self._stream.codec_context.name
@@ -163,6 +174,18 @@ class Decoding:
 
     def __exit__(self, *error: object) -> None:
         self._container.close()
+
+    def _retime(self, source_fps: float) -> None:
+        """Count time in frames of `source_fps` a second."""
+        if self._container.format.name not in CLOCKLESS:
+            self._container.close()
+            raise UsageError(
+                f"{self.name}: its frames carry times of their own, so --source-fps (source_fps) "
+                f"{source_fps:g} can't be theirs. Leave it out."
+            )
+        # Packets have got times by the other rate.
+        self.tick *= self.rate / source_fps
+        self.rate = source_fps
 
     @property
     def num_surplus(self) -> int:
@@ -252,8 +275,10 @@ class Decoding:
         """Whether a packet that FFmpeg calls corrupt lacks nothing: where several recordings follow
         each other in a transport stream, the counters of its parts begin anew."""
         if self._only_joined is None:
-            self._only_joined = self.container_name == "mpegts" and only_joined(
-                self._source, self._stream.id
+            self._only_joined = (
+                self.container_name == "mpegts"
+                and not isinstance(self._source, Pipe)
+                and only_joined(self._source, self._stream.id)
             )
         return self._only_joined
 

@@ -15,7 +15,8 @@ from videorwkv.video.base import Video as Video
 from videorwkv.video.container import ContainerVideo
 from videorwkv.video.decoding import Decoding
 from videorwkv.video.frames_folder import FolderVideo
-from videorwkv.video.live import TIMEOUT, LiveVideo, open_camera
+from videorwkv.video.live import ARRIVAL, LiveOptions, LiveVideo, PipeVideo, open_camera
+from videorwkv.video.pipe import STDIN, is_pipe
 
 DECODERS = ("auto", "pyav", "torchcodec")
 # Over TCP no packet of a stream is lost, which would smear the picture until the next key frame.
@@ -48,6 +49,7 @@ def open_video(
     frame_rate: float | None = None,
     allow_playlists: bool = False,
     time_limit: float | None = None,
+    live: LiveOptions | None = None,
 ) -> Video:
     """Opens anything with frames in it.
 
@@ -70,6 +72,8 @@ def open_video(
             open connections, so none is followed, whatever it is called. True follows one whose
             name ends as that of a playlist: `.m3u8`, `.m3u`, `.mpd`, `.ffconcat` or `.sdp`.
         time_limit: seconds from now in which a file or folder has to be read; None or 0: any time.
+        live: how cameras, streams and pipes are read; its `source_fps` is also that of a file of a
+            bare stream.
 
     Returns:
         A `Video`; use it in a `with` block, or call `close()`.
@@ -87,7 +91,12 @@ def open_video(
     check_decoder(decoder)
     check_frame_rate(frame_rate)
     deadline = time.monotonic() + time_limit if time_limit else math.inf
-    options: dict[str, Any] = {"playlists": allow_playlists, "deadline": deadline}
+    live = live or LiveOptions()
+    options: dict[str, Any] = {
+        "playlists": allow_playlists,
+        "deadline": deadline,
+        "source_fps": live.known_fps,
+    }
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
         name = f"<{len(content)} bytes>"
@@ -101,10 +110,12 @@ def open_video(
         )
     if isinstance(source, int):
         _refuse_live(f"camera {source}", decoder)
-        return open_camera(source)
+        return open_camera(source, live)
     if isinstance(source, str) and "://" in source:
         _refuse_live(source, decoder)
-        return _open_url(source, options)
+        return _open_url(source, options, live)
+    if live.allow_pipes and is_pipe(source):
+        return PipeVideo(source, "standard input" if source == STDIN else str(source), live)
     if not os.fspath(source):
         raise UsageError(
             "open_video: the source is empty text; give a path, a URL or a camera's number, or '.' "
@@ -117,16 +128,22 @@ def open_video(
     except (FileNotFoundError, NotADirectoryError) as error:
         if isinstance(source, str) and source.isdecimal():
             _refuse_live(f"camera {source}", decoder)
-            return open_camera(int(source))
+            return open_camera(int(source), live)
         raise DecodeError(f"{name}: no such file.") from error
     except (OSError, ValueError) as error:
         # No right to look into its folder, a name that is too long or has a zero byte in it.
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise DecodeError(f"{name}: it can't be opened: {reason}.") from error
     if stat.S_ISDIR(status.st_mode):
+        if live.source_fps is not None:
+            raise UsageError(
+                f"{name}: the rate of a folder of frames is --frame-rate (frame_rate), not "
+                "--source-fps (source_fps)."
+            )
         return FolderVideo(path, name, frame_rate, deadline=deadline)
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
+    _refuse_arrival(name, live)
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
     return _open_file(os.path.abspath(path), name, decoder, options)
 
@@ -135,6 +152,8 @@ def _open_file(source: str | bytes, name: str, decoder: str, options: dict[str, 
     if decoder == "torchcodec":
         from videorwkv.video.torchcodec_video import TorchcodecVideo
 
+        if options["source_fps"] is not None:
+            raise UsageError(f"{name}: source_fps is for decoder 'pyav'.")
         return TorchcodecVideo(source, name)
     return ContainerVideo(source, name, **options)
 
@@ -146,13 +165,25 @@ def _refuse_live(name: str, decoder: str) -> None:
         )
 
 
-def _open_url(url: str, options: dict[str, Any]) -> Video:
+def _refuse_arrival(name: str, live: LiveOptions) -> None:
+    if live.source_fps == ARRIVAL:
+        raise UsageError(
+            f"{name}: this is a file, whose frames come as fast as they are read; --source-fps "
+            "(source_fps) takes a number for it."
+        )
+
+
+def _open_url(url: str, options: dict[str, Any], live: LiveOptions) -> Video:
     playlists: bool = options["playlists"]
+    timeout = live.timeout or None
     if scheme(url) in FILE_SCHEMES:
-        decoding = Decoding(url, url, timeout=TIMEOUT, playlists=playlists)
+        decoding = Decoding(
+            url, url, timeout=timeout, playlists=playlists, source_fps=live.known_fps
+        )
         if decoding.duration is None:
             # A camera may bear one viewer only, so it is not opened again.
-            return LiveVideo(url, url, decoding=decoding, playlists=playlists)
+            return LiveVideo(url, url, decoding=decoding, playlists=playlists, live=live)
         decoding.__exit__(None, None, None)
-        return ContainerVideo(url, url, timeout=TIMEOUT, **options)
-    return LiveVideo(url, url, options=BROADCAST_OPTIONS, playlists=playlists)
+        _refuse_arrival(url, live)
+        return ContainerVideo(url, url, timeout=timeout, **options)
+    return LiveVideo(url, url, options=BROADCAST_OPTIONS, playlists=playlists, live=live)

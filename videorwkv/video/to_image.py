@@ -25,10 +25,12 @@ class ToImage:
 
     Args:
         name: what messages call the video.
+        one_size: give all pictures the size of the first, as those of a clip.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, one_size: bool = True) -> None:
         self._name = name
+        self._one_size = one_size
         self._reformatter = VideoReformatter()
         self._matrix: NDArray[np.int32] | None = None
         self._size: tuple[int, int] | None = None
@@ -55,7 +57,7 @@ class ToImage:
         image_HWC: NDArray[np.uint8] = np.ndarray(
             (rgb.height, rgb.width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1)
         )
-        if (picture.width, picture.height) != self._size:
+        if self._one_size and (picture.width, picture.height) != self._size:
             # Some streams change their resolution on the way; a clip has one size, the first.
             image_HWC = cv2.resize(image_HWC, self._size, interpolation=cv2.INTER_AREA)
         return upright(image_HWC, self._matrix)
