@@ -105,12 +105,12 @@ def test_noise_free_mean_is_the_same_in_every_class(
 @pytest.mark.parametrize("label", [*CLASSES, *ROTATIONS])
 def test_states_stay_uniform(label: str) -> None:
     """Place, angle and size of the last frame fill the circle evenly, in every class."""
-    from videorwkv.data.motion.clips import _draw_attributes
+    from videorwkv.data.motion.clips import draw_attributes
 
     rng = np.random.default_rng(0)
     last = []
     for _ in range(2000):
-        motion = move(label, _draw_attributes(rng), 16)
+        motion = move(label, draw_attributes(rng), 16)
         last.append([*motion.place[-1], motion.angle[-1], motion.zoom[-1]])
     counts = np.stack([np.histogram(column, 10, (0, 1))[0] for column in np.array(last).T])
     # Chi-squared with 9 degrees of freedom: above 33 once in ten thousand times.
@@ -118,9 +118,9 @@ def test_states_stay_uniform(label: str) -> None:
 
 
 def test_movement_goes_the_way_its_name_says() -> None:
-    from videorwkv.data.motion.clips import _draw_attributes
+    from videorwkv.data.motion.clips import draw_attributes
 
-    start = _draw_attributes(np.random.default_rng(0))
+    start = draw_attributes(np.random.default_rng(0))
     for label, (x, y) in {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.items():
         step = (np.diff(move(label, start, 2).place, axis=0)[0] + 0.5) % 1 - 0.5
         assert np.sign(np.round(step, 9)).tolist() == [x, y]
@@ -160,12 +160,12 @@ def test_flip_table_swaps_what_a_mirror_swaps() -> None:
 def test_ground_moves_by_itself_only(label: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from videorwkv.data.motion import clips as motion
 
-    draw = motion._draw_attributes
+    draw = motion.draw_attributes
 
     def still(rng: np.random.Generator) -> motion.Attributes:
         return draw(rng)._replace(drift=np.zeros(2), noise=1e-9)
 
-    monkeypatch.setattr(motion, "_draw_attributes", still)
+    monkeypatch.setattr(motion, "draw_attributes", still)
     frames_THWC = render(label, np.random.default_rng(2), size=64, frames=8)
     same_HW = (frames_THWC == frames_THWC[0]).all(axis=(0, 3))
     assert 0.3 < same_HW.mean() < 0.99
@@ -195,12 +195,12 @@ def test_names_of_older_data_sets_stay() -> None:
 def test_event_moves_and_then_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     from videorwkv.data.motion import clips as motion
 
-    draw = motion._draw_attributes
+    draw = motion.draw_attributes
 
     def quiet(rng: np.random.Generator) -> motion.Attributes:
         return draw(rng)._replace(noise=1e-9)
 
-    monkeypatch.setattr(motion, "_draw_attributes", quiet)
+    monkeypatch.setattr(motion, "draw_attributes", quiet)
     manifest = load_manifest("motion:train=8,validation=0,test=0,size=32,frames=20,event=6,at=5")
     for row in manifest.rows:
         frames_THWC = manifest.open(row).read_all().frames_THWC

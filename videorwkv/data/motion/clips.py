@@ -9,21 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.motion.order import SEPARATOR, least_frames, orders, scenes
-from videorwkv.data.motion.render import (
-    SIZE_HIGH,
-    SIZE_LOW,
-    add_noise,
-    draw_subject,
-    roll,
-    subject,
-    texture,
-)
+from videorwkv.data.motion.render import Scenery, add_noise
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 from videorwkv.video.array import ArrayVideo
 
@@ -46,9 +37,6 @@ SWING = (0.06, 0.12)  # fractions of the frame's side, from the middle of the sw
 SWINGS = (1.0, 1.6)  # swings there and back
 ZOOM = (0.45, 0.9)  # fractions of the range of log size
 GROUND_TRAVEL = (0.0, 0.15)  # fractions of the frame's side, in any direction
-# Standard deviation of the textures in grey levels; the ground is the softer one.
-CONTRAST = (28.0, 55.0)
-GROUND_CONTRAST = (10.0, 30.0)
 
 _DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 _SWINGS = {"shake": (1, 0), "bounce": (0, 1)}
@@ -279,30 +267,17 @@ def render(
     pause: int = 0,
 ) -> NDArray[np.uint8]:
     """One clip of a class: [T, size, size, 3]. What is drawn from `rng` is the same for all."""
-    attributes = _draw_attributes(rng)
+    attributes = draw_attributes(rng)
     if SEPARATOR in label:
         motion = _move_in_turn(label.split(SEPARATOR), attributes, frames, pause, rng)
     else:
         motion = move(label, attributes, frames, event)
-    light = rng.uniform(95, 160)
-    ground_HWC = texture(rng, size, light=light, contrast=rng.uniform(*GROUND_CONTRAST))
-    colour_HWC, alpha_HWC = subject(rng, size, light=light, contrast=rng.uniform(*CONTRAST))
-
-    # Twice the period each way, so that every window of the torus lies in one piece.
-    ground_HWC = np.tile(ground_HWC, (2, 2, 1))
-
+    scenery = Scenery(rng, size)
     out_THWC = np.empty((frames, size, size, 3), np.uint8)
     for t in range(frames):
-        # The subject is drawn in the middle, over a ground shifted against its place; rolling the
-        # finished frame then takes both where they belong, across the borders of the torus.
-        place = motion.place[t] * size
-        whole = np.floor(place).astype(int)
-        shift = (whole - motion.ground[t] * size) % size
-        x, y = shift + (size - 1) / 2
-        image_HWC = cv2.getRectSubPix(ground_HWC, (size, size), (float(x), float(y)))
-        diameter = SIZE_LOW * (SIZE_HIGH / SIZE_LOW) ** motion.zoom[t] * size
-        draw_subject(image_HWC, colour_HWC, alpha_HWC, place - whole, motion.angle[t], diameter)
-        roll(image_HWC, whole[0], whole[1], out_THWC[t])
+        scenery.draw(
+            motion.place[t], motion.angle[t], motion.zoom[t], motion.ground[t], out_THWC[t]
+        )
     return add_noise(out_THWC, attributes.noise, rng)
 
 
@@ -310,9 +285,9 @@ def _move_in_turn(
     actions: list[str], first: Attributes, frames: int, pause: int, rng: np.random.Generator
 ) -> Motion:
     """One movement after the other, each from a place, an angle, a size and a ground of its own."""
-    starts = [first, *(_draw_attributes(rng) for _ in actions[1:])]
+    starts = [first, *(draw_attributes(rng) for _ in actions[1:])]
     shown = scenes(actions, frames, pause, rng)
-    starts += [_draw_attributes(rng) for _ in shown[len(starts) :]]
+    starts += [draw_attributes(rng) for _ in shown[len(starts) :]]
     parts = [
         move(scene.label, start, scene.frames, (scene.still, scene.moving))
         for scene, start in zip(shown, starts, strict=True)
@@ -328,7 +303,8 @@ def clip_generator(seed: int, split: str, number: int, *, stream: int) -> np.ran
     return np.random.Generator(np.random.PCG64(entropy))
 
 
-def _draw_attributes(rng: np.random.Generator) -> Attributes:
+def draw_attributes(rng: np.random.Generator) -> Attributes:
+    """Everything of a clip that does not depend on its class."""
     heading = rng.uniform(0, 2 * np.pi)
     drift = rng.uniform(*GROUND_TRAVEL) / 16
     return Attributes(

@@ -10,11 +10,51 @@ from numpy.typing import NDArray
 
 # Diameter of the subject as a fraction of the frame's side.
 SIZE_LOW, SIZE_HIGH = 0.3, 0.8
+# Standard deviation of the textures in grey levels; the ground is the softer one.
+CONTRAST = (28.0, 55.0)
+GROUND_CONTRAST = (10.0, 30.0)
 
 _OUTLINES = ("disc", "square", "blob")
 # Standard normal quantiles of the 256 byte values: random bytes become Gaussian noise by a look-up.
 _QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)])
 _INVERSE = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+
+class Scenery:
+    """What a clip shows: a subject over a ground, both drawn from `rng`.
+
+    Args:
+        rng: draws the same number of values whatever comes out.
+        size: height and width of the frames in pixels.
+    """
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        light = rng.uniform(95, 160)
+        ground_HWC = texture(rng, size, light=light, contrast=rng.uniform(*GROUND_CONTRAST))
+        # Twice the period each way, so that every window of the torus lies in one piece.
+        self._ground_HWC = np.tile(ground_HWC, (2, 2, 1))
+        self._subject = subject(rng, size, light=light, contrast=rng.uniform(*CONTRAST))
+        self._size = size
+
+    def draw(
+        self,
+        place: NDArray[np.float64],
+        angle: float,
+        zoom: float,
+        ground: NDArray[np.float64],
+        out_HWC: NDArray[np.uint8],
+    ) -> None:
+        """One frame without its noise; arguments as of `Motion`, at one moment."""
+        # The subject is drawn in the middle, over a ground shifted against its place; rolling the
+        # finished frame then takes both where they belong, across the borders of the torus.
+        size = self._size
+        place = place * size
+        whole = np.floor(place).astype(int)
+        x, y = (whole - ground * size) % size + (size - 1) / 2
+        image_HWC = cv2.getRectSubPix(self._ground_HWC, (size, size), (float(x), float(y)))
+        diameter = SIZE_LOW * (SIZE_HIGH / SIZE_LOW) ** zoom * size
+        draw_subject(image_HWC, *self._subject, place - whole, angle, diameter)
+        roll(image_HWC, whole[0], whole[1], out_HWC)
 
 
 def texture(

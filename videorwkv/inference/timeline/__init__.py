@@ -1,0 +1,1 @@
+"""When something happens in long videos and streams: segments, how good they are, files of them."""
