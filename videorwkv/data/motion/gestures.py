@@ -132,7 +132,7 @@ def render(label: str, rng: np.random.Generator, *, size: int) -> NDArray[np.uin
     place_T2, shown_T = trajectory(label, rng, frames)
     place_T2 = place_T2 * (width, size)
     light = rng.uniform(80, 165)
-    canvas_HWC = _ground(rng, size, width, light)
+    canvas_HWC = clutter(rng, size, width, light)
     hand_HWC, cover_HW = _hand(rng, size, light)
     margin = (canvas_HWC.shape[0] - size) // 2
     drift_T2 = _drift(rng, frames, margin)
@@ -211,7 +211,7 @@ def _along(path_P2: NDArray[np.float64], done: float) -> NDArray[np.float64]:
     return np.array([x, y])
 
 
-def _ground(rng: np.random.Generator, height: int, width: int, light: float) -> NDArray[np.uint8]:
+def clutter(rng: np.random.Generator, height: int, width: int, light: float) -> NDArray[np.uint8]:
     """A cluttered picture with a margin all around: soft texture, boxes, discs and lines."""
     margin = height // 8
     side = width + 2 * margin
