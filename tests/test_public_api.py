@@ -34,6 +34,7 @@ PUBLIC = {
     # verbs
     "train",
     "evaluate",
+    "embed",
     "predict",
     "stream",
     "load_run",

@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from videorwkv.errors import UsageError as UsageError
     from videorwkv.errors import VideoRWKVError as VideoRWKVError
     from videorwkv.exporting import export as export
+    from videorwkv.inference.embed import embed as embed
     from videorwkv.inference.evaluate import evaluate as evaluate
     from videorwkv.inference.exported import open_exported as open_exported
     from videorwkv.inference.predict import predict as predict
@@ -75,6 +76,7 @@ _HOMES = {
     "load_manifest": "data.load",
     "train": "training.loop",
     "evaluate": "inference.evaluate",
+    "embed": "inference.embed",
     "predict": "inference.predict",
     "stream": "inference.stream",
     "load_run": "inference.recogniser",

@@ -15,6 +15,7 @@ from videorwkv import __version__
 from videorwkv.cli.beside import add_beside
 from videorwkv.cli.data import add_data
 from videorwkv.cli.demo import add_demo
+from videorwkv.cli.embed import add_embed
 from videorwkv.cli.evaluate import add_evaluate
 from videorwkv.cli.export import add_export
 from videorwkv.cli.info import add_env, add_models
@@ -156,7 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
         *(add_demo, add_train, add_evaluate, add_predict, add_stream, add_export),
-        *(add_serve, add_push),
+        *(add_embed, add_serve, add_push),
     ):
         add(commands)
     add_beside(commands, "bench")

@@ -94,8 +94,8 @@ def baselines(
         if on_clip is not None:
             on_clip(read)
 
-    known_features, known = _read(train, count, unreadable, clip_timeout)
-    asked_features, asked = _read(test, count, unreadable, clip_timeout)
+    known_features, known = read_features(train, count, unreadable, clip_timeout)
+    asked_features, asked = read_features(test, count, unreadable, clip_timeout)
     total = sum(row.label is not None for row in test.rows)
     found = []
     for name, known_NX in known_features.items():
@@ -117,10 +117,11 @@ def some_clips(manifest: Manifest, limit: int) -> Manifest:
     return replace(manifest, rows=tuple(rows))
 
 
-def _read(
+def read_features(
     manifest: Manifest, count: Callable[[], None], unreadable: Container[str], clip_timeout: float
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.str_]]:
-    """Features [N, X] of the readable, labelled clips, and their labels."""
+    """Features [N, X] of the readable, labelled clips by the baselines' names, and their labels;
+    arguments and errors as of `baselines`, with `count` called after each clip."""
     labelled = [row for row in manifest.rows if row.label is not None]
     rows = [row for row in labelled if row.path not in unreadable]
     for _ in range(len(labelled) - len(rows)):
