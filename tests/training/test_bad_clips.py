@@ -24,8 +24,8 @@ from videorwkv.cli.main import main
 from videorwkv.data import Manifest, Row
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.training import trainer
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 from videorwkv.video import Sampling
 
 # Each of them is bad in its own way; the last two kill and hang the process that opens them.

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from videorwkv.errors import ConfigError
 from videorwkv.models import Inputs, build_model
 from videorwkv.training.learner import _Loss, class_weights
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 
 
 def test_weights_by_hand() -> None:

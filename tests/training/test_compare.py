@@ -15,8 +15,9 @@ from videorwkv.cli.main import main
 from videorwkv.data import Manifest, Row
 from videorwkv.inference.baselines import Baseline, baselines
 from videorwkv.training import compare
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import Monitor, read_log
+from videorwkv.training.monitor import Monitor
 
 TRAIN = ["train", tiny.MOTION, *tiny.OPTIONS, "--steps=2"]
 

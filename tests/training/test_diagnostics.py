@@ -15,8 +15,8 @@ from videorwkv.models import Inputs, LCRConfig, build_model
 from videorwkv.models.lcr import LCR
 from videorwkv.training import diagnostics as train_signs
 from videorwkv.training.diagnostics import advice, examine, is_stuck
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 
 CONFIG = LCRConfig(
     image_size=32, patch_size=8, width=16, head_width=8, depth=2, num_frames=6, num_classes=4

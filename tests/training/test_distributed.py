@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from videorwkv.cli.main import main
-from videorwkv.training.monitor import read_log
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.state import load_state
 from videorwkv.utils import processes
 
@@ -143,6 +143,8 @@ def test_a_run_of_two_processes_is_that_of_one(both: Any) -> None:
     assert "8 of 8 steps" in told[0][1]
     assert "2 processes share each batch of 5 clips" in told[0][2]
     assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in two.iterdir())
+    # One process logs.
+    assert len(list((two / "tensorboard").iterdir())) == 1
     logs = [read_log(folder / "log.jsonl") for folder in (one, two)]
     for kind in ("step", "validation", "bad_clips"):
         ours, theirs = ([e for e in log if e["kind"] == kind] for log in logs)

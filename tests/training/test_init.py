@@ -17,8 +17,8 @@ from videorwkv.models import build_model
 from videorwkv.run.recipes import finetune, linear_probe
 from videorwkv.run.run import read_run
 from videorwkv.training.freeze import freeze, train_mode
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 from videorwkv.training.optim import make_optimizer, parameter_groups, set_rate
 
 

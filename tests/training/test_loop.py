@@ -22,9 +22,10 @@ from videorwkv.errors import CheckpointError, DataError, NonFiniteError, UsageEr
 from videorwkv.models import LCR, layer
 from videorwkv.run import run as run_files
 from videorwkv.run.run import read_run
-from videorwkv.training import monitor, trainer
+from videorwkv.training import trainer
+from videorwkv.training.loggers import jsonl
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 from videorwkv.training.setup import notes
 from videorwkv.training.state import load_state
 from videorwkv.utils.interrupt import NUMBERS
@@ -338,8 +339,8 @@ def test_full_disk_under_the_log_is_one_clear_error(
         pytest.skip("/dev/full is a Linux device")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/log.jsonl").symlink_to(full)
-    monkeypatch.setattr(monitor, "read_log", lambda path: [])
-    monkeypatch.setattr(monitor, "write_atomic", lambda path, content: None)
+    monkeypatch.setattr(jsonl, "read_log", lambda path: [])
+    monkeypatch.setattr(jsonl, "write_atomic", lambda path, content: None)
     with pytest.raises(CheckpointError, match=r"log\.jsonl: No space left"):
         train(tiny.recipe(), tiny.manifest(), tmp_path / "run", quiet=True)
 

@@ -8,7 +8,8 @@ import pytest
 
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.training import monitor
-from videorwkv.training.monitor import Monitor, best_validation, describe_best, read_log
+from videorwkv.training.loggers.jsonl import best_validation, describe_best, read_log
+from videorwkv.training.monitor import Monitor
 
 
 class Clock:

@@ -16,8 +16,9 @@ from videorwkv.errors import ConfigError, UsageError
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.training import trainer
 from videorwkv.training.dry import dry_run
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import Monitor, read_log
+from videorwkv.training.monitor import Monitor
 
 
 class _Scored:

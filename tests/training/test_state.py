@@ -18,8 +18,8 @@ import torch
 from mutants import flipped_bits
 
 from videorwkv.errors import CheckpointError, VideoRWKVError
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 from videorwkv.training.state import load_state, save_state
 
 RESUMED = {"resume": True, "quiet": True}

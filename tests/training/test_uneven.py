@@ -10,7 +10,8 @@ import pytest
 
 from videorwkv.data.manifest import Row, make_manifest
 from videorwkv.inference.metrics import Evaluation, Scored
-from videorwkv.training.monitor import Monitor, best_validation, describe_best
+from videorwkv.training.loggers.jsonl import best_validation, describe_best
+from videorwkv.training.monitor import Monitor
 from videorwkv.training.setup import uneven_classes
 
 

@@ -112,8 +112,8 @@ def demo(
     from videorwkv.inference.recogniser import Recogniser, load_run
     from videorwkv.run.recipes import motion_demo
     from videorwkv.training.lock import locked
+    from videorwkv.training.loggers.jsonl import read_log
     from videorwkv.training.loop import train
-    from videorwkv.training.monitor import read_log
     from videorwkv.utils.files import write_atomic
     from videorwkv.video.writer import write_video
 
@@ -173,8 +173,10 @@ def demo(
 def _fresh(folder: Path) -> Path:
     """A run's folder without a run of an earlier demo; anything else in it is refused."""
     from videorwkv.training.lock import LOCK, MARK
+    from videorwkv.training.loggers.known import KNOWN_FILE
 
-    ours = {"config.json", "best.safetensors", "last.safetensors", "state.pt", "log.jsonl"}
+    ours = {"config.json", "best.safetensors", "last.safetensors", "state.pt"}
+    ours |= {"log.jsonl", KNOWN_FILE}
     if folder.exists():
         known = {*ours, "tensorboard", LOCK, MARK}
         strange = sorted(p.name for p in folder.iterdir() if p.name not in known)

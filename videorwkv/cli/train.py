@@ -39,7 +39,7 @@ def add_train(commands: Commands) -> None:
         commands,
         "train",
         "Train a model on videos.\n\nWrites a run's folder: config.json, best.safetensors and "
-        "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl and tensorboard/. Ctrl-C, "
+        "last.safetensors (weights),\nstate.pt (for --resume), log.jsonl, curves (--log). Ctrl-C, "
         "SIGTERM, SIGHUP and SIGUSR1 save\na checkpoint; --resume continues from it and ends with "
         "bit-identical weights.\n\n"
         "At the end, baselines without a network are scored on the validation split beside the\n"
@@ -54,6 +54,7 @@ def add_train(commands: Commands) -> None:
         "runs/f0\n"
         "  videorwkv train my_videos --out runs/mine --resume\n"
         "  videorwkv train my_videos --init runs/large --out runs/tuned\n"
+        "  videorwkv train my_videos --out runs/mine --log wandb,tensorboard\n"
         "  videorwkv train jester:jester --dry-run\n"
         "  torchrun --nproc-per-node 8 -m videorwkv train my_videos --out runs/mine --resume",
     )
@@ -171,6 +172,13 @@ def add_train(commands: Commands) -> None:
         help="do not score baselines without a network at the end; they learn from at most 2,000 "
         "clips of the train split and are scored on at most 1,000 of the validation split",
     )
+    parser.add_argument(
+        "--log",
+        metavar="NAME[,NAME]",
+        help="where curves go beside log.jsonl: tensorboard, wandb, trackio or mlflow, the last "
+        "three also as NAME:PROJECT; jsonl: nowhere else (default: as the run that is resumed, "
+        "else tensorboard)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print only the result")
     add_decoder(parser)
     add_data_options(parser)
@@ -188,6 +196,7 @@ _RECIPE_OPTIONS = (
 
 def run_train(options: argparse.Namespace) -> int:
     from videorwkv.training.lock import locked
+    from videorwkv.training.loggers import choose
     from videorwkv.training.setup import check_folder
     from videorwkv.utils.processes import connected, is_restarted
 
@@ -203,6 +212,7 @@ def run_train(options: argparse.Namespace) -> int:
         return _dry_run(options, configured)
     # Locked before clips are looked for and opened, which takes long.
     with connected(options.device) as processes, locked(folder, processes):
+        processes.first(lambda: list(choose(options.log, folder, resume=options.resume)))
         manifest = processes.each(lambda: load_data(options, _begun(options)))
         processes.first(lambda: check_folder(folder, resume=options.resume))
         return _train(options, manifest, configured, processes)
@@ -215,8 +225,8 @@ def _train(
     processes: Processes,
 ) -> int:
     from videorwkv.run.pretrained import read_pretrained
+    from videorwkv.training.loggers.jsonl import describe_best
     from videorwkv.training.loop import train
-    from videorwkv.training.monitor import describe_best
     from videorwkv.training.setup import checkpoint_in, init_noted_in
 
     folder, init = Path(options.out), options.init
@@ -248,6 +258,7 @@ def _train(
         on_step=on_step,
         quiet=options.quiet,
         baselines=options.baselines,
+        log=options.log,
     )
     best = "" if result.best is None else f", best validation {describe_best(result.best)}"
     if result.baselines:
@@ -272,12 +283,14 @@ def _train(
 def _dry_run(options: argparse.Namespace, configured: Recipe | None) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.dry import dry_run
+    from videorwkv.training.loggers import choose
     from videorwkv.utils.processes import launched
 
     if launched()[1] > 1:
         raise UsageError("--dry-run looks at one process; start it without torchrun.")
     if options.resume:
         raise UsageError("--dry-run says what a new run would take; --resume goes on with one.")
+    choose(options.log, Path(options.out), resume=False)
     manifest = load_data(options)
     init = None if options.init is None else read_pretrained(options.init)
     recipe = _recipe(options, manifest, init, configured, begun=False)

@@ -6,6 +6,7 @@ last.safetensors       weights at the last checkpoint
 model.safetensors      the weights of a model that was shared (run/hub.py), in place of these two
 state.pt               what resuming needs (training/state.py)
 log.jsonl              one JSON object a line: steps, validations, bad clips, baselines
+loggers.json           where else curves go, and under which names (training/loggers/known.py)
 tensorboard/           the same curves
 .lock                  held by the training that writes to the folder (training/lock.py)
 .lock-mark             the same, where the file system has no locks

@@ -10,7 +10,8 @@ from typing import Any
 from videorwkv.data import Manifest
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.baselines import Baseline, baselines, some_clips
-from videorwkv.training.monitor import Monitor, read_log
+from videorwkv.training.loggers.jsonl import read_log
+from videorwkv.training.monitor import Monitor
 from videorwkv.utils.interval import interval_text
 from videorwkv.utils.options import dataclass_from_dict
 from videorwkv.utils.progress import Meter

@@ -20,8 +20,8 @@ from videorwkv.inference.evaluate import evaluate
 from videorwkv.models import build_model
 from videorwkv.run.pretrained import Pretrained
 from videorwkv.run.recipes import Recipe
+from videorwkv.training.loggers.jsonl import read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import read_log
 from videorwkv.training.setup import (
     for_data,
     require_validations,
@@ -150,7 +150,7 @@ def dry_run(
         try:
             train(
                 short, training, run, init=init, device=where, cache=cache, on_step=on_step,
-                quiet=True,
+                quiet=True, log=(),
             )  # fmt: skip
         except _EnoughError:
             pass

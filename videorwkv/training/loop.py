@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,13 @@ from videorwkv.inference.baselines import Baseline
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.run.pretrained import Pretrained
 from videorwkv.run.recipes import Recipe
+from videorwkv.run.run import read_run
 from videorwkv.training.compare import compare
 from videorwkv.training.distributed import require_same
 from videorwkv.training.lock import locked
-from videorwkv.training.monitor import Monitor, Unheard, best_validation
+from videorwkv.training.loggers import Logger, Loggers, choose
+from videorwkv.training.loggers.jsonl import best_validation
+from videorwkv.training.monitor import Monitor, Unheard
 from videorwkv.training.setup import (
     checkpoint_in,
     resolve_init,
@@ -74,6 +77,7 @@ def train(
     on_validation: Callable[[int, Evaluation], None] | None = None,
     quiet: bool = False,
     baselines: bool = False,
+    log: str | Sequence[str | Logger] | None = None,
 ) -> TrainResult:
     """Train a model on the `train` split of a data set and keep it in the folder `out`.
 
@@ -98,10 +102,14 @@ def train(
         quiet: print nothing.
         baselines: after the last step, also score baselines without a network on the `validation`
             split, and say how the model compares.
+        log: where curves go beside log.jsonl: `tensorboard`, `wandb`, `trackio`, `mlflow`, or
+            loggers of one's own (`videorwkv.training.loggers.Logger`). One that fails is told of
+            and left alone. None: those of the run to resume, else TensorBoard.
 
     Raises:
         UsageError: `out` holds a run already or is in use, or the one to resume was another;
-            nothing of `init` fits, or it can't be found.
+            nothing of `init` fits, or it can't be found; an unknown logger, or one whose library
+            is not installed.
         DataError: nothing to train on, or not one clip can be read.
         NonFiniteError: a loss or gradient is NaN or infinite; the message names the module.
         CheckpointError: a checkpoint can't be written or read; the one before is untouched.
@@ -111,6 +119,7 @@ def train(
         connected(device) as processes,
         locked(folder, processes),
         Interrupts() as interrupts,
+        Loggers() as loggers,
     ):
         recipe, begun = processes.first(
             lambda: (
@@ -119,6 +128,8 @@ def train(
             )
         )
         require_same(processes, recipe, manifest)
+        chosen: dict[str, Logger] = {}
+        processes.first(lambda: chosen.update(choose(log, folder, resume=resume)))
         pretrained = processes.first(lambda: resolve_init(init, recipe, folder, resume=resume))
         trainer = Trainer(
             recipe,
@@ -139,9 +150,15 @@ def train(
         with (
             closing(trainer.loader),
             make_monitor(
-                folder, step=trainer.step, total_steps=trainer.total_steps, quiet=quiet
+                folder,
+                step=trainer.step,
+                total_steps=trainer.total_steps,
+                quiet=quiet,
+                loggers=loggers,
             ) as monitor,
         ):
+            if processes.is_first:
+                loggers.begin(chosen, read_run(folder), trainer.step, monitor.logger_failed)
             trainer.announce(monitor)
             try:
                 trainer.run(monitor, interrupts, on_step, on_validation)
@@ -162,6 +179,7 @@ def train(
                     f"{folder} can be resumed."
                 )
             monitor.bad_clips(trainer.step, len(trainer.bad), trainer.num_clips)
+        loggers.finished = not interrupted
         best_top1 = trainer.best_top1()
         found: tuple[Baseline, ...] = ()
         if baselines and not interrupted and processes.is_first:

