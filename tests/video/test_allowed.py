@@ -135,8 +135,8 @@ def test_names_that_are_patterns_are_names(tmp_path: Path, name: str) -> None:
     _, content = cv2.imencode(Path(name).suffix, numbered_frame(1))
     for other in (name, "x1.jpg", "x1.png", "img_001.png"):
         (tmp_path / other).write_bytes(content.tobytes())
-    with pytest.raises(DecodeError):
-        open_video(tmp_path / name)
+    with open_video(tmp_path / name) as video:
+        assert len(video.times()) == 1
 
 
 @pytest.mark.parametrize("kind", ["concat", "subfile", "pipe", "data", "lavfi", "crypto", "ftp"])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 PREPARE = """\
-Unpack downloads, and fill a frame cache.
+Unpack downloads, fill a frame cache, pack shards.
 
 With --out, SOURCE is what was downloaded: folders or files with split tars (20bn-jester-v1-00,
 ...), zips of such parts with their md5, .zip, .tar, .tar.gz and lists. They are recognised by
@@ -39,6 +39,10 @@ after a full disk. SOURCE is not changed.
 With --cache, the decoded and resized frames of every clip are stored in DIR; `train` and `evaluate`
 read them with the same --cache DIR. SOURCE is then a data set, as in `train`; together with --out,
 it is what was unpacked.
+
+With --shards, the clips are packed into tars of WebDataset in DIR, split by split, with an index
+beside them: a few large files in place of many small ones, on this disk or uploaded to
+https:// or s3://. `train DIR` reads them.
 
 The exit code is 1 as long as anything is missing or unreadable."""
 
@@ -69,15 +73,24 @@ def _add_prepare(commands: Commands) -> None:
         "  videorwkv data prepare my_videos --cache cache\n"
         "  videorwkv data prepare kinetics400:k400 --cache cache --size 224 --store jpeg --workers "
         "8\n"
-        "  videorwkv data prepare downloads --out ssv2 --cache ssv2_cache",
+        "  videorwkv data prepare downloads --out ssv2 --cache ssv2_cache\n"
+        "  videorwkv data prepare ssv2:ssv2 --shards ssv2_shards",
     )
     parser.add_argument(
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="what was downloaded; with --cache alone, a data set",
+        help="what was downloaded; with --cache or --shards alone, a data set",
     )
     parser.add_argument("--out", metavar="ROOT", help="unpack into this folder")
+    group = parser.add_argument_group("shards")
+    group.add_argument("--shards", metavar="DIR", help="pack the clips into tars in this folder")
+    group.add_argument(
+        "--shard-size",
+        type=number,
+        metavar="MB",
+        help="size in megabytes from which on a shard is full (default: 1000)",
+    )
     group = parser.add_argument_group("frame cache")
     group.add_argument(
         "--size",
@@ -157,15 +170,18 @@ def _add_check(commands: Commands) -> None:
 
 
 def run_prepare(options: argparse.Namespace) -> int:
-    if options.out is None and options.cache is None:
+    if options.out is None and options.cache is None and options.shards is None:
         raise UsageError(
             "data prepare: give --out ROOT to unpack downloads, --cache DIR to fill a frame cache, "
-            "or both to do one after the other."
+            "--shards DIR to pack shards, or several to do one after the other."
         )
     if options.out is None and len(options.sources) > 1:
         raise UsageError(
-            "data prepare: --cache takes one data set; --out ROOT would unpack several sources."
+            "data prepare: --cache and --shards take one data set; --out ROOT would unpack several "
+            "sources."
         )
+    if options.shard_size is not None and (options.shards is None or options.shard_size <= 0):
+        raise UsageError("data prepare: --shard-size goes with --shards and must be above 0.")
     if options.cache is not None:
         # Checked before the hours that unpacking may take; which size is chosen does not matter.
         _cache(options, 1 if options.size is None else options.size)
@@ -175,6 +191,8 @@ def run_prepare(options: argparse.Namespace) -> int:
             code, spec = _unpack(options)
         if options.cache is not None:
             code = max(code, _fill_cache(options, spec))
+        if options.shards is not None:
+            code = max(code, _pack(options, spec))
     except KeyboardInterrupt:
         print("Complete files are kept; run the same command to continue.", file=sys.stderr)
         raise
@@ -249,6 +267,26 @@ def _fill_cache(options: argparse.Namespace, spec: str) -> int:
             command += ["--set", f"model.image_size={size}"]
     print(f"Train from it, at {size} px: {shlex.join(command)}")
     return int(bool(filled.unreadable))
+
+
+def _pack(options: argparse.Namespace, spec: str) -> int:
+    from videorwkv.data.shards.write import SHARD_SIZE, write_shards
+    from videorwkv.utils.progress import Meter
+
+    manifest = load_data(argparse.Namespace(**{**vars(options), "data": spec}))
+    print(manifest.summary(), flush=True)
+    size = SHARD_SIZE if options.shard_size is None else int(options.shard_size * 1e6)
+    with Meter("packing", len(manifest), "clips") as meter:
+        written = write_shards(manifest, options.shards, shard_size=size, on_clip=meter.update)
+    for path, reason in written.unreadable.items():
+        print(f"unreadable: {path}: {reason.removeprefix(f'{path}: ')}")
+    print(
+        f"{options.shards}: {counted(written.clips, 'clip')} in {counted(written.shards, 'shard')}"
+    )
+    if written.unreadable:
+        print(f"{counted(len(written.unreadable), 'clip')} can't be read and in no shard")
+    print(f"Train from them: {shlex.join(['videorwkv', 'train', options.shards])}")
+    return int(bool(written.unreadable))
 
 
 def run_check(options: argparse.Namespace) -> int:

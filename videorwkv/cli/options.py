@@ -38,9 +38,10 @@ DATA_HELP = (
     "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with the header "
     "path,label[,split]; an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
     "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT or "
-    "kinetics400:ROOT as they are distributed; or `motion` or `gestures`, generated data "
-    "sets (motion:train=800,size=64 sets options). The prefixes folder:, csv: and list: choose the "
-    "reader by name"
+    "kinetics400:ROOT as they are distributed; imagenet:ROOT, a folder of pictures a class; shards "
+    "(WebDataset's tars): their folder, DIR/train-{000000..000012}.tar, or the same at https:// or "
+    "s3://; or `motion` or `gestures`, generated data sets (motion:train=800,size=64 sets "
+    "options). The prefixes folder:, csv:, list: and shards: choose the reader by name"
 )
 
 
@@ -179,8 +180,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the layout of the data set, which is otherwise detected: 20bn, qualcomm or kaggle "
         "(jester); "
-        "20bn or qualcomm (ssv2); cvdf, classes or flat (kinetics400); classes or splits (a "
-        "folder); space, comma, semicolon, tab, frames or class (a list)",
+        "20bn or qualcomm (ssv2); cvdf, classes or flat (kinetics400); splits, classes or kaggle "
+        "(imagenet); classes or splits (a folder); space, comma, semicolon, tab, frames or class "
+        "(a list)",
     )
     group.add_argument(
         "--label-names",

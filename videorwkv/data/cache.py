@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from videorwkv.data.cache_videos import JpegVideo, RawVideo, damaged
 from videorwkv.errors import ConfigError, DataError, DecodeError, UsageError, did_you_mean
 from videorwkv.utils.files import atomic, unfinished
+from videorwkv.utils.remote import is_address
 from videorwkv.utils.values import brief, read_json, sealed
 from videorwkv.video.base import Frame, Video, resize_short_side
 
@@ -111,9 +112,22 @@ class FrameCache:
         self._fill(self.entry(path), open_source)
 
     def entry(self, path: str) -> Path:
-        """Index of the clip at `path`, there once that is stored; `DecodeError` if it is gone."""
+        """Index of the clip at `path`, there once that is stored; `DecodeError` if it is gone.
+
+        What has an address is known by that alone: a clip that is replaced there is not seen to be.
+        """
+        if is_address(path):
+            return self._named(repr((path, self.short_side, self.frame_rate)))
         place = Path(path)
+        shard = place.parent
+        while not shard.exists() and shard != shard.parent:
+            shard = shard.parent
         try:
+            if shard.is_file():  # a clip in a shard
+                status = shard.stat()
+                stamp = [(shard.name, status.st_size, status.st_mtime_ns)]
+                name = str(place.absolute())
+                return self._named(repr((name, stamp, self.short_side, self.frame_rate)))
             # A clip may be a folder of frames: any change in it counts.
             files = sorted(place.iterdir()) if place.is_dir() else [place]
             stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
@@ -122,6 +136,9 @@ class FrameCache:
         key = repr((str(place.absolute()), stats, self.short_side))
         if self.frame_rate is not None and place.is_dir():
             key += f" {self.frame_rate}"  # the times are stored as well
+        return self._named(key)
+
+    def _named(self, key: str) -> Path:
         return Path(self.folder) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
     def settings(self) -> tuple[str, int] | None:

@@ -25,7 +25,8 @@ def frame_rate_note(manifest: Manifest, sampling: Sampling) -> str:
     if sampling.fps is None or manifest.opener is not None or manifest.name in _KNOWN:
         return ""
     rows = manifest.rows[:: len(manifest.rows) // LOOKED_AT + 1]
-    if not any(not is_video(row.path) and os.path.isdir(row.path) for row in rows):
+    in_shards = manifest.shards is not None
+    if not any(not is_video(row.path) and (in_shards or os.path.isdir(row.path)) for row in rows):
         return ""
     rate = FOLDER_FPS if manifest.frame_rate is None else manifest.frame_rate
     how = "--frame-rate gives another" if manifest.frame_rate is None else "as --frame-rate says"

@@ -40,7 +40,10 @@ def load_manifest(
             - a list of `path label`, `path,label` or `folder n_frames label` without header;
             - `jester:ROOT`, `ssv2:ROOT`, `kinetics400:ROOT`: the official data sets, in the
               layouts that `videorwkv/data/formats/` draws. Their lists in a plain folder are
-              recognised.
+              recognised;
+            - `imagenet:ROOT`: a folder of pictures a class, each a clip of one frame;
+            - shards: a folder of WebDataset's tars, `shards:DIR/train-{000000..000012}.tar`, or the
+              same at an address: `https://...`, `s3://...`.
 
             `folder:ROOT`, `csv:FILE` and `list:FILE` name the reader.
         validation_share: fraction of every class that becomes `validation` where the data set

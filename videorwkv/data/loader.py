@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.guard import Guard
+from videorwkv.data.shards.store import POOL
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.words import counted
@@ -81,7 +83,8 @@ class Loader:
     Args:
         dataset: the clips.
         batch_size: clips in a batch, the bad ones counted.
-        shuffle: a new random order in every epoch; else the manifest's order.
+        shuffle: a new random order in every epoch; else the manifest's order. Of shards that lie
+            elsewhere, a random order of the shards, in which the clips of some are mixed.
         seed: of the order; None takes the data set's.
         workers: processes that decode and augment; 0 does it here, where a decoder that crashes
             ends the program; so does a daemonic process, which may start none. They are forked on
@@ -133,7 +136,15 @@ class Loader:
         self.dataset = dataset
         seed = dataset.seed if seed is None else seed
         self._keys = _Keys(
-            len(dataset), batch_size, seed, shuffle, drop_last, endless, part, pieces
+            len(dataset),
+            batch_size,
+            seed,
+            shuffle,
+            drop_last,
+            endless,
+            part,
+            pieces,
+            _shard_numbers(dataset),
         )
         self._pin = pin_memory
         self._guard = None
@@ -198,7 +209,9 @@ class _Keys:
         endless: bool,
         part: tuple[int, int],
         pieces: int,
+        shard_N: NDArray[np.int64] | None = None,
     ) -> None:
+        self.shard_N = shard_N
         self.part, self.pieces = part, pieces
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self.endless = endless
@@ -209,6 +222,8 @@ class _Keys:
         if not self.shuffle:
             return list(range(self.count))
         rng = np.random.default_rng([self.seed, epoch, _ORDER])
+        if self.shard_N is not None:
+            return _by_shard(self.shard_N, rng).tolist()
         return rng.permutation(self.count).tolist()
 
     def __len__(self) -> int:
@@ -226,6 +241,22 @@ class _Keys:
             if not self.endless:
                 return
             epoch, start = epoch + 1, 0
+
+
+def _shard_numbers(dataset: ClipDataset) -> NDArray[np.int64] | None:
+    """The shard of each index, int64 [N], where shards are fetched as they are wanted."""
+    shards = dataset.manifest.shards
+    if shards is None or shards.store is None:
+        return None
+    return np.array([shards.number(dataset.locate(i)[1].path) for i in range(len(dataset))])
+
+
+def _by_shard(shard_N: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Indices in a random order of the shards, in which the clips of `POOL` shards are mixed."""
+    order = rng.permutation(np.unique(shard_N))
+    place_N = np.argsort(order)[np.searchsorted(np.sort(order), shard_N)] // POOL
+    shuffled = rng.permutation(len(shard_N))
+    return shuffled[np.argsort(place_N[shuffled], kind="stable")]
 
 
 def _cut(clips: list[int], number: int, count: int) -> list[int]:

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from videorwkv.data.flips import check_flips
 from videorwkv.errors import ManifestError, UsageError, did_you_mean
+from videorwkv.utils.remote import is_address, read_address
 from videorwkv.utils.words import plural
 from videorwkv.video.base import Video
+
+if TYPE_CHECKING:
+    from videorwkv.data.shards import Shards
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -27,7 +31,8 @@ class Row(NamedTuple):
     """One clip.
 
     Args:
-        path: what `open_video` takes.
+        path: what `open_video` takes; an address, `https://...` or `s3://...`; or a shard's path
+            with the clip's name below it.
         label: name of its class; None if unknown.
         split: `train`, `validation`, `test` or another name; empty if not decided.
         line: line of its list file, 1 is the first; 0 where there is none.
@@ -55,6 +60,7 @@ class Manifest:
         notes: what a user should know about how it was read.
         split_notes: and about how it was split.
         opener: row -> video; None opens `row.path`. It must be picklable, for the workers.
+        shards: where the clips lie, if they lie in tars.
         decoder: what decodes the files at `row.path`, as in `open_video`; an opener has its own.
         missing: clips that the data set's list names and that are not on disk; they are no rows.
         official: label -> the number that the data set's owners give it, for submission files;
@@ -71,6 +77,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     split_notes: tuple[str, ...] = ()
     opener: Callable[[Row], Video] | None = None
+    shards: Shards | None = None
     decoder: str = "auto"
     missing: tuple[Row, ...] = ()
     official: Mapping[str, int] | None = None
@@ -155,17 +162,23 @@ class Manifest:
         return {label: index for index, label in enumerate(self.labels)}
 
     def open(self, row: Row) -> Video:
-        """The row's video, open: `DecodeError` if it can't be read."""
+        """The row's video, open: `DecodeError` if it can't be read, `DataError` if the shard that
+        it lies in can't be fetched."""
         if self.opener is not None:
             return self.opener(row)
+        if self.shards is not None:
+            return self.shards.open(row.path, decoder=self.decoder, frame_rate=self.frame_rate)
         from videorwkv.video.source import open_video
 
+        if is_address(row.path):
+            return open_video(read_address(row.path), name=row.path, decoder=self.decoder)
         return open_video(row.path, decoder=self.decoder, frame_rate=self.frame_rate)
 
     def relative_path(self, row: Row) -> str:
         """The row's path below `root`, with `/`; the path as it is where it lies elsewhere."""
         # Text and not pathlib, which takes seconds for the 240,000 clips of Kinetics.
-        folder = self.root.rstrip(os.sep) + os.sep
+        folder = self.root.rstrip("/" if is_address(self.root) else os.sep)
+        folder += "/" if is_address(self.root) else os.sep
         if not self.root or not row.path.startswith(folder):
             return row.path
         return row.path[len(folder) :].replace(os.sep, "/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -33,51 +33,37 @@ MOST_BYTES = 4 * MOST_PIXELS
 HOLE = bytes(512)
 
 
-class FolderVideo(Video):
-    """A folder of JPEG, PNG, BMP or WebP frames.
+class FrameFiles(Video):
+    """Frames that are files of their own, in the order of their numbers.
 
-    Frames are ordered by the numbers in their names (`2.jpg` before `10.jpg`); gaps in the numbers
-    are no gaps in time, because data sets have them where frames were never written. Of flow or
-    masks beside the frames only the frames are taken (`choose_series`), which a warning says.
+    Gaps in the numbers are no gaps in time, because data sets have them where frames were never
+    written.
 
     Args:
-        folder: its path.
-        name: what messages call it.
+        files: the frames, in order, at least one.
+        name: what messages call the video.
         frame_rate: frames a second; None takes 12.
         deadline: of `time.monotonic()`, for all that is read.
+        read: file -> its content; None of one that can't be read.
 
     Raises:
-        DecodeError: there is no such file in it, there are several series of frames in it, or it
-            can't be listed. Reading frames raises it, too, where one has too many pixels.
+        DecodeError: reading frames raises it where one has too many pixels.
     """
 
     def __init__(
         self,
-        folder: Path,
+        files: Sequence[Path],
         name: str,
         frame_rate: float | None = None,
         *,
         deadline: float = math.inf,
+        read: Callable[[Path], bytes | None] | None = None,
     ) -> None:
         super().__init__(name)
         self.deadline = deadline
-        try:
-            series = frame_series(folder)
-        except OSError as error:
-            raise DecodeError(f"{name}: the folder can't be listed: {error.strerror}.") from error
-        if not series.files:
-            raise DecodeError(f"{name}: {no_frames(folder)}.")
-        if series.clash:
-            raise DecodeError(f"{name}: {several_series(series.clash)}.")
-        self._files = series.files
+        self._files = list(files)
+        self._read_file = read or read_file
         self._frame_rate = FOLDER_FPS if frame_rate is None else frame_rate
-        self._left_out = (not_read(series.left_out),) * bool(series.left_out)
-        self._warnings = self._left_out
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The frames, in order."""
-        return tuple(self._files)
 
     def __iter__(self) -> Iterator[Frame]:
         self._check_open()
@@ -108,7 +94,7 @@ class FolderVideo(Video):
 
     def _read_frame(self, path: Path) -> NDArray[np.uint8] | None:
         require_time(self.name, self.deadline)
-        content = read_file(path)
+        content = self._read_file(path)
         if content is not None and has_hole(content):
             text = f"{path.name} is damaged: zeros stand where a part of it was"
             if text not in self._warnings:
@@ -125,6 +111,47 @@ class FolderVideo(Video):
             image_HWC, size = _same_size(image_HWC, size)
             images[index] = transform(image_HWC)
         return images
+
+
+class FolderVideo(FrameFiles):
+    """A folder of JPEG, PNG, BMP or WebP frames.
+
+    Frames are ordered by the numbers in their names (`2.jpg` before `10.jpg`). Of flow or masks
+    beside the frames only the frames are taken (`choose_series`), which a warning says.
+
+    Args:
+        folder: its path.
+        name: what messages call it.
+        frame_rate, deadline: as in `FrameFiles`.
+
+    Raises:
+        DecodeError: there is no such file in it, there are several series of frames in it, or it
+            can't be listed. Reading frames raises it, too, where one has too many pixels.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        frame_rate: float | None = None,
+        *,
+        deadline: float = math.inf,
+    ) -> None:
+        try:
+            series = frame_series(folder)
+        except OSError as error:
+            raise DecodeError(f"{name}: the folder can't be listed: {error.strerror}.") from error
+        if not series.files:
+            raise DecodeError(f"{name}: {no_frames(folder)}.")
+        if series.clash:
+            raise DecodeError(f"{name}: {several_series(series.clash)}.")
+        super().__init__(series.files, name, frame_rate, deadline=deadline)
+        self._warnings = (not_read(series.left_out),) * bool(series.left_out)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The frames, in order."""
+        return tuple(self._files)
 
 
 def frame_series(folder: Path) -> Series:

@@ -11,10 +11,11 @@ from typing import Any
 
 from videorwkv.errors import DecodeError, UsageError, did_you_mean
 from videorwkv.video.allowed import scheme
+from videorwkv.video.base import IMAGE_SUFFIXES
 from videorwkv.video.base import Video as Video
 from videorwkv.video.container import ContainerVideo
 from videorwkv.video.decoding import Decoding
-from videorwkv.video.frames_folder import FolderVideo
+from videorwkv.video.frames_folder import FolderVideo, FrameFiles, image_size, read_file
 from videorwkv.video.live import ARRIVAL, LiveOptions, LiveVideo, PipeVideo, open_camera
 from videorwkv.video.pipe import STDIN, is_pipe
 
@@ -50,6 +51,7 @@ def open_video(
     allow_playlists: bool = False,
     time_limit: float | None = None,
     live: LiveOptions | None = None,
+    name: str | None = None,
 ) -> Video:
     """Opens anything with frames in it.
 
@@ -58,14 +60,15 @@ def open_video(
 
             - a video file: whatever FFmpeg reads;
             - the content of one, as bytes;
-            - a folder of JPEG, PNG, BMP or WebP frames, taken in the order of their numbers;
+            - a folder of JPEG, PNG, BMP or WebP frames, taken in the order of their numbers; or one
+              such picture, a video of one frame;
             - a URL: `http://...` to a file or, where no duration is given, a live stream;
               `rtsp://...` and the like to a live stream;
             - a camera's number; also as a string of digits, unless a file is called that.
         decoder: what decodes video files: `pyav`, or `torchcodec`, which gives the same frames or
             refuses the file. `auto` is PyAV: it is installed with this package, reads all that
-            FFmpeg does and what is left of damaged files. Folders of frames are read with OpenCV
-            whatever the decoder.
+            FFmpeg does and what is left of damaged files. Folders of frames and pictures are read
+            with OpenCV whatever the decoder.
         frame_rate: frames a second of a folder of frames, which doesn't say; None takes 12, the
             rate of Jester and Something-Something. Files and streams have their own.
         allow_playlists: a playlist (HLS, DASH, ffconcat, SDP) makes FFmpeg read other files and
@@ -74,6 +77,7 @@ def open_video(
         time_limit: seconds from now in which a file or folder has to be read; None or 0: any time.
         live: how cameras, streams and pipes are read; its `source_fps` is also that of a file of a
             bare stream.
+        name: what messages call the content of a file; None: by its size.
 
     Returns:
         A `Video`; use it in a `with` block, or call `close()`.
@@ -99,7 +103,7 @@ def open_video(
     }
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
-        name = f"<{len(content)} bytes>"
+        name = name or f"<{len(content)} bytes>"
         if not content:
             raise DecodeError(f"{name}: there is nothing in it.")
         return _open_file(content, name, decoder, options)
@@ -144,6 +148,9 @@ def open_video(
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
     _refuse_arrival(name, live)
+    # A video may have such a name.
+    if path.suffix.lower() in IMAGE_SUFFIXES and image_size(read_file(path) or b"") != (0, 0):
+        return FrameFiles([path], name, frame_rate, deadline=deadline)
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
     return _open_file(os.path.abspath(path), name, decoder, options)
 

@@ -21,6 +21,7 @@ from videorwkv.data.manifest import Manifest
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import make_folder, usable_cores
 from videorwkv.utils.options import dataclass_from_dict
+from videorwkv.utils.remote import is_address
 from videorwkv.utils.values import open_regular, parse_json, sealed, unsealed
 from videorwkv.utils.workers import Lost, WorkerPool
 
@@ -61,12 +62,18 @@ def check(
             with 0.
 
     Raises:
-        UsageError: the clips are generated, a number is out of range, or `out` can't be made.
+        UsageError: the clips are generated, lie in shards or at an address, a number is out of
+            range, or `out` can't be made.
         DataError: processes die without a clip being the reason.
         OSError: the results can't be written.
     """
     if manifest.opener is not None:
         raise UsageError(f"{manifest.name}: its clips are generated, so there is nothing to check.")
+    if manifest.shards is not None or any(is_address(row.path) for row in manifest.rows):
+        raise UsageError(
+            f"{manifest.name}: clips in shards or at an address are not checked; check the files "
+            "before they are packed or uploaded."
+        )
     workers = usable_cores() if workers is None else workers
     if workers < 1 or not timeout > 0:
         raise UsageError(

@@ -7,15 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from videorwkv.data.formats import annotation_lists, csv, folder, jester, kinetics, ssv2
+from videorwkv.data.formats import (
+    annotation_lists,
+    csv,
+    folder,
+    imagenet,
+    jester,
+    kinetics,
+    shards,
+    ssv2,
+)
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.tables import read_fields
 from videorwkv.errors import UsageError, did_you_mean
+from videorwkv.utils.remote import check_address, is_address
 
 READERS: dict[str, Callable[..., Manifest]] = {
     "jester": jester.read,
     "ssv2": ssv2.read,
     "kinetics400": kinetics.read,
+    "imagenet": imagenet.read,
+    "shards": shards.read,
     "folder": folder.read,
     "csv": csv.read,
     "list": annotation_lists.read,
@@ -25,6 +37,8 @@ LAYOUTS: dict[str, Mapping[str, str]] = {
     "jester": jester.LAYOUTS,
     "ssv2": ssv2.LAYOUTS,
     "kinetics400": kinetics.LAYOUTS,
+    "imagenet": imagenet.LAYOUTS,
+    "shards": {},
     "folder": folder.LAYOUTS,
     "csv": {},
     "list": annotation_lists.LAYOUTS,
@@ -53,9 +67,10 @@ def read(
             raise UsageError(f"{kind}: unknown layout {layout!r}. {did_you_mean(layout, allowed)}")
         options["layout"] = layout
     if label_names is not None:
-        if kind not in ("csv", "list"):
+        if kind not in ("csv", "list", "shards"):
             raise UsageError(
-                f"--label-names {label_names}: for lists and CSV files whose labels are numbers; "
+                f"--label-names {label_names}: for lists, CSV files and shards whose labels are "
+                "numbers; "
                 f"{spec} is read as {kind}, which names its labels."
             )
         options["label_names"] = Path(label_names)
@@ -63,10 +78,15 @@ def read(
     return replace(manifest, notes=(*notes, *manifest.notes))
 
 
-def _choose(spec: str) -> tuple[str, Path, list[str]]:
+def _choose(spec: str) -> tuple[str, Path | str, list[str]]:
     """Reader, place, and a note where the place alone has told which reader it is."""
     path = Path(spec)
     kind, colon, rest = spec.partition(":")
+    if is_address(spec):
+        check_address(spec)
+        return "shards", spec, []
+    if kind == "shards" and (is_address(rest) or "{" in rest):
+        return "shards", rest, []
     if path.is_dir():
         return _choose_for_folder(path)
     if path.is_file():
@@ -80,7 +100,7 @@ def _choose(spec: str) -> tuple[str, Path, list[str]]:
         path = Path(rest)
         if not path.exists():
             raise UsageError(f"{rest}: no such file or folder.")
-        if kind not in ("csv", "list") and not path.is_dir():
+        if kind not in ("csv", "list", "shards") and not path.is_dir():
             raise UsageError(f"{spec}: {kind} is read from a folder, and {rest} is a file.")
         if kind == "csv" and path.is_dir():
             raise UsageError(f"{spec}: a CSV file is wanted, and {rest} is a folder.")
@@ -94,16 +114,20 @@ def _choose_for_folder(path: Path) -> tuple[str, Path, list[str]]:
         if recognises(path):
             note = f"read as {title} by the lists in it; folder:{path} takes its folders as classes"
             return kind, path, [note]
+    if shards.recognises(path):
+        return "shards", path, []
     return "folder", path, []
 
 
 def _choose_for_file(path: Path) -> str:
     suffix = path.suffix.lower()
+    if suffix == ".tar":
+        return "shards"
     if suffix not in annotation_lists.LIST_SUFFIXES:
         raise UsageError(
             f"{path}: a data set is a folder with a folder per class, a .csv file with the header "
-            "path,label[,split], a list (.txt) of `path label`, the root of jester:, ssv2: or "
-            "kinetics400:, 'motion' or 'gestures'."
+            "path,label[,split], a list (.txt) of `path label`, the root of jester:, ssv2:, "
+            "kinetics400: or imagenet:, shards (.tar), 'motion' or 'gestures'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
     if {"youtube_id", "time_start"} <= {*header} and "path" not in header:

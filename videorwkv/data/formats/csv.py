@@ -17,11 +17,13 @@ from videorwkv.data.formats.label_names import count_labels, read_label_names
 from videorwkv.data.formats.rows import check_label, check_labels, clip_path, on_disk, require_once
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
 from videorwkv.data.tables import read_csv
-from videorwkv.errors import ManifestError
+from videorwkv.errors import ManifestError, UsageError
+from videorwkv.utils.remote import check_address, is_address
 
 
 def read(root: Path, label_names: Path | None = None) -> Manifest:
-    """The rows of the file; relative paths start at its folder.
+    """The rows of the file; relative paths start at its folder, and addresses (`https://...`,
+    `s3://...`) stay as they are.
 
     A column that names a person or a session is the rows' `group`; the notes name columns that are
     not used. Only a `test` row may lack its label. Labels that are numbers get their names from
@@ -54,7 +56,11 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
         check_label(fields["label"], where)
-        path = str(Path(clip_path(fields["path"], root.parent, where, is_there)))
+        path = fields["path"]
+        if is_address(path):
+            _require_readable(path, where)
+        else:
+            path = str(Path(clip_path(path, root.parent, where, is_there)))
         row = Row(path, fields["label"] or None, split, line, fields[group] if group else "")
         require_once(seen, path, row.label or "", where, repr(fields["path"]))
         rows.append(row)
@@ -77,6 +83,13 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
     ]
     manifest = make_manifest("csv", named, root=root.parent, notes=[*notes, *counted])
     return manifest.with_labels(names.names)
+
+
+def _require_readable(address: str, where: str) -> None:
+    try:
+        check_address(address)
+    except UsageError as error:
+        raise ManifestError(f"{where}: {error}") from error
 
 
 def _columns(root: Path, header: list[str]) -> tuple[str, list[str]]:

@@ -11,8 +11,8 @@ from pathlib import Path, PureWindowsPath
 
 from videorwkv.data.manifest import SPLIT_NAMES
 from videorwkv.errors import ManifestError
+from videorwkv.utils.remote import is_address
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 _NUMBER = r"\d+(?:\.\d+)?"
 _NUMBERS = re.compile(r"\d+(?:(?:\s*[,;|]\s*|\s+)\d+)+")
 _TIMED = re.compile(rf"{_NUMBER}[\s,;]+{_NUMBER}[\s,;]+\D.*|.*\D[\s,;]+{_NUMBER}[\s,;]+{_NUMBER}")
@@ -49,11 +49,12 @@ def clip_path(text: str, folder: Path, where: str, exists: Callable[[str], bool]
     Backslashes separate folders where no such file exists: Windows wrote the list.
 
     Raises:
-        ManifestError: an address, which would be read again in every epoch.
+        ManifestError: an address.
     """
-    if _URL.match(text):
+    if is_address(text):
         raise ManifestError(
-            f"{where}: {text!r} is an address; download the clips and list their files."
+            f"{where}: {text!r} is an address, which a CSV file with the header path,label[,split] "
+            "may name and this list may not; or download the clips and list their files."
         )
     path = os.path.join(folder, text)
     if "\\" in text and not exists(path):
