@@ -15,6 +15,7 @@ PUBLIC = {
     "Clip",
     "Frame",
     "Sampling",
+    "Segment",
     "edge_map",
     "EdgeOptions",
     # models

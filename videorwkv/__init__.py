@@ -51,6 +51,7 @@ if _TYPE_CHECKING:
     from videorwkv.video.base import Clip as Clip
     from videorwkv.video.base import Frame as Frame
     from videorwkv.video.base import Sampling as Sampling
+    from videorwkv.video.segment import Segment as Segment
     from videorwkv.video.source import open_video as open_video
 
 # Where each public name is defined. It is imported on first use (PEP 562): `import videorwkv` loads
@@ -59,6 +60,7 @@ _HOMES = {
     "Clip": "video.base",
     "Frame": "video.base",
     "Sampling": "video.base",
+    "Segment": "video.segment",
     "open_video": "video.source",
     "EdgeOptions": "preprocess.edges",
     "edge_map": "preprocess.edges",

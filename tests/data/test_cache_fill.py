@@ -115,11 +115,11 @@ def test_a_decoder_that_crashes_takes_its_clip_along(
     victim = manifest.rows[5].path
     fill = FrameCache.fill
 
-    def crash(self: FrameCache, path: str, open_source: Any) -> None:
+    def crash(self: FrameCache, path: str, open_source: Any, **options: Any) -> None:
         if path == victim:
             faulthandler.disable()  # pytest's would write its report among the dots
             os.kill(os.getpid(), signal.SIGSEGV)
-        fill(self, path, open_source)
+        fill(self, path, open_source, **options)
 
     monkeypatch.setattr(FrameCache, "fill", crash)
     filled = fill_cache(manifest, plan_fill(manifest, cache), workers=2)

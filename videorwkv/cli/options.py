@@ -36,7 +36,8 @@ RUN_HELP = (
 DATA_HELP = (
     "the data set: a folder with one folder per class (DATA/<class>/clip.mp4, or "
     "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with the header "
-    "path,label[,split]; an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
+    "path,label[,split], and start,end in seconds or start_frame,end_frame where a clip is a "
+    "segment of its file; an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
     "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT or "
     "kinetics400:ROOT as they are distributed; imagenet:ROOT, a folder of pictures a class; shards "
     "(WebDataset's tars): their folder, DIR/train-{000000..000012}.tar, or the same at https:// or "

@@ -30,6 +30,7 @@ from videorwkv.utils.files import atomic, unfinished
 from videorwkv.utils.remote import is_address
 from videorwkv.utils.values import brief, read_json, sealed
 from videorwkv.video.base import Frame, Video, resize_short_side
+from videorwkv.video.segment import Segment, part_name
 
 # Name of a store -> suffix of its files.
 STORES = {"raw": ".rgb", "jpeg": ".jpegs"}
@@ -46,8 +47,9 @@ class FrameCache:
     """A folder of decoded clips; several processes may share it.
 
     An entry is named after the clip's path, size and time of change, so a clip that is replaced is
-    decoded again. An entry says itself how it is stored, so entries of both stores may lie side by
-    side. Entries of clips that are gone stay: delete the folder to get the space back.
+    decoded again; and after its segment, whose frames alone it holds. An entry says itself how it
+    is stored, so entries of both stores may lie side by side. Entries of clips that are gone stay:
+    delete the folder to get the space back.
 
     Args:
         folder: made on first use.
@@ -90,34 +92,44 @@ class FrameCache:
         """The cache of models that take `image_size` pixels: a quarter more, for crops."""
         return cls(str(folder), image_size * 5 // 4, **options)
 
-    def open(self, path: str, open_source: Callable[[], Video]) -> Video:
+    def open(
+        self, path: str, open_source: Callable[[], Video], *, segment: Segment | None = None
+    ) -> Video:
         """The clip at `path`: from the folder, or decoded by `open_source()` and stored first.
+
+        Args:
+            path: of the video.
+            open_source: opens the clip, so only the segment where there is one.
+            segment: which part of the video the clip is.
 
         Raises:
             DecodeError: the clip can't be read.
             DataError: the folder can't be written to, the disk is full, or the entry is damaged;
                 reading frames may raise it too.
         """
-        entry = self.entry(path)
+        entry = self.entry(path, segment)
         self._fill(entry, open_source)
         try:
-            return _open_frames(path, entry, read_json(entry))
+            return _open_frames(part_name(path, segment), entry, read_json(entry))
         except (
             *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
         ) as error:
             raise damaged(entry, error) from error
 
-    def fill(self, path: str, open_source: Callable[[], Video]) -> None:
-        """Make sure that the clip is there; errors as in `open`."""
-        self._fill(self.entry(path), open_source)
+    def fill(
+        self, path: str, open_source: Callable[[], Video], *, segment: Segment | None = None
+    ) -> None:
+        """Make sure that the clip is there; arguments and errors as in `open`."""
+        self._fill(self.entry(path, segment), open_source)
 
-    def entry(self, path: str) -> Path:
+    def entry(self, path: str, segment: Segment | None = None) -> Path:
         """Index of the clip at `path`, there once that is stored; `DecodeError` if it is gone.
 
         What has an address is known by that alone: a clip that is replaced there is not seen to be.
         """
+        part = "" if segment is None else f" {segment}"
         if is_address(path):
-            return self._named(repr((path, self.short_side, self.frame_rate)))
+            return self._named(repr((path, self.short_side, self.frame_rate)) + part)
         place = Path(path)
         shard = place.parent
         while not shard.exists() and shard != shard.parent:
@@ -127,7 +139,7 @@ class FrameCache:
                 status = shard.stat()
                 stamp = [(shard.name, status.st_size, status.st_mtime_ns)]
                 name = str(place.absolute())
-                return self._named(repr((name, stamp, self.short_side, self.frame_rate)))
+                return self._named(repr((name, stamp, self.short_side, self.frame_rate)) + part)
             # A clip may be a folder of frames: any change in it counts.
             files = sorted(place.iterdir()) if place.is_dir() else [place]
             stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
@@ -136,7 +148,7 @@ class FrameCache:
         key = repr((str(place.absolute()), stats, self.short_side))
         if self.frame_rate is not None and place.is_dir():
             key += f" {self.frame_rate}"  # the times are stored as well
-        return self._named(key)
+        return self._named(key + part)
 
     def _named(self, key: str) -> Path:
         return Path(self.folder) / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"

@@ -113,16 +113,16 @@ def plan_fill(manifest: Manifest, cache: FrameCache) -> FillPlan:
     missing: list[Row] = []
     present: list[Path] = []
     unreadable: list[Unreadable] = []
-    rows = list({row.path: row for row in manifest.rows}.values())
+    rows = list({row.name: row for row in manifest.rows}.values())
     for row in rows:
         try:
-            entry = cache.entry(row.path)
+            entry = cache.entry(row.path, row.segment)
             if entry.exists():
                 present.append(entry)
             else:
                 missing.append(row)
         except VideoRWKVError as error:
-            unreadable.append(Unreadable(row.path, str(error)))
+            unreadable.append(Unreadable(row.name, str(error)))
     _require_same_store(cache, present)
     sizes = _sample(manifest, cache, missing)
     per_clip = {}
@@ -162,7 +162,7 @@ def fill_cache(manifest: Manifest, plan: FillPlan, *, workers: int) -> Filled:
         ) as pool,
     ):
         for row in plan.missing:
-            pool.submit(row.path, row)
+            pool.submit(row.name, row)
         for done in range(1, total + 1):
             path, answer = pool.next()
             if isinstance(answer, Lost):
@@ -172,7 +172,7 @@ def fill_cache(manifest: Manifest, plan: FillPlan, *, workers: int) -> Filled:
             meter.update(done, f"{len(unreadable)} unreadable" if unreadable else "")
     n_written = total - (len(unreadable) - len(plan.unreadable))
     # In the manifest's order, whichever process was faster.
-    order = {row.path: place for place, row in enumerate(manifest.rows)}
+    order = {row.name: place for place, row in enumerate(manifest.rows)}
     return Filled(n_written, tuple(sorted(unreadable, key=lambda clip: order[clip.path])))
 
 
@@ -185,7 +185,7 @@ class _Fill:
 
     def __call__(self, row: Row) -> str:
         try:
-            self._cache.fill(row.path, lambda: self._manifest.open(row))
+            self._cache.fill(row.path, lambda: self._manifest.open(row), segment=row.segment)
         except DataError:
             raise
         except VideoRWKVError as error:

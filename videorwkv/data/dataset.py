@@ -41,7 +41,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class BadClip:
-    """A clip that can't be read. It is reported, never replaced by another one."""
+    """A clip that can't be read. It is reported, never replaced by another one.
+
+    Args:
+        index: of its row in the manifest.
+        path: the row's name, so with the segment.
+        reason: why not.
+    """
 
     index: int
     path: str
@@ -155,7 +161,7 @@ class ClipDataset(torch.utils.data.Dataset):
         except DataError:
             raise
         except VideoRWKVError as error:
-            return BadClip(row_index, row.path, str(error))
+            return BadClip(row_index, row.name, str(error))
 
     def draw(self, key: tuple[int, int]) -> Drawn:
         """Everything random of (epoch, index)."""
@@ -177,7 +183,7 @@ class ClipDataset(torch.utils.data.Dataset):
         # Generated clips have no file to keep.
         if self.cache is None or self.manifest.opener is not None:
             return self.manifest.open(row)
-        return self.cache.open(row.path, lambda: self.manifest.open(row))
+        return self.cache.open(row.path, lambda: self.manifest.open(row), segment=row.segment)
 
     def _training_sample(
         self, video: Video, row: Row, index: int, drawn: Drawn, draw: Draw

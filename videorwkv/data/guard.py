@@ -72,7 +72,7 @@ class Guard:
         batch_size: clips that are asked for at a time, at most.
         workers: processes, at least 1.
         timeout: seconds until the process that is at a clip is ended; None waits forever.
-        lost: path -> reason, of clips that are not to be tried.
+        lost: `Row.name` -> reason, of clips that are not to be tried.
     """
 
     def __init__(
@@ -165,10 +165,10 @@ class Guard:
     def _answer_if_lost(self, number: int, key: Key) -> bool:
         """Whether the clip is one that is not tried again; it is then answered."""
         index, row = self._dataset.locate(key[1])
-        if row.path in self._lost:
+        if row.name in self._lost:
             del self._open[number]
-            self._answers[number] = BadClip(index, row.path, self._lost[row.path])
-        return row.path in self._lost
+            self._answers[number] = BadClip(index, row.name, self._lost[row.name])
+        return row.name in self._lost
 
     def _receive(self) -> None:
         """Begin, or wait for an answer; or find out why there is none, and see to it."""
@@ -301,7 +301,7 @@ class Guard:
         return self._notes[1 + 2 * worker], self._notes[2 + 2 * worker]
 
     def _give_up(self, number: int, lost: Lost) -> None:
-        path = self._dataset.locate(self._open[number][1])[1].path
+        path = self._dataset.locate(self._open[number][1])[1].name
         if not lost.by_its_task:
             raise DataError(
                 f"A worker that read {path} has ended: {lost.reason}. Take fewer --workers, a "

@@ -71,7 +71,7 @@ def _by_path(manifest: Manifest, fraction: float, notes: list[str]) -> Manifest:
         count = _wanted(len(rows), fraction)
         if fraction and count == 0:
             notes.append(f"class {label!r} has one clip: it trains, and validation has none of it")
-        ordered = sorted(rows, key=lambda row: _hash(manifest.relative_path(row)))
+        ordered = sorted(rows, key=lambda row: _hash(manifest.relative_name(row)))
         split_of.update(dict.fromkeys(ordered[:count], "validation"))
         split_of.update(dict.fromkeys(ordered[count:], "train"))
     # What is not on disk is not chosen among, and stays without a split.

@@ -12,6 +12,7 @@ from videorwkv.data.hold_out import hold_out
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
 from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
+from videorwkv.data.segments import segment_notes
 from videorwkv.errors import ManifestError, UsageError
 
 # Of every class, where a data set defines no split.
@@ -36,7 +37,8 @@ def load_manifest(
               generated;
             - a folder per class: `root/<class>/clip.mp4`, or
               `root/{train,validation,test}/<class>/clip.mp4`;
-            - a CSV file with header `path,label[,split]`;
+            - a CSV file with header `path,label[,split]`, and with `start,end` in seconds or
+              `start_frame,end_frame` where clips are segments of files;
             - a list of `path label`, `path,label` or `folder n_frames label` without header;
             - `jester:ROOT`, `ssv2:ROOT`, `kinetics400:ROOT`: the official data sets, in the
               layouts that `videorwkv/data/formats/` draws. Their lists in a plain folder are
@@ -86,6 +88,8 @@ def load_manifest(
         manifest = hold_out(manifest, validation_share, group_by or "auto")
     elif group_by not in (None, "auto", "none"):
         raise UsageError(f"--group-by {group_by}: {spec} names its splits, which are kept.")
+    if notes := segment_notes(manifest):
+        manifest = replace(manifest, notes=(*manifest.notes, *notes))
     if flips is not None:
         manifest = replace(manifest, flips=read_flip_table(flips, manifest.labels))
     return manifest

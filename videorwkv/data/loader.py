@@ -94,8 +94,8 @@ class Loader:
         pin_memory: page-locked tensors, for faster copies to a GPU.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             bad; 0 or None waits forever. Only with workers.
-        lost: path -> reason, of clips whose decoder has crashed or hung: they are bad without being
-            tried again. Those that are met are added; None begins with none.
+        lost: `Row.name` -> reason, of clips whose decoder has crashed or hung: they are bad without
+            being tried again. Those that are met are added; None begins with none.
         part: (number, how many): of each batch, read this part alone, as one of many processes that
             share it; parts differ by one clip at most.
         pieces: cut each batch into so many before it is shared; they come one after the other.

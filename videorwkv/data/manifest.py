@@ -1,4 +1,4 @@
-"""(path, label, split) rows: the one form of a data set that everything else reads."""
+"""(path, label, split, segment) rows: the one form of a data set that everything else reads."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from videorwkv.errors import ManifestError, UsageError, did_you_mean
 from videorwkv.utils.remote import is_address, read_address
 from videorwkv.utils.words import plural
 from videorwkv.video.base import Video
+from videorwkv.video.segment import PartVideo, Segment, part_name
 
 if TYPE_CHECKING:
     from videorwkv.data.shards import Shards
@@ -37,6 +38,7 @@ class Row(NamedTuple):
         split: `train`, `validation`, `test` or another name; empty if not decided.
         line: line of its list file, 1 is the first; 0 where there is none.
         group: who or what was recorded, where the data set says so; see `hold_out`.
+        segment: which part of the video it is; None if it is the whole. A video may have several.
     """
 
     path: str
@@ -44,6 +46,12 @@ class Row(NamedTuple):
     split: str = ""
     line: int = 0
     group: str = ""
+    segment: Segment | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, and for a segment `#` and which one: no two clips have the same."""
+        return part_name(self.path, self.segment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +67,8 @@ class Manifest:
         root: folder that paths are relative to in `digest`, so that moving a data set keeps it.
         notes: what a user should know about how it was read.
         split_notes: and about how it was split.
-        opener: row -> video; None opens `row.path`. It must be picklable, for the workers.
+        opener: row -> the whole video; None opens `row.path`. It must be picklable, for the
+            workers.
         shards: where the clips lie, if they lie in tars.
         decoder: what decodes the files at `row.path`, as in `open_video`; an opener has its own.
         missing: clips that the data set's list names and that are not on disk; they are no rows.
@@ -165,14 +174,22 @@ class Manifest:
         """The row's video, open: `DecodeError` if it can't be read, `DataError` if the shard that
         it lies in can't be fetched."""
         if self.opener is not None:
-            return self.opener(row)
+            return self._part(self.opener(row), row)
         if self.shards is not None:
-            return self.shards.open(row.path, decoder=self.decoder, frame_rate=self.frame_rate)
+            whole = self.shards.open(row.path, decoder=self.decoder, frame_rate=self.frame_rate)
+            return self._part(whole, row)
         from videorwkv.video.source import open_video
 
         if is_address(row.path):
-            return open_video(read_address(row.path), name=row.path, decoder=self.decoder)
-        return open_video(row.path, decoder=self.decoder, frame_rate=self.frame_rate)
+            content = read_address(row.path)
+            return open_video(content, name=row.path, decoder=self.decoder, segment=row.segment)
+        return open_video(
+            row.path, decoder=self.decoder, frame_rate=self.frame_rate, segment=row.segment
+        )
+
+    @staticmethod
+    def _part(whole: Video, row: Row) -> Video:
+        return whole if row.segment is None else PartVideo(whole, row.segment)
 
     def relative_path(self, row: Row) -> str:
         """The row's path below `root`, with `/`; the path as it is where it lies elsewhere."""
@@ -182,6 +199,10 @@ class Manifest:
         if not self.root or not row.path.startswith(folder):
             return row.path
         return row.path[len(folder) :].replace(os.sep, "/")
+
+    def relative_name(self, row: Row) -> str:
+        """As `relative_path`, with the segment: no two clips have the same."""
+        return part_name(self.relative_path(row), row.segment)
 
     @property
     def flip_note(self) -> str:
@@ -198,8 +219,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """12 hexadecimal digits of the SHA-256 over all (relative path, label, split), sorted."""
-        lines = sorted((self.relative_path(r), r.label or "", r.split) for r in self.rows)
+        """12 hexadecimal digits of the SHA-256 over all (relative name, label, split), sorted."""
+        lines = sorted((self.relative_name(r), r.label or "", r.split) for r in self.rows)
         return hashlib.sha256(repr(lines).encode()).hexdigest()[:12]
 
     def summary(self) -> str:

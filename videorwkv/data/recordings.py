@@ -1,6 +1,7 @@
 """Which clips show one person, one session or one recording, by their names.
 
-Such clips look alike: those held out for validation would be known from training. A rule is tried
+Such clips look alike: those held out for validation would be known from training. Segments of one
+file belong together in any case. A rule is tried
 on the whole data set and taken only if it puts clips together and leaves two groups or more to most
 classes; so numbers that merely count clips (`clip_001`, `left/s1`) group nothing.
 """
@@ -95,8 +96,9 @@ def find_groups(manifest: Manifest, by: str = "auto") -> Groups | None:
 
     Args:
         manifest: the data set.
-        by: `auto` looks for a column of groups and then at the names; `none`; or a regular
-            expression, searched for in each relative path: its capture group 1 is the group.
+        by: `auto` looks for a column of groups, then at the names, then for several segments of a
+            file; `none`; or a regular expression, searched for in each relative path: its capture
+            group 1 is the group.
 
     Raises:
         UsageError: not a regular expression, one without a capture group, or one that is found in
@@ -109,7 +111,12 @@ def find_groups(manifest: Manifest, by: str = "auto") -> Groups | None:
     named = {row: row.group for row in manifest.rows if row.group}
     if named:
         return Groups(named, "group", "")
-    names = {row: _name(manifest, row) for row in manifest.rows}
+    files = Counter(row.path for row in manifest.rows)
+    several = max(files.values(), default=0) > 1
+    # Segments of one file have one name, whatever their classes.
+    names = {
+        row: _name(manifest, row._replace(label=None) if several else row) for row in manifest.rows
+    }
     for rule in _RULES:
         found = {row: key for row, name in names.items() if (key := rule.key(name))}
         sizes = Counter(found.values())
@@ -117,6 +124,8 @@ def find_groups(manifest: Manifest, by: str = "auto") -> Groups | None:
         if enough and _serves(found, manifest):
             row = next(row for row, key in found.items() if sizes[key] > 1)
             return Groups(found, rule.what, manifest.relative_path(row))
+    if several:
+        return Groups({row: manifest.relative_path(row) for row in manifest.rows}, "recording", "")
     return None
 
 

@@ -123,7 +123,7 @@ def read_features(
     """Features [N, X] of the readable, labelled clips by the baselines' names, and their labels;
     arguments and errors as of `baselines`, with `count` called after each clip."""
     labelled = [row for row in manifest.rows if row.label is not None]
-    rows = [row for row in labelled if row.path not in unreadable]
+    rows = [row for row in labelled if row.name not in unreadable]
     for _ in range(len(labelled) - len(rows)):
         count()
     work = functools.partial(_read_clip, replace(manifest, rows=(), missing=()))
@@ -134,7 +134,7 @@ def read_features(
         if isinstance(answer, Lost):
             if not answer.by_its_task:
                 raise DataError(
-                    f"The process that read {row.path} for the baselines has ended: "
+                    f"The process that read {row.name} for the baselines has ended: "
                     f"{answer.reason}. Try again with more free memory."
                 )
         elif answer is not None:

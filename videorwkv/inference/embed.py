@@ -162,7 +162,7 @@ def embed(
             parts = _whole(recogniser, manifest, batch_size, workers, cache, seen)
         for index, vectors in parts:
             if isinstance(vectors, str):
-                bad[rows[index].path] = vectors
+                bad[rows[index].name] = vectors
             else:
                 found[index] = vectors
             if on_clip is not None:
@@ -174,7 +174,7 @@ def embed(
         )
     return Embeddings(
         torch.stack([vector_E for _, _, vector_E in places]).float().cpu().numpy(),
-        tuple(rows[index].path for index, _, _ in places),
+        tuple(rows[index].name for index, _, _ in places),
         tuple(rows[index].label or "" for index, _, _ in places),
         tuple(rows[index].split for index, _, _ in places),
         np.array([second for _, second, _ in places]),

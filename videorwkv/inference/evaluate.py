@@ -68,8 +68,8 @@ def evaluate(
         motion_mask_ratio: fraction of the patches to skip in each frame: those that changed least.
         clip_timeout: seconds after which a worker that is still at a clip is ended, and the clip
             counts as unreadable; 0 waits forever. The run's own if None, else 300.
-        lost: path -> reason, of clips whose decoder has crashed or hung: they are not tried again.
-            Those that are met are added.
+        lost: `Row.name` -> reason, of clips whose decoder has crashed or hung: they are not tried
+            again. Those that are met are added.
         on_batch: called with the number of clips done, after each batch.
         processes: those that share the clips, each of which calls this function alike and gets the
             whole; each clip is scored once, in the same batches as by one process.
@@ -196,10 +196,10 @@ def score(
             if batch is not None:
                 for place, scores_K in _score(recogniser, batch, batch_size, generator):
                     row = known.rows[own[place]]
-                    clips[own[place]] = Scored(row.path, row.label or "", scores_K)
+                    clips[own[place]] = Scored(row.name, row.label or "", scores_K)
                 for bad in batch.bad:
                     row = known.rows[own[bad.index]]
-                    clips[own[bad.index]] = Scored(row.path, row.label or "", None, bad.reason)
+                    clips[own[bad.index]] = Scored(row.name, row.label or "", None, bad.reason)
                 warned += [(own[place], text) for place, text in batch.warnings]
             _skip_masks(recogniser, goods[processes.rank + 1 :], batch_size, generator)
             if on_batch is not None:

@@ -142,7 +142,7 @@ def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submissi
         )
     text = _FORMATS.get(manifest.name, _own)(answers, manifest)
     write_atomic(path, text)
-    return Submission(path, len(answers), unreadable, tuple(row.path for row in manifest.missing))
+    return Submission(path, len(answers), unreadable, tuple(row.name for row in manifest.missing))
 
 
 def _best(
@@ -150,7 +150,7 @@ def _best(
 ) -> RankedLabels:
     best = np.argsort(-scores_K, kind="stable")[:TOP]
     return RankedLabels(
-        manifest.relative_path(row),
+        manifest.relative_name(row),
         tuple(labels[k] for k in best),
         tuple(float(scores_K[k]) for k in best),
     )

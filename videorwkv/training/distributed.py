@@ -241,7 +241,7 @@ def require_same(processes: Processes, recipe: Recipe, manifest: Manifest) -> No
         "recipe": {name: str(value) for name, value in known.items()},
         "data (paths, labels and splits, in order)": hashlib.sha256(
             repr(
-                [(manifest.relative_path(r), r.label, r.split) for r in manifest.rows]
+                [(manifest.relative_name(r), r.label, r.split) for r in manifest.rows]
                 + [manifest.labels, manifest.flips]
             ).encode(errors="surrogateescape")
         ).hexdigest()[:12],

@@ -178,7 +178,7 @@ class Trainer:
 
     def _give_up_if_hopeless(self, bad: Sequence[BadClip], monitor: Monitor) -> None:
         rows = self.loader.dataset.manifest.rows
-        if self._unread >= HOPELESS or all(row.path in self.bad for row in rows):
+        if self._unread >= HOPELESS or all(row.name in self.bad for row in rows):
             raise self.processes.agreed(
                 DataError(
                     f"{self.manifest.name}: none of the last {self._unread} clips could be read, "

@@ -81,6 +81,7 @@ class ContainerVideo(Video):
         # Opened, and perhaps all its packets read, but none of them decoded.
         self._ready: Decoding | None = self._open()
         self.tells_rate = self._ready.tells_rate
+        self._tick = self._ready.tick
         if timeout is not None:
             # A server closes a connection that stays idle, so none is kept open.
             self._take().__exit__(None, None, None)

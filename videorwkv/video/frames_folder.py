@@ -25,6 +25,7 @@ from videorwkv.video.base import (
     require_time,
 )
 from videorwkv.video.frame_series import Series, choose_series
+from videorwkv.video.segment import Segment, part_name
 
 # Jester and Something-Something were cut at 12 frames a second; a folder carries no clock.
 FOLDER_FPS = 12.0
@@ -43,11 +44,13 @@ class FrameFiles(Video):
         files: the frames, in order, at least one.
         name: what messages call the video.
         frame_rate: frames a second; None takes 12.
+        segment: which of the frames; None takes all.
         deadline: of `time.monotonic()`, for all that is read.
         read: file -> its content; None of one that can't be read.
 
     Raises:
-        DecodeError: reading frames raises it where one has too many pixels.
+        DecodeError: they end before the segment does; reading frames raises it where one has too
+            many pixels.
     """
 
     def __init__(
@@ -56,14 +59,19 @@ class FrameFiles(Video):
         name: str,
         frame_rate: float | None = None,
         *,
+        segment: Segment | None = None,
         deadline: float = math.inf,
         read: Callable[[Path], bytes | None] | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(part_name(name, segment))
         self.deadline = deadline
         self._files = list(files)
         self._read_file = read or read_file
         self._frame_rate = FOLDER_FPS if frame_rate is None else frame_rate
+        if segment is not None:
+            found = segment.find(self._scan(), self.name)
+            self._files = self._files[found.first : found.stop]
+            self._warnings += found.warnings
 
     def __iter__(self) -> Iterator[Frame]:
         self._check_open()
@@ -122,11 +130,12 @@ class FolderVideo(FrameFiles):
     Args:
         folder: its path.
         name: what messages call it.
-        frame_rate, deadline: as in `FrameFiles`.
+        frame_rate, segment, deadline: as in `FrameFiles`.
 
     Raises:
-        DecodeError: there is no such file in it, there are several series of frames in it, or it
-            can't be listed. Reading frames raises it, too, where one has too many pixels.
+        DecodeError: there is no such file in it, there are several series of frames in it, it can't
+            be listed, or it ends before the segment does. Reading frames raises it, too, where one
+            has too many pixels.
     """
 
     def __init__(
@@ -135,6 +144,7 @@ class FolderVideo(FrameFiles):
         name: str,
         frame_rate: float | None = None,
         *,
+        segment: Segment | None = None,
         deadline: float = math.inf,
     ) -> None:
         try:
@@ -145,8 +155,8 @@ class FolderVideo(FrameFiles):
             raise DecodeError(f"{name}: {no_frames(folder)}.")
         if series.clash:
             raise DecodeError(f"{name}: {several_series(series.clash)}.")
-        super().__init__(series.files, name, frame_rate, deadline=deadline)
-        self._warnings = (not_read(series.left_out),) * bool(series.left_out)
+        super().__init__(series.files, name, frame_rate, segment=segment, deadline=deadline)
+        self._warnings += (not_read(series.left_out),) * bool(series.left_out)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -14,10 +14,12 @@ from videorwkv.video.allowed import scheme
 from videorwkv.video.base import IMAGE_SUFFIXES
 from videorwkv.video.base import Video as Video
 from videorwkv.video.container import ContainerVideo
+from videorwkv.video.container_part import ContainerPart
 from videorwkv.video.decoding import Decoding
 from videorwkv.video.frames_folder import FolderVideo, FrameFiles, image_size, read_file
 from videorwkv.video.live import ARRIVAL, LiveOptions, LiveVideo, PipeVideo, open_camera
 from videorwkv.video.pipe import STDIN, is_pipe
+from videorwkv.video.segment import PartVideo, Segment
 
 DECODERS = ("auto", "pyav", "torchcodec")
 # Over TCP no packet of a stream is lost, which would smear the picture until the next key frame.
@@ -48,6 +50,7 @@ def open_video(
     *,
     decoder: str = "auto",
     frame_rate: float | None = None,
+    segment: Segment | None = None,
     allow_playlists: bool = False,
     time_limit: float | None = None,
     live: LiveOptions | None = None,
@@ -71,6 +74,8 @@ def open_video(
             with OpenCV whatever the decoder.
         frame_rate: frames a second of a folder of frames, which doesn't say; None takes 12, the
             rate of Jester and Something-Something. Files and streams have their own.
+        segment: the part that is wanted, as a video of its own; its times begin at 0. What lies
+            before it is not decoded, but from the key frame on. None takes the whole.
         allow_playlists: a playlist (HLS, DASH, ffconcat, SDP) makes FFmpeg read other files and
             open connections, so none is followed, whatever it is called. True follows one whose
             name ends as that of a playlist: `.m3u8`, `.m3u`, `.mpd`, `.ffconcat` or `.sdp`.
@@ -84,9 +89,10 @@ def open_video(
 
     Raises:
         DecodeError: missing, empty, not a video, without a video stream, a folder without frames,
-            no such camera, or nothing that may be read.
-        UsageError: empty text; something else than the above; an unknown decoder, or one that is
-            not installed or can't read such a source.
+            no such camera, nothing that may be read, or it ends before the segment does; reading
+            frames may raise it, too.
+        UsageError: empty text; something else than the above; a segment of a live source; an
+            unknown decoder, or one that is not installed or can't read such a source.
 
     Example:
         >>> with open_video("wave.mp4") as video:  # doctest: +SKIP
@@ -101,6 +107,8 @@ def open_video(
         "deadline": deadline,
         "source_fps": live.known_fps,
     }
+    if segment is not None:
+        options["segment"] = segment
     if isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
         name = name or f"<{len(content)} bytes>"
@@ -113,12 +121,13 @@ def open_video(
             f"{type(source).__name__}."
         )
     if isinstance(source, int):
-        _refuse_live(f"camera {source}", decoder)
+        _refuse_live(f"camera {source}", decoder, segment)
         return open_camera(source, live)
     if isinstance(source, str) and "://" in source:
         _refuse_live(source, decoder)
         return _open_url(source, options, live)
     if live.allow_pipes and is_pipe(source):
+        _refuse_live(str(source), decoder, segment)
         return PipeVideo(source, "standard input" if source == STDIN else str(source), live)
     if not os.fspath(source):
         raise UsageError(
@@ -131,7 +140,7 @@ def open_video(
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         if isinstance(source, str) and source.isdecimal():
-            _refuse_live(f"camera {source}", decoder)
+            _refuse_live(f"camera {source}", decoder, segment)
             return open_camera(int(source), live)
         raise DecodeError(f"{name}: no such file.") from error
     except (OSError, ValueError) as error:
@@ -144,13 +153,13 @@ def open_video(
                 f"{name}: the rate of a folder of frames is --frame-rate (frame_rate), not "
                 "--source-fps (source_fps)."
             )
-        return FolderVideo(path, name, frame_rate, deadline=deadline)
+        return FolderVideo(path, name, frame_rate, segment=segment, deadline=deadline)
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:
         raise DecodeError(f"{name}: the file is empty.")
     _refuse_arrival(name, live)
     # A video may have such a name.
     if path.suffix.lower() in IMAGE_SUFFIXES and image_size(read_file(path) or b"") != (0, 0):
-        return FrameFiles([path], name, frame_rate, deadline=deadline)
+        return FrameFiles([path], name, frame_rate, segment=segment, deadline=deadline)
     # Absolute, so that FFmpeg takes no part of the name for a protocol or an option.
     return _open_file(os.path.abspath(path), name, decoder, options)
 
@@ -161,11 +170,19 @@ def _open_file(source: str | bytes, name: str, decoder: str, options: dict[str, 
 
         if options["source_fps"] is not None:
             raise UsageError(f"{name}: source_fps is for decoder 'pyav'.")
-        return TorchcodecVideo(source, name)
-    return ContainerVideo(source, name, **options)
+        whole = TorchcodecVideo(source, name)
+        return PartVideo(whole, options["segment"]) if "segment" in options else whole
+    return _container(source, name, options)
 
 
-def _refuse_live(name: str, decoder: str) -> None:
+def _container(source: str | bytes, name: str, options: dict[str, Any]) -> ContainerVideo:
+    make = ContainerPart if "segment" in options else ContainerVideo
+    return make(source, name, **options)
+
+
+def _refuse_live(name: str, decoder: str, segment: Segment | None = None) -> None:
+    if segment is not None:
+        raise UsageError(f"{name}: a live source has no segments; record it first.")
     if decoder == "torchcodec":
         raise UsageError(
             f"{name}: decoder 'torchcodec' reads files and bytes; for cameras and URLs take 'pyav'."
@@ -188,9 +205,13 @@ def _open_url(url: str, options: dict[str, Any], live: LiveOptions) -> Video:
             url, url, timeout=timeout, playlists=playlists, source_fps=live.known_fps
         )
         if decoding.duration is None:
+            if "segment" in options:
+                decoding.__exit__(None, None, None)
+                _refuse_live(url, "pyav", options["segment"])
             # A camera may bear one viewer only, so it is not opened again.
             return LiveVideo(url, url, decoding=decoding, playlists=playlists, live=live)
         decoding.__exit__(None, None, None)
         _refuse_arrival(url, live)
-        return ContainerVideo(url, url, timeout=timeout, **options)
+        return _container(url, url, {**options, "timeout": timeout})
+    _refuse_live(url, "pyav", options.get("segment"))
     return LiveVideo(url, url, options=BROADCAST_OPTIONS, playlists=playlists, live=live)

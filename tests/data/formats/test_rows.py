@@ -73,7 +73,7 @@ def test_a_layout_that_is_named_is_obeyed(root: Path) -> None:
 
 def test_a_header_with_times_is_refused(root: Path) -> None:
     path = disk.text(root / "l.txt", "path label start end\na.mp4 up 0 1\n")
-    with pytest.raises(ManifestError, match=r"l\.txt:1: column 'start' would change"):
+    with pytest.raises(ManifestError, match=r"l\.txt:1: columns of segments are read from a CSV"):
         load_manifest(path)
 
 
@@ -165,7 +165,7 @@ def table(root: Path, header: str, values: str = "") -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["start", "end", "start_frame", "t_start", "startTime", "End Frame", "stop_timestamp", "from",
+    ["t_start", "startTime", "End Frame", "stop_timestamp", "from",
      "segment", "weight", "sample_weight", "bbox", "x1", "xmin", "label2", "labels", "exclude",
      "fold", "cv_fold", "subset", "is_train", "Partition", "repeats", "sampling_weight"],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.segments import segment_columns, segment_fields
 from videorwkv.errors import ConfigError
 from videorwkv.utils.files import make_folder, write_csv
 from videorwkv.utils.words import counted
@@ -24,9 +25,10 @@ VERDICTS = {
     "no video": "the file has no video stream",
     "empty": "a file of 0 bytes, or a folder without frames",
     "missing": "there is no such file",
+    "outside": "the segment lies behind the end of its file",
     "timed out": "decoding took longer than the time limit",
     "crashed": "the decoder's process died",
-    "duplicate": "the same clip is in another split, or has two labels",
+    "duplicate": "the same clip, or a part of it, is in another split, or it has two labels",
 }
 # What `ok` means if only first frames were decoded.
 QUICK_OK = "the first frame can be decoded, and no bytes are missing"
@@ -75,7 +77,7 @@ class CheckedClip(NamedTuple):
 
     Args:
         row: of the manifest.
-        path: relative to the data set, as far as it lies there; printable.
+        path: relative to the data set, as far as it lies there, with the segment; printable.
         finding: with what only the whole data set tells: copies, and a rate unlike the others'.
     """
 
@@ -88,7 +90,8 @@ class Copies(NamedTuple):
     """Clips with the same pictures.
 
     Args:
-        kind: `across splits`, `with two labels` (within one split), or `within a split`.
+        kind: `across splits`, `overlapping across splits` (segments that share frames), `with two
+            labels` (within one split), or `within a split`.
         clips: two or more; those that stay come first.
         same_bytes: whether the files are equal, too; if not, it is one video in two containers.
     """
@@ -164,7 +167,9 @@ class CheckReport:
         write_csv(out / "bad.csv", [header, *map(_report_row, self.bad)])
         listed = [clip.row for clip in self.good if _can_be_listed(clip.row)]
         rows = [[_from(out, row.path), row.label or "", row.split] for row in listed]
-        write_csv(out / "good.csv", [["path", "label", "split"], *rows], is_read=False)
+        columns = list(segment_columns(listed))
+        rows = [own + segment_fields(row, columns) for own, row in zip(rows, listed, strict=True)]
+        write_csv(out / "good.csv", [["path", "label", "split", *columns], *rows], is_read=False)
         arguments = ["train", str(out / "good.csv")]
         flips = self.manifest.flips
         left = {row.label for row in listed}
@@ -218,11 +223,12 @@ class CheckReport:
         lines = []
         for kind in dict.fromkeys(copies.kind for copies in self.copies):
             groups = [copies for copies in self.copies if copies.kind == kind]
-            lines.append(f"the same clip {kind}: {len(groups):,}")
+            shares = kind.startswith("overlapping")
+            lines.append(f"{'clips' if shares else 'the same clip'} {kind}: {len(groups):,}")
             for copies in groups[:SHOWN]:
                 names = (f"{c.path} ({_where(c.row)})" for c in copies.clips[:SHOWN])
                 more = f", and {len(copies.clips) - SHOWN} more" * (len(copies.clips) > SHOWN)
-                lines.append(f"  {' = '.join(names)}{more}")
+                lines.append(f"  {(' and ' if shares else ' = ').join(names)}{more}")
             lines += ["  ..."] * (len(groups) > SHOWN)
         for verdict in self.verdicts:
             clips = [clip for clip in self.clips if clip.finding.verdict == verdict]

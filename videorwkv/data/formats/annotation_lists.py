@@ -40,6 +40,7 @@ from videorwkv.data.formats.rows import (
 )
 from videorwkv.data.formats.tree import Tree, is_video, split_in_name
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.segments import COLUMNS
 from videorwkv.data.tables import SYNONYMS, read_text, split_lines
 from videorwkv.errors import ManifestError
 from videorwkv.video.base import VIDEO_SUFFIXES
@@ -265,6 +266,11 @@ def _is_header(text: str, where: str) -> bool:
         "label",
         *SYNONYMS["label"],
     }.isdisjoint(lower[1:])
+    if is_header and {*COLUMNS} & {*lower}:
+        raise ManifestError(
+            f"{where}: columns of segments are read from a CSV file, with its fields parted by "
+            "commas, semicolons or tabs and path,label,start,end in its first line."
+        )
     if is_header:
         read_columns([word for word in words if word.lower() not in SYNONYMS["path"]], where)
     return is_header

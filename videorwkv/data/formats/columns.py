@@ -6,11 +6,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from videorwkv.data.segments import COLUMNS
 from videorwkv.errors import ManifestError
 
-KNOWN = ("path", "label", "split")
+KNOWN = ("path", "label", "split", *COLUMNS)
 
-_SEGMENT = "parts of a file are not read: cut them into files of their own"
+_SEGMENT = (
+    "parts of a file are read from columns called start and end (in seconds), or start_frame and "
+    "end_frame (counted from 0, the last one not included)"
+)
 _BOX = "parts of a frame are not read: crop the clips"
 _WEIGHT = "every clip counts the same"
 _LABELS = "one label a clip is read"
@@ -82,8 +86,8 @@ def read_columns(header: Sequence[str], where: str) -> Columns:
 def refused(name: str, where: str, why: str) -> ManifestError:
     """The error for a column whose meaning would change what is trained."""
     return ManifestError(
-        f"{where}: column {name!r} would change what is trained, and {why}. Remove or rename the "
-        "column to train without it."
+        f"{where}: column {name!r} would change what is trained, and {why}. Rename the column, or "
+        "remove it to train without it."
     )
 
 

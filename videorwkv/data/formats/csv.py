@@ -4,7 +4,14 @@
     clips/a.mp4,waving,train
     "clips/b, second take.mp4",standing up,validation
 
-A semicolon or a tab may take the place of the comma.
+    path,label,start,end                  segments of a file, in seconds or as 1:02:03.5
+    match.mp4,serve,12.5,14
+    match.mp4,return,14,15.2
+
+    path,label,start_frame,end_frame      in frames, counted from 0, the last one not included
+    match.mp4,serve,300,336
+
+A row without a segment is the whole file. A semicolon or a tab may take the place of the comma.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ from videorwkv.data.formats.columns import KNOWN, NO_SPLIT, read_columns, refuse
 from videorwkv.data.formats.label_names import count_labels, read_label_names
 from videorwkv.data.formats.rows import check_label, check_labels, clip_path, on_disk, require_once
 from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
+from videorwkv.data.segments import COLUMNS, read_segment, require_pairs
 from videorwkv.data.tables import read_csv
 from videorwkv.errors import ManifestError, UsageError
 from videorwkv.utils.remote import check_address, is_address
@@ -32,7 +40,8 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
 
     Raises:
         ManifestError: names file and line: no path, no label or several, no split in a file that
-            has them, a path that is listed twice, or a column that would change what is trained.
+            has them, a clip that is listed twice, half a segment or one that is none, or a column
+            that would change what is trained.
     """
     rows: list[Row] = []
     is_there = on_disk()
@@ -41,10 +50,11 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
     group = ""
     # Of every column the names of splits in it; "" is anything else.
     values: defaultdict[str, set[str]] = defaultdict(set)
-    for line, fields in read_csv(root, required=("path", "label"), optional=("split",)):
+    for line, fields in read_csv(root, required=("path", "label"), optional=("split", *COLUMNS)):
         where = f"{root}:{line}"
         if not rows:
             group, notes = _columns(root, list(fields))
+            require_pairs(list(fields), f"{root}:1")
         if not fields["path"]:
             raise ManifestError(f"{where}: the path is empty.")
         split = SPLIT_NAMES.get(fields.get("split", "").lower(), fields.get("split", ""))
@@ -61,8 +71,12 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
             _require_readable(path, where)
         else:
             path = str(Path(clip_path(path, root.parent, where, is_there)))
-        row = Row(path, fields["label"] or None, split, line, fields[group] if group else "")
-        require_once(seen, path, row.label or "", where, repr(fields["path"]))
+        segment = read_segment(fields, where)
+        row = Row(
+            path, fields["label"] or None, split, line, fields[group] if group else "", segment
+        )
+        what = repr(fields["path"]) + (f", {segment.described}," if segment else "")
+        require_once(seen, row.name, row.label or "", where, what)
         rows.append(row)
         for name, value in fields.items():
             values[name].add(value.lower() if value.lower() in SPLIT_NAMES else "")

@@ -53,13 +53,18 @@ def write_shards(
         on_clip: called with the number of clips that are done.
 
     Raises:
-        UsageError: the clips are generated or lie in shards, or `folder` holds shards.
+        UsageError: the clips are generated, segments or lie in shards, or `folder` holds shards.
         DataError: the disk is full or can't be written to.
     """
     if manifest.opener is not None:
         raise UsageError(f"{manifest.name}: its clips are generated, so they need no shards.")
     if manifest.shards is not None:
         raise UsageError(f"{manifest.name}: its clips lie in shards already.")
+    if any(row.segment is not None for row in manifest.rows):
+        raise UsageError(
+            f"{manifest.name}: its clips are segments of files, and shards hold whole clips. Cut "
+            "them into files of their own, or train from the files; --cache keeps the segments."
+        )
     folder = Path(folder)
     make_folder(folder)
     if (folder / INDEX).exists() or any(folder.glob("*.tar")):
