@@ -265,7 +265,7 @@ def test_a_film_that_can_not_be_written_is_an_error(model: LCR, tmp_path: Path) 
 def test_an_error_of_the_encoder_is_no_end(
     model: LCR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*arguments: object) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("videorwkv.inference.annotate.write_video", broken)

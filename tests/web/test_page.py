@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.chromium import Chromium, chromium
 from videorwkv.data.motion.clips import render
 from videorwkv.errors import UsageError, VideoRWKVError
-from videorwkv.inference.stream import StreamOptions, _smoothed
+from videorwkv.inference.stream_options import StreamOptions
+from videorwkv.inference.track import _smoothed
 from videorwkv.models import LCR, create_model
 from videorwkv.video import Sampling
 from videorwkv.web import Server, export_site

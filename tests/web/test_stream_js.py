@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from videorwkv.inference.pacing import paced
-from videorwkv.inference.stream import StreamOptions, _smoothed
+from videorwkv.inference.stream_options import StreamOptions
+from videorwkv.inference.track import _smoothed
 
 Node = Callable[[str, Path], str]
 

@@ -37,6 +37,8 @@ BARS = 3
 WAITING = 8
 # Seconds. A longer pause of a stream is shown as this: hours of one picture help nobody.
 PAUSE = 10.0
+# Seconds of a stream's film that a killed program may lose.
+FRAGMENT = 2.0
 _INK, _BAR, _TROUGH, _PAPER = (35, 35, 35), (31, 119, 180), (225, 228, 232), (255, 255, 255)
 _FAINT, _FAINT_BAR = (150, 150, 150), (190, 205, 220)
 
@@ -102,8 +104,10 @@ def write_annotated(
 class AnnotatedVideoWriter:
     """Writes the annotated frames of a stream as they come; a context manager.
 
-    The file appears, whole, with `close()`, and not at all without a frame. It plays as fast as its
-    source: a frame is shown until the time of the next one.
+    The file appears, whole, with `close()`, and not at all without a frame; until then it is called
+    NAME.part.mp4 and can be played as far as it has come, also after a power cut. It plays as fast
+    as its source: a frame is shown until the time of the next one. Where pictures change their
+    size, later ones are fitted into the room of the first.
 
     Args:
         path: an .mp4 file; missing folders are made.
@@ -124,11 +128,11 @@ class AnnotatedVideoWriter:
         *,
         frame_fit: FrameFit = "crop",
     ) -> None:
-        self._path, self._labels, self._fps = Path(path), labels, fps
+        self.path, self._labels, self._fps = Path(path), labels, fps
         self._fit = frame_fit
-        if self._path.suffix.lower() != ".mp4" or self._path.is_dir():
+        if self.path.suffix.lower() != ".mp4" or self.path.is_dir():
             raise UsageError(f"--save {path}: wanted an .mp4 file.")
-        make_folder(self._path.parent)
+        make_folder(self.path.parent)
         self._images: queue.Queue[tuple[Image, float] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -172,7 +176,7 @@ class AnnotatedVideoWriter:
     def _write(self) -> None:
         images = self._taken()
         try:
-            save_video(self._path, images, self._fps)
+            save_video(self.path, images, self._fps, fragment=FRAGMENT)
         except Exception as error:  # noqa: BLE001 - `add` and `close` raise it again
             self._error = error
         finally:
@@ -185,6 +189,7 @@ class AnnotatedVideoWriter:
         tick = 0
         while (one := self._images.get()) is not None:
             image_HWC, time = one
+            image_HWC = image_HWC if shown is None else _fitted(image_HWC, shown.shape[1])
             if shown is None:
                 start = time
             else:
@@ -202,14 +207,26 @@ class AnnotatedVideoWriter:
             raise error
 
 
-def save_video(path: str | Path, images: Iterable[Image], fps: float) -> None:
+def _fitted(image_HWC: Image, width: int) -> Image:
+    """An annotated frame, [HEIGHT, W, 3], as large as fits into another width."""
+    own = image_HWC.shape[1]
+    if own > width:
+        height = max(1, round(HEIGHT * width / own))
+        image_HWC = cv2.resize(image_HWC, (width, height), interpolation=cv2.INTER_AREA)
+    below, right = HEIGHT - image_HWC.shape[0], width - image_HWC.shape[1]
+    return np.pad(image_HWC, ((0, below), (0, right), (0, 0)), constant_values=255)
+
+
+def save_video(
+    path: str | Path, images: Iterable[Image], fps: float, *, fragment: float | None = None
+) -> None:
     """`write_video`, with an error that names the file.
 
     Raises:
         CheckpointError: the disk is full, or the folder can't be written.
     """
     try:
-        write_video(path, images, fps)
+        write_video(path, images, fps, fragment=fragment)
     except (OSError, av.FFmpegError) as error:
         raise CheckpointError(
             f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
-from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, Arrays, Port, open_engine
+from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, SUFFIXES, Arrays, Port, open_engine
 from videorwkv.models.masking import Masks, tube_mask
 from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess
 from videorwkv.run.description import read_description
@@ -223,6 +223,21 @@ class ExportedModel(nn.Module):
                 f"videorwkv export RUN --tube-mask {masks.tube_mask_ratio}"
             )
         return Masks(tube_mask_ratio=own_ratio)
+
+    def batch_for(self, streams: int) -> int:
+        """How many streams a step takes at once where there are so many: as many, the file's fixed
+        number, or the next power of two, as OpenVINO compiles for each number anew.
+
+        Raises:
+            UsageError: the file was exported for fewer.
+        """
+        if self.batch_size is not None:
+            if streams > self.batch_size:
+                raise UsageError(self._fixed("batch_size", self.batch_size, streams))
+            return self.batch_size
+        if self.path.suffix.lower() == SUFFIXES["openvino"]:
+            return 1 << (streams - 1).bit_length()
+        return streams
 
     def step(self, inputs: Inputs, state: ExportedState) -> tuple[Tensor, ExportedState]:
         """One frame (inputs with T = 1): logits, float32 [B, K], and the next state.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Literal
+from typing import Literal, get_args
 
 from videorwkv.video import Frame, Video
 
@@ -39,6 +39,7 @@ class Due:
 
 
 AfterDrop = Literal["auto", "reset", "keep"]
+AFTER_DROP: tuple[AfterDrop, ...] = get_args(AfterDrop)
 
 
 def paced(video: Video, fps: float, gap: float, after_drop: AfterDrop = "auto") -> Iterator[Due]:

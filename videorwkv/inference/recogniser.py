@@ -7,6 +7,7 @@ and ask nothing about its kind.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
+from videorwkv.run.tensors import tensors_bytes
 from videorwkv.utils.device import autocast, pick_device
 from videorwkv.utils.hub import is_hub
 from videorwkv.video.base import Sampling
@@ -44,6 +46,7 @@ class Recogniser:
         precision: `float32`, or `bfloat16` autocast.
         clip_timeout: seconds after which a worker that is still at a clip is ended; 0: never.
         frame_rate: frames a second of folders of frames, as in training; None takes 12.
+        fingerprint: computes the SHA-256 of the weights.
     """
 
     network: LCR | ExportedModel
@@ -55,6 +58,7 @@ class Recogniser:
     precision: str = "float32"
     clip_timeout: float = CLIP_TIMEOUT
     frame_rate: float | None = None
+    fingerprint: Callable[[], str] = lambda: ""
 
     @classmethod
     def open(
@@ -140,6 +144,7 @@ class Recogniser:
             precision=precision or "float32",
             clip_timeout=clip_timeout,
             frame_rate=model.data.get("frame_rate") if isinstance(model, Run) else None,
+            fingerprint=_fingerprint(model, network),
         )
 
     def _changed(
@@ -202,20 +207,43 @@ class Recogniser:
         return logits_BTK
 
     @torch.inference_mode()
-    def init_state(self) -> Any:
-        """The state of one stream before its first frame, always with the same tube mask."""
+    def init_state(self, streams: int = 1) -> Any:
+        """The state of streams before their first frame, always with the same tube mask.
+
+        Raises:
+            UsageError: a file that was exported for fewer streams.
+        """
         generator = torch.Generator().manual_seed(0)
-        return self.network.init_state(generator=generator, **self.masks.given)
+        network = self.network
+        if isinstance(network, ExportedModel):
+            network.batch_for(streams)
+            size = network.batch_size or 1
+        else:
+            size = 1
+        state: Any = network.init_state(size, generator=generator, **self.masks.given)
+        return state if size == streams == 1 else state.select([0] * streams)
 
     @torch.inference_mode()
     def step(self, inputs: Inputs, state: Any, name: str) -> tuple[Tensor, Any]:
-        """One frame of a stream, [1, 1, H, W, 3]: logits [1, K] and the next state; errors as
-        `scan`."""
+        """One frame of each of B streams, [B, 1, H, W, 3]: logits [B, K] and the next state; errors
+        as `scan`."""
         network: Any = self.network
         inputs = inputs.to(self.device)
+        count = len(inputs.frames_BTHWC)
+        size = network.batch_for(count) if isinstance(network, ExportedModel) else count
+        if size > count:  # the file, or its runtime, is made for more
+            rows = [*range(count), *[0] * (size - count)]
+            inputs, state = Inputs(*(x[rows] for x in inputs)), state.select(rows)
         logits_BK, following = network.step(inputs, state)
-        require_finite(logits_BK, network, lambda: network.step(inputs, state)[0], name)
+        require_finite(logits_BK[:count], network, lambda: network.step(inputs, state)[0], name)
+        if size > count:
+            return logits_BK[:count], following.select(range(count))
         return logits_BK, following
+
+    def weights_sha256(self) -> str:
+        """Tells the weights from those of other models, however they are run; as an exported file
+        notes it."""
+        return self.fingerprint()
 
 
 ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
@@ -260,6 +288,15 @@ def require_finite(
         f"{first_bad_module(network, again)}. Take weights from another checkpoint (best, last) or "
         "fewer frames: the paper's cell can grow without bound (model.cell=gated does not)."
     )
+
+
+def _fingerprint(model: Run | LCR | ExportedModel, network: nn.Module) -> Callable[[], str]:
+    """What computes the SHA-256 of the weights: of a run's file; of a model, its own."""
+    if isinstance(network, ExportedModel):
+        return lambda: str(network.metadata["weights_sha256"])
+    if isinstance(model, Run):
+        return lambda: hashlib.sha256(model.weights.read_bytes()).hexdigest()
+    return lambda: hashlib.sha256(tensors_bytes(network.state_dict())).hexdigest()
 
 
 def _check_labels(labels: Sequence[str], num_classes: int, what: str) -> None:

@@ -178,7 +178,8 @@ class Video(ABC):
         name: what messages call the source.
 
     Attributes:
-        drops: how often a live source has been lost, and was opened again.
+        drops: how often a live source has been lost, to be opened again.
+        is_away: whether it is lost now.
         tells_rate: whether nothing had to be guessed about how fast its frames follow each other.
         deadline: of `time.monotonic()`: reading a file or folder after it is a `DecodeError`.
     """
@@ -186,6 +187,7 @@ class Video(ABC):
     is_live: bool = False
     tells_rate: bool = True
     drops: int = 0
+    is_away: bool = False
     deadline: float = math.inf
 
     def __init__(self, name: str) -> None:

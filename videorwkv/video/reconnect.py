@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ from videorwkv.video.base import Frame, Images, Transform, Video
 WAITS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
+def _no_one(event: str, about: dict[str, object]) -> None:
+    pass
+
+
 class Reconnecting(Video):
     """A camera or stream that goes on after a drop. Its end is a drop, too.
 
@@ -25,13 +30,9 @@ class Reconnecting(Video):
         name: what messages call it.
         reopen: opens the source; a `DecodeError` is another drop.
         tell: is told ("lost", {"reason"}) and ("back", {"seconds", "attempts"}), by whichever
-            thread iterates.
+            thread iterates; a stream puts itself in its place.
         clock: seconds that pass.
         wait: waits so many seconds; True ends everything. None: `close` does.
-
-    Attributes:
-        drops: how often the source was lost so far, after its first frame or before.
-        is_away: whether it is lost now.
     """
 
     is_live = True
@@ -40,17 +41,16 @@ class Reconnecting(Video):
         self,
         name: str,
         reopen: Callable[[], Video],
-        tell: Callable[[str, dict[str, object]], None] = lambda what, about: None,
+        tell: Callable[[Literal["lost", "back"], dict[str, object]], None] = _no_one,
         *,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         super().__init__(name)
-        self._reopen, self._tell, self._clock = reopen, tell, clock
+        self._reopen, self.tell, self._clock = reopen, tell, clock
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._video: Video | None = None
-        self.is_away = False
 
     def __iter__(self) -> Iterator[Frame]:
         self._check_open()
@@ -68,7 +68,7 @@ class Reconnecting(Video):
                     for frame in video:
                         now = self._clock()
                         if self.is_away:
-                            self._tell("back", {"seconds": now - lost_at, "attempts": attempts})
+                            self.tell("back", {"seconds": now - lost_at, "attempts": attempts})
                             self.is_away, attempts = False, 0
                         if start is None:
                             # The source's own clock from here on, behind the time it was away.
@@ -83,7 +83,7 @@ class Reconnecting(Video):
             if not self.is_away:
                 self.is_away, lost_at = True, self._clock()
                 self.drops += 1
-                self._tell("lost", {"reason": reason})
+                self.tell("lost", {"reason": reason})
             attempts += 1
             if self._wait(WAITS[min(attempts, len(WAITS)) - 1]):
                 return

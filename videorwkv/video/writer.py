@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.filter
@@ -21,7 +22,11 @@ MAX_FPS = 1e6
 
 
 def write_video(
-    path: str | Path, frames_THWC: NDArray[np.uint8] | Iterable[NDArray[np.uint8]], fps: float
+    path: str | Path,
+    frames_THWC: NDArray[np.uint8] | Iterable[NDArray[np.uint8]],
+    fps: float,
+    *,
+    fragment: float | None = None,
 ) -> None:
     """Writes an `.mp4` (H.264) or a `.gif` (256 colours chosen from the frames).
 
@@ -32,6 +37,9 @@ def write_video(
         path: its suffix chooses the format; an existing file is replaced.
         frames_THWC: RGB, uint8, [T, H, W, 3], or anything that gives T frames [H, W, 3].
         fps: frames a second. A gif counts in hundredths of a second and rounds.
+        fragment: seconds after which an mp4 is playable as far as it has come, again and again: for
+            films that are long in the making. It is called NAME.part.mp4 until it is complete, and
+            stays so if the program is killed. None: as players like it best, its index at the end.
 
     Raises:
         UsageError: unknown suffix, no frames, frames of the wrong kind or of several sizes, or a
@@ -45,12 +53,26 @@ def write_video(
             f"write_video: unknown suffix {suffix!r} of {path.name}. "
             f"{did_you_mean(suffix, SUFFIXES)}"
         )
+    if fragment is not None and suffix != ".mp4":
+        raise UsageError("write_video: only an .mp4 can be written in fragments.")
     if not MIN_FPS <= fps <= MAX_FPS:
         raise UsageError(f"write_video: fps ({fps}) must lie in [{MIN_FPS:g}, {MAX_FPS:g}].")
-    write = _write_mp4 if suffix == ".mp4" else _write_gif
+    write: Any = _write_mp4 if suffix == ".mp4" else _write_gif
     # Opened here, because FFmpeg's own error for a missing folder names no folder.
-    with atomic(path) as file, av.open(file, "w", format=suffix[1:]) as container:
-        write(container, _checked(frames_THWC), Fraction(float(fps)).limit_denominator(10_000))
+    name, options = "", {}
+    if fragment is not None:
+        name = f"{path.stem}.part{path.suffix}"
+        options = {
+            "movflags": "empty_moov+default_base_moof+frag_keyframe",
+            "frag_duration": f"{fragment * 1e6:.0f}",
+            "flush_packets": "1",
+        }
+    rate = Fraction(float(fps)).limit_denominator(10_000)
+    with (
+        atomic(path, name) as file,
+        av.open(file, "w", format=suffix[1:], container_options=options) as container,
+    ):
+        write(container, _checked(frames_THWC), rate, fragment)
 
 
 def _checked(frames_THWC: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
@@ -73,7 +95,10 @@ def _checked(frames_THWC: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.ui
 
 
 def _write_mp4(
-    container: av.container.OutputContainer, frames: Iterator[NDArray[np.uint8]], rate: Fraction
+    container: av.container.OutputContainer,
+    frames: Iterator[NDArray[np.uint8]],
+    rate: Fraction,
+    fragment: float | None,
 ) -> None:
     stream = None
     for index, frame_HWC in enumerate(frames):
@@ -86,6 +111,8 @@ def _write_mp4(
             else:
                 stream = container.add_stream("mpeg4", rate=rate, options={"qscale": "3"})
                 stream.codec_context.bit_rate = max(400_000, int(width * height * rate * 0.3))
+            if fragment is not None:  # each begins with a key frame
+                stream.codec_context.gop_size = max(1, round(fragment * rate))
             stream.height, stream.width = even_HWC.shape[:2]
             stream.pix_fmt = "yuv420p"
         picture = av.VideoFrame.from_ndarray(even_HWC, format="rgb24")
@@ -96,7 +123,10 @@ def _write_mp4(
 
 
 def _write_gif(
-    container: av.container.OutputContainer, frames: Iterator[NDArray[np.uint8]], rate: Fraction
+    container: av.container.OutputContainer,
+    frames: Iterator[NDArray[np.uint8]],
+    rate: Fraction,
+    fragment: None,
 ) -> None:
     """The best 256 colours are known after the last frame only, so all are held until then."""
     stream = None
