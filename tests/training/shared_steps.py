@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from videorwkv.data import Batch
+from videorwkv.data.mixing import Mixing
 from videorwkv.models import Inputs, build_model
 from videorwkv.training.learner import Learner
 from videorwkv.utils.processes import ALONE, Processes
@@ -33,14 +34,20 @@ CASES: dict[str, tuple[dict[str, Any], list[list[list[int]]]]] = {
     "few activations": ({"checkpoint_frames": 2}, [[[2], [3]]] * 2),
     "no batch norm": ({"model": {"stem": "patch", "head_norm": "layer"}}, [[[2], [3]]] * 3),
     "frozen stem": ({"freeze": ("stem",)}, [[[2], [3]]] * 2),
+    "mixed pairs": ({"mixup": 0.8, "cutmix": 1.0}, [[[2], [4]], [[4], [3]], [[0], [3]]]),
+    "mixed, every frame": ({"mixup": 0.8, "loss_frames": "all"}, [[[2], [3]]] * 2),
     "another gate": ({"model": {"forget_source": "rate"}}, [[[2], [3]]] * 2),
 }
 
 
-def batch(inputs: Inputs, labels: Tensor, indices: Sequence[int]) -> Batch:
+def batch(
+    inputs: Inputs, labels: Tensor, step: int, indices: Sequence[int], mixing: Mixing
+) -> Batch:
     rows = torch.tensor(indices, dtype=torch.int64)
     chosen = Inputs(*(x[rows] for x in inputs)) if len(rows) else None
-    return Batch(chosen, labels[rows], rows)
+    keys, good = [(step, index) for index in indices], [True] * len(indices)
+    mix = mixing.plan(keys, good, seed=0, size=32) if mixing.is_on else None
+    return Batch(chosen, labels[rows], rows, mix=mix)
 
 
 def worst_difference(processes: Processes, changes: dict[str, Any], steps: list[Any]) -> float:
@@ -53,18 +60,22 @@ def worst_difference(processes: Processes, changes: dict[str, Any], steps: list[
     alone = Learner(copy.deepcopy(model), recipe, CPU, ALONE)
     shared = Learner(model, recipe, CPU, processes)
     worst = 0.0
+    mixing = Mixing(mixup=recipe.mixup, cutmix=recipe.cutmix)
     for step, counts_PA in enumerate(steps):
         generator = torch.Generator().manual_seed(step)
         frames = torch.randint(0, 256, (9, 3, 32, 32, 3), generator=generator, dtype=torch.uint8)
         edges = 255 * torch.randint(0, 2, (9, 3, 32, 32), generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, 8, (9,), generator=generator)
         inputs = Inputs(frames, edges)
+
         whole, mine, first = [], [], 0
         for counts_P in zip(*counts_PA, strict=True):
             every = list(range(first, first + sum(counts_P)))
             start = sum(counts_P[: processes.rank])
-            whole.append(batch(inputs, labels, every))
-            mine.append(batch(inputs, labels, every[start : start + counts_P[processes.rank]]))
+            whole.append(batch(inputs, labels, step, every, mixing))
+            mine.append(
+                batch(inputs, labels, step, every[start : start + counts_P[processes.rank]], mixing)
+            )
             first += sum(counts_P)
         totals = [[sum(counts_P) for counts_P in zip(*counts_PA, strict=True)]]
         one, other = alone.step(whole, totals, step, 1e-3), shared.step(mine, counts_PA, step, 1e-3)

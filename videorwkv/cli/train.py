@@ -138,7 +138,11 @@ def add_train(commands: Commands) -> None:
         help="what chooses the best checkpoint on the validation split: top1, or "
         "mean_class_accuracy, in which every class counts the same",
     )
-    parser.add_argument("--precision", metavar="P", help="float32, or bfloat16 for mixed precision")
+    parser.add_argument(
+        "--precision",
+        metavar="P",
+        help="float32; or, for mixed precision, bfloat16, or float16 on GPUs without it",
+    )
     parser.add_argument(
         "--set",
         dest="assignments",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.torchvision_transforms import make_transforms
 from videorwkv.data.transforms import Augmentation, Draw, check_views, crop_views, erase
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
 from videorwkv.models.config import LCRConfig
@@ -91,7 +92,8 @@ class ClipDataset(torch.utils.data.Dataset):
         frame_fit: how a frame becomes a square, as in `fit_box`.
 
     Raises:
-        ConfigError: a number is out of range, or there are no such views.
+        ConfigError: a number is out of range, there are no such views, or torchvision is wanted
+            and not there.
     """
 
     def __init__(
@@ -114,6 +116,8 @@ class ClipDataset(torch.utils.data.Dataset):
             raise ConfigError(f"ClipDataset: views {views} are for evaluation, not for training.")
         if size < 1 or repeats < 1:
             raise ConfigError(f"ClipDataset: size ({size}), repeats ({repeats}): at least 1.")
+        if augmentation is not None and augmentation.torchvision:
+            make_transforms(augmentation.torchvision)  # not at the first clip, in a worker
         self.manifest = manifest
         self.sampling = sampling
         self.size = size

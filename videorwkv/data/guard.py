@@ -29,13 +29,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import tee
 from multiprocessing.connection import wait
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch._C import _remove_worker_pids
 from torch.utils.data import DataLoader, get_worker_info
 
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
+from videorwkv.data.order import Key
 from videorwkv.errors import DataError
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.workers import (
@@ -50,8 +51,6 @@ from videorwkv.utils.workers import (
     one_thread,
     time_counted,
 )
-
-Key: TypeAlias = tuple[int, int]  # epoch, index of the data set
 
 # Seconds between two looks at the workers while nothing comes from them.
 _POLL = 0.2

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from videorwkv.data.dataset import BadClip, ClipDataset, Sample
 from videorwkv.data.guard import Guard
-from videorwkv.data.shards.store import POOL
+from videorwkv.data.mixing import Mix, Mixing
+from videorwkv.data.order import Key, Keys, Order
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.words import counted
 
 # Seconds. Far more than reading a clip takes; only hours of HD video, stored in a cache, need more.
 CLIP_TIMEOUT = 300.0
-
-# Keeps the order's generator apart from those of the clips.
-_ORDER = 0x0DE5
 
 
 class Batch(NamedTuple):
@@ -38,6 +35,7 @@ class Batch(NamedTuple):
         indices: int64 [B], rows of the manifest.
         bad: the clips that can't be read.
         warnings: (row, message) of clips that were read all the same.
+        mix: with which others they are to be mixed (`mixed`); None: with none.
     """
 
     inputs: Inputs | None
@@ -45,6 +43,7 @@ class Batch(NamedTuple):
     indices: Tensor
     bad: tuple[BadClip, ...] = ()
     warnings: tuple[tuple[int, str], ...] = ()
+    mix: Mix | None = None
 
     def pinned(self) -> Batch:
         """A copy in page-locked memory, from where a GPU fetches it faster."""
@@ -83,8 +82,7 @@ class Loader:
     Args:
         dataset: the clips.
         batch_size: clips in a batch, the bad ones counted.
-        shuffle: a new random order in every epoch; else the manifest's order. Of shards that lie
-            elsewhere, a random order of the shards, in which the clips of some are mixed.
+        shuffle: a new random order in every epoch, as in `Order`; else the manifest's order.
         seed: of the order; None takes the data set's.
         workers: processes that decode and augment; 0 does it here, where a decoder that crashes
             ends the program; so does a daemonic process, which may start none. They are forked on
@@ -99,9 +97,11 @@ class Loader:
         part: (number, how many): of each batch, read this part alone, as one of many processes that
             share it; parts differ by one clip at most.
         pieces: cut each batch into so many before it is shared; they come one after the other.
+        order: how the clips of an epoch are ordered, in place of `shuffle`.
+        mixing: which clips of a batch are to be mixed; those of a pair stay in one part.
 
     Raises:
-        ConfigError: a number out of range.
+        ConfigError: a number out of range, or an order that these clips can't have.
         DataError: `drop_last` would leave nothing; or, while iterating, see `ClipDataset`.
     """
 
@@ -120,6 +120,8 @@ class Loader:
         lost: dict[str, str] | None = None,
         part: tuple[int, int] = (0, 1),
         pieces: int = 1,
+        order: Order | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         if batch_size < 1 or workers < 0 or not (clip_timeout or 0) >= 0:
             raise ConfigError(
@@ -135,16 +137,17 @@ class Loader:
             )
         self.dataset = dataset
         seed = dataset.seed if seed is None else seed
-        self._keys = _Keys(
-            len(dataset),
-            batch_size,
-            seed,
-            shuffle,
-            drop_last,
-            endless,
-            part,
-            pieces,
-            _shard_numbers(dataset),
+        self._mixing = mixing if mixing is not None and mixing.is_on else None
+        self._keys = Keys(
+            dataset,
+            order or Order(shuffle=shuffle),
+            batch_size=batch_size,
+            seed=seed,
+            drop_last=drop_last,
+            endless=endless,
+            part=part,
+            pieces=pieces,
+            unit=1 if self._mixing is None else 2,
         )
         self._pin = pin_memory
         self._guard = None
@@ -181,11 +184,21 @@ class Loader:
                 stacklevel=2,
             )
             guard = None
+        read, keys_of = tee(self._keys)
         if guard is not None:
-            batches = (collate(samples) for samples in guard.read(self._keys))
+            parts: Iterable[list[Sample | BadClip]] = guard.read(read)
         else:
-            batches = (collate([self.dataset[key] for key in keys]) for keys in self._keys)
+            parts = ([self.dataset[key] for key in keys] for keys in read)
+        batches = (self._collate(keys, part) for part, keys in zip(parts, keys_of, strict=True))
         return (batch.pinned() for batch in batches) if self._pin else batches
+
+    def _collate(self, keys: Sequence[Key], samples: Sequence[Sample | BadClip]) -> Batch:
+        batch = collate(samples)
+        if self._mixing is None:
+            return batch
+        good = [isinstance(sample, Sample) for sample in samples]
+        seed, size = self._keys.seed, self.dataset.size
+        return batch._replace(mix=self._mixing.plan(keys, good, seed=seed, size=size))
 
     def close(self) -> None:
         """End the worker processes; the next iteration would start new ones."""
@@ -194,71 +207,3 @@ class Loader:
 
 
 make_loader = Loader  # the name that code outside uses
-
-
-class _Keys:
-    """Batch sampler: lists of (epoch, index)."""
-
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        seed: int,
-        shuffle: bool,
-        drop_last: bool,
-        endless: bool,
-        part: tuple[int, int],
-        pieces: int,
-        shard_N: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.shard_N = shard_N
-        self.part, self.pieces = part, pieces
-        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
-        self.endless = endless
-        self.per_epoch = count // batch_size if drop_last else -(-count // batch_size)
-        self.epoch = self.start_batch = 0
-
-    def order(self, epoch: int) -> list[int]:
-        if not self.shuffle:
-            return list(range(self.count))
-        rng = np.random.default_rng([self.seed, epoch, _ORDER])
-        if self.shard_N is not None:
-            return _by_shard(self.shard_N, rng).tolist()
-        return rng.permutation(self.count).tolist()
-
-    def __len__(self) -> int:
-        return max(0, self.per_epoch - self.start_batch)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, start = self.epoch, self.start_batch
-        while True:
-            order = self.order(epoch)
-            for number in range(start, self.per_epoch):
-                batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-                for piece in range(self.pieces):
-                    share = _cut(_cut(batch, piece, self.pieces), *self.part)
-                    yield [(epoch, index) for index in share]
-            if not self.endless:
-                return
-            epoch, start = epoch + 1, 0
-
-
-def _shard_numbers(dataset: ClipDataset) -> NDArray[np.int64] | None:
-    """The shard of each index, int64 [N], where shards are fetched as they are wanted."""
-    shards = dataset.manifest.shards
-    if shards is None or shards.store is None:
-        return None
-    return np.array([shards.number(dataset.locate(i)[1].path) for i in range(len(dataset))])
-
-
-def _by_shard(shard_N: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Indices in a random order of the shards, in which the clips of `POOL` shards are mixed."""
-    order = rng.permutation(np.unique(shard_N))
-    place_N = np.argsort(order)[np.searchsorted(np.sort(order), shard_N)] // POOL
-    shuffled = rng.permutation(len(shard_N))
-    return shuffled[np.argsort(place_N[shuffled], kind="stable")]
-
-
-def _cut(clips: list[int], number: int, count: int) -> list[int]:
-    """One of `count` successive parts, as equal as they can be."""
-    return clips[len(clips) * number // count : len(clips) * (number + 1) // count]

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.rand_augment import MOST, Operation, apply_operation, draw_operations
+from videorwkv.data.torchvision_transforms import apply_transforms, parse_calls
 from videorwkv.errors import ConfigError
 from videorwkv.preprocess.inputs import Box, FrameFit, fit_box, fit_image, resize
 
@@ -33,6 +35,9 @@ class Draw(NamedTuple):
         erased: the box to erase once the edges are made (see `erase`), or None.
         angle: by which all frames are turned, anticlockwise, in degrees.
         frame_fit: the model's, see `fit_box`.
+        operations: of RandAugment, in order.
+        torchvision: transforms by name, see `parse_calls`.
+        torchvision_seed: of what they draw.
     """
 
     size: int
@@ -45,6 +50,9 @@ class Draw(NamedTuple):
     erased: Box | None
     angle: float
     frame_fit: FrameFit
+    operations: tuple[Operation, ...] = ()
+    torchvision: str = ""
+    torchvision_seed: int = 0
 
     def crop(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One decoded frame, cropped and resized: [H, W, 3] -> [size, size, 3]."""
@@ -65,13 +73,18 @@ class Draw(NamedTuple):
         return fit_box(height, width, self.frame_fit)
 
     def finish(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """All cropped frames, flipped, turned and coloured: [T, size, size, 3], erased box still
-        there."""
+        """All cropped frames, flipped, turned, coloured and what else was drawn:
+        [T, size, size, 3], erased box still there."""
         if self.flipped:
             frames_THWC = np.ascontiguousarray(frames_THWC[:, :, ::-1])
         if self.angle:
             frames_THWC = _turn(frames_THWC, self.angle)
-        return _colour(frames_THWC, *self.colours, self.tint)
+        frames_THWC = _colour(frames_THWC, *self.colours, self.tint)
+        for operation in self.operations:
+            frames_THWC = apply_operation(frames_THWC, operation)
+        if self.torchvision:
+            frames_THWC = apply_transforms(frames_THWC, self.torchvision, self.torchvision_seed)
+        return frames_THWC
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +109,11 @@ class Augmentation:
             uniform sampling has no rate to change.
         rotate: degrees; a clip is turned by an angle between -rotate and rotate at the model's
             size, and its corners are filled with a reflection of the frame.
+        rand_augment: operations of RandAugment on a clip, each at random: moved, sheared, turned,
+            other colours, contrast, sharpness or histogram; 0 is off, 2 is usual.
+        rand_magnitude: how strong they are, in [0, 30]; 9 is usual.
+        torchvision: transforms of torchvision's v2 by name, after all others:
+            `GaussianBlur(kernel_size=5); JPEG(quality=(50, 90))`. Needs torchvision.
     """
 
     # Options are drawn in the order in which they came to be: with 0, runs stay as they were.
@@ -112,6 +130,9 @@ class Augmentation:
     rotate: float = 0.0
     grey_probability: float = 0.0
     tint: float = 0.0
+    rand_augment: int = 0
+    rand_magnitude: float = 9.0
+    torchvision: str = ""
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio", "erase_area", "speed"):
@@ -135,6 +156,12 @@ class Augmentation:
             raise ConfigError(
                 f"Augmentation: rotate ({self.rotate}) must lie in [0, 180] degrees; 0 is off."
             )
+        if not (0 <= self.rand_augment <= 14 and 0 <= self.rand_magnitude <= MOST):
+            raise ConfigError(
+                f"Augmentation: rand_augment ({self.rand_augment}) must lie in [0, 14] operations "
+                f"and rand_magnitude ({self.rand_magnitude}) in [0, {MOST:g}]; 2 and 9 are usual."
+            )
+        parse_calls(self.torchvision)
 
     @classmethod
     def off(cls) -> Augmentation:
@@ -185,7 +212,12 @@ class Augmentation:
             saturation = 0.0
         tint = 1 + self.tint * rng.uniform(-1, 1, size=3)
         colours = (brightness, contrast, saturation)
-        return Draw(size, areas, ratios, places, colours, tint, flipped, erased, angle, frame_fit)
+        operations = draw_operations(rng, self.rand_augment, self.rand_magnitude)
+        seed = int(rng.integers(2**31))
+        return Draw(
+            size, areas, ratios, places, colours, tint, flipped, erased, angle, frame_fit,
+            operations, self.torchvision, seed,
+        )  # fmt: skip
 
     def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:
         hit, place_y, place_x, amount = rng.uniform(size=4)

@@ -60,7 +60,8 @@ def evaluate(
         batch_size: views that go through the model at once.
         workers: processes that decode; 0 does it here.
         device: `auto`, or a device by name.
-        precision: `float32`, or `bfloat16` autocast; a `Recogniser`'s own if None, else float32.
+        precision: `float32`, or autocast to `bfloat16` or `float16`; a `Recogniser`'s own if None,
+            else float32.
         cache: folder that keeps decoded, resized frames.
         tube_mask_ratio: fraction of the patches to drop, the same random ones in all frames of a
             view: faster, and less accurate. An exported file always uses its own ratio, and 0 keeps

@@ -43,7 +43,7 @@ class Recogniser:
         views: temporal and spatial views of a clip whose scores are averaged.
         masks: the patches that are masked, as the network applies them.
         device: where the network runs.
-        precision: `float32`, or `bfloat16` autocast.
+        precision: `float32`, or autocast to `bfloat16` or `float16`.
         clip_timeout: seconds after which a worker that is still at a clip is ended; 0: never.
         frame_rate: frames a second of folders of frames, as in training; None takes 12.
         fingerprint: computes the SHA-256 of the weights.
@@ -90,7 +90,7 @@ class Recogniser:
                 keep their own.
             device: `auto`, or a device by name; an exported file runs on the CPU, a `Recogniser`
                 stays where it is.
-            precision: `float32` or `bfloat16`; else float32.
+            precision: `float32`, `bfloat16` or `float16`; else float32.
             clip_timeout: seconds for a clip; else 300.
             fastest: run a run's weights as `LCR.for_inference` does.
             half: with `fastest`, run matrix multiplications in bfloat16.

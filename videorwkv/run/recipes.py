@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from videorwkv.data.loader import CLIP_TIMEOUT
+from videorwkv.data.mixing import Mixing
 from videorwkv.data.transforms import Augmentation, check_views
 from videorwkv.errors import ConfigError, UsageError, did_you_mean
 from videorwkv.models import LCRConfig, model_config
@@ -27,6 +28,14 @@ class Recipe:
         steps: optimiser steps, whatever the size of the training split.
         repeats: how often an epoch shows each clip, with a new random window each time: few, long
             clips need more than one window per epoch.
+        repeats_together: the repeats of a clip come in one batch (repeated augmentation) and not
+            anywhere in the epoch; batch_size must be a multiple of `repeats`.
+        clip_sampling: `all`, each clip as often as every other; `balanced`, each class as often as
+            every other in an epoch of as many clips.
+        mixup: pairs of clips in a batch are blended, with both labels: alpha of the Beta
+            distribution that their shares are drawn from; 0 is off, 0.8 usual where it is used.
+        cutmix: the same with a box of the other clip; where both are on, each pair is mixed in one
+            of the two ways.
         batch_size: clips in a step, on all processes together.
         accumulate: pieces into which a batch is cut, whose gradients are added up, so that less
             memory is needed; batch norm then counts the clips of a piece.
@@ -39,7 +48,8 @@ class Recipe:
         class_weights: `balanced`: a clip counts the more in the loss the fewer training clips its
             class has, so that every class counts the same; `none`: each clip counts the same.
         clip_norm: the gradient's largest norm; 0 leaves it alone.
-        precision: `float32`, or `bfloat16` autocast (scan and cell accumulate in float32 anyway).
+        precision: `float32`; `bfloat16` autocast (scan and cell accumulate in float32 anyway); or
+            `float16` autocast with a scaled loss, for GPUs without bfloat16.
         loss_frames: `last`, the logits after the last frame; `all`, the mean of the losses at every
             frame in the second half of the clip, so that the model answers early too.
         freeze: parameters that keep the values they start with: names or patterns (`stem`,
@@ -72,6 +82,10 @@ class Recipe:
     epochs: int | None = None
     steps: int | None = None
     repeats: int = 1
+    repeats_together: bool = False
+    clip_sampling: Literal["all", "balanced"] = "all"
+    mixup: float = 0.0
+    cutmix: float = 0.0
     batch_size: int = 16
     accumulate: int = 1
     lr: float = 1e-3
@@ -82,7 +96,7 @@ class Recipe:
     label_smoothing: float = 0.1
     class_weights: Literal["none", "balanced"] = "none"
     clip_norm: float = 1.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     loss_frames: Literal["last", "all"] = "last"
     freeze: tuple[str, ...] = ()
     layer_decay: float = 1.0
@@ -134,6 +148,14 @@ class Recipe:
                 f"Recipe: accumulate ({self.accumulate}) cuts a batch of {self.batch_size} clips "
                 "(batch_size) into pieces of less than one; take a smaller one."
             )
+        if self.repeats_together and (
+            self.batch_size % self.repeats or 1 < self.repeats == self.batch_size
+        ):
+            raise ConfigError(
+                f"Recipe: repeats_together needs a batch_size ({self.batch_size}) of twice repeats "
+                f"({self.repeats}) or a higher multiple."
+            )
+        Mixing(mixup=self.mixup, cutmix=self.cutmix)
         if not self.can_learn_from(self.batch_size // self.accumulate, self.sampling.num_frames):
             raise ConfigError(
                 "Recipe: batch_size=1 (or a piece of one clip, with accumulate) of "
@@ -141,7 +163,8 @@ class Recipe:
                 "one of them, or model.head_norm='layer'."
             )
         for name, allowed in (
-            ("precision", ("float32", "bfloat16")),
+            ("precision", ("float32", "bfloat16", "float16")),
+            ("clip_sampling", ("all", "balanced")),
             ("loss_frames", ("last", "all")),
             ("best_by", ("top1", "mean_class_accuracy")),
             ("class_weights", ("none", "balanced")),
@@ -248,7 +271,9 @@ FROM_WEIGHTS: dict[str, Callable[[Recipe | None], Recipe]] = {
 
 # For the data sets of the paper, and for pictures to start from. None of these four has been run:
 # the hours are calculated from the arithmetic and an assumed rate; `train DATA --dry-run` measures.
-# What they share: a batch that fills a GPU, an average over about an epoch.
+# What they share: a batch that fills a GPU, an average over about an epoch. Mixup, cutmix and
+# RandAugment as others use them on these sets; on Jester nobody does, where a hand that is covered
+# or mixed with another is no gesture.
 _LARGE = Recipe(
     epochs=40,
     batch_size=64,
@@ -303,7 +328,11 @@ def ssv2() -> Recipe:
         model=model_config("lcr_tiny", drop_path=0.1),
         sampling=Sampling(num_frames=16),
         # What is done counts, not what it looks like; left and right are swapped with their labels.
-        augmentation=Augmentation(scale=(0.5, 1.0), erase_probability=0.0),
+        augmentation=Augmentation(
+            scale=(0.5, 1.0), erase_probability=0.0, rand_augment=4, rand_magnitude=7.0
+        ),
+        mixup=0.8,
+        cutmix=1.0,
     )
 
 
@@ -325,7 +354,11 @@ def kinetics400() -> Recipe:
         _LARGE,
         model=model_config("lcr_vrwkv6_tiny", drop_path=0.1),
         sampling=Sampling(num_frames=16, fps=7.5),
-        augmentation=Augmentation(scale=(0.3, 1.0), ratio=(0.75, 4 / 3)),
+        augmentation=Augmentation(
+            scale=(0.3, 1.0), ratio=(0.75, 4 / 3), rand_augment=4, rand_magnitude=7.0
+        ),
+        mixup=0.8,
+        cutmix=1.0,
         epochs=30,
         lr=5e-4,
         layer_decay=0.75,
@@ -351,7 +384,9 @@ def imagenet() -> Recipe:
         _LARGE,
         model=model_config("lcr_vrwkv6_tiny", drop_path=0.05),
         sampling=Sampling(num_frames=1),
-        augmentation=Augmentation(scale=(0.2, 1.0), ratio=(0.75, 4 / 3)),
+        augmentation=Augmentation(scale=(0.2, 1.0), ratio=(0.75, 4 / 3), rand_augment=2),
+        mixup=0.8,
+        cutmix=1.0,
         epochs=90,
         batch_size=512,
         workers=16,

@@ -224,10 +224,13 @@ def require_same(processes: Processes, recipe: Recipe, manifest: Manifest) -> No
     share = recipe.batch_size // recipe.accumulate
     clips = sum(row.split == "train" and row.label is not None for row in manifest.rows)
     available = min(share, clips * recipe.repeats)
+    pairs = " in pairs, which are mixed," * bool(recipe.mixup or recipe.cutmix)
+    if pairs:
+        available = -(-available // 2)
     if processes.size > available:
         raise processes.agreed(
             UsageError(
-                f"{processes.size} processes for {available} clips at a time (--batch-size "
+                f"{processes.size} processes for {available} clips{pairs} at a time (--batch-size "
                 f"{recipe.batch_size}, --accumulate {recipe.accumulate}, {clips} training clips): "
                 "some would have none. Start fewer processes, or take a larger --batch-size."
             )

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videorwkv.data import Batch
+from videorwkv.data.mixing import mixed
 from videorwkv.errors import NonFiniteError
 from videorwkv.models import LCR, Inputs
 from videorwkv.models.layer import at_least_float32
@@ -33,6 +34,9 @@ from videorwkv.training.optim import make_optimizer, set_rate
 from videorwkv.utils.device import autocast
 from videorwkv.utils.processes import ALONE, Processes
 
+# Where the loss is not even scaled up, its gradients overflow by themselves.
+LEAST_SCALE = 1.0
+
 
 class Step(NamedTuple):
     """What a step tells: of the whole batch, whoever computed it.
@@ -41,7 +45,8 @@ class Step(NamedTuple):
         loss: mean over its clips.
         correct: clips named right.
         clips: clips that could be read.
-        norm: of the gradient, before it was clipped.
+        norm: of the gradient, before it was clipped; 0 where nothing was learnt, because gradients
+            in float16 have overflown: the next loss is scaled less.
     """
 
     loss: float
@@ -78,6 +83,8 @@ class Learner:
             model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
             layer_decay=recipe.layer_decay,
         )  # fmt: skip
+        # Small gradients would be lost in float16: the loss is scaled up, gradients down again.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             model.enable_compile()
@@ -130,9 +137,10 @@ class Learner:
         for number, task in enumerate(tasks):
             with self.processes.talking(), self._together(last=number + 1 == len(tasks)):
                 loss, right = self._compute(task, self._loss)
-                loss.backward()
+                self.scaler.scale(loss).backward()
             shares.append(float(loss.detach()) / self.processes.size)
             correct += float(right)
+        self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.recipe.clip_norm or float("inf")
         )
@@ -140,11 +148,19 @@ class Learner:
         found = Step(
             sum(loss for loss, _ in every), int(sum(n for _, n in every)), clips, float(norm)
         )
-        if not (math.isfinite(found.loss) and math.isfinite(found.norm)):
+        overflown = self._overflown(found)
+        if not math.isfinite(found.loss) or not (overflown or math.isfinite(found.norm)):
             self._fail(tasks, step, found)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)  # nothing where gradients have overflown
+        self.scaler.update()
         self._average(step + 1)
-        return found
+        return found._replace(norm=0.0) if overflown else found
+
+    def _overflown(self, found: Step) -> bool:
+        """Whether it is the scale that made gradients infinite, as far as a lower one may help."""
+        if not self.scaler.is_enabled() or math.isfinite(found.norm):
+            return False
+        return self.scaler.get_scale() > LEAST_SCALE
 
     def _task(self, batch: Batch, counts_P: Sequence[int], seed: int, clips: int) -> _Task:
         """What is to be computed of one piece: `clips` are those of the whole batch."""
@@ -155,7 +171,12 @@ class Learner:
             share = Share(sum(counts_P[: self.processes.rank]), sum(counts_P))
         if batch.inputs is not None:
             inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
-            return _Task(inputs, labels, seed, share, scale)
+            others = None
+            if batch.mix is not None:
+                inputs = mixed(inputs, batch.mix)
+                partners = batch.mix.partner_B.to(self.device)
+                others = Others(labels[partners], batch.mix.share_B.to(self.device))
+            return _Task(inputs, labels, seed, share, scale, others)
         # A black clip that does not count, so that this process takes part.
         size = self.recipe.model.image_size
         shape = 1, self.recipe.sampling.num_frames, size, size
@@ -222,6 +243,7 @@ class Learner:
             "model": self.model.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            **({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -230,6 +252,20 @@ class Learner:
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+
+
+class Others(NamedTuple):
+    """What mixing adds to the labels.
+
+    Args:
+        labels_B: of the clips that those of a batch are mixed with.
+        share_B: of the loss that is that of their own labels; the rest is that of the others.
+    """
+
+    labels_B: Tensor
+    share_B: Tensor
 
 
 class _Task(NamedTuple):
@@ -241,6 +277,7 @@ class _Task(NamedTuple):
         seed: of what is drawn.
         share: which clips of the piece these are; None: all.
         scale: of the sum over the clips of their losses; None: their mean; 0: it does not count.
+        others: labels of the clips that these are mixed with; None: with none.
     """
 
     inputs: Inputs
@@ -248,6 +285,7 @@ class _Task(NamedTuple):
     seed: int
     share: Share | None
     scale: float | None
+    others: Others | None = None
 
 
 class _Loss(nn.Module):
@@ -268,7 +306,13 @@ class _Loss(nn.Module):
         self.device = device
 
     def forward(
-        self, inputs: Inputs, labels: Tensor, seed: int, share: Share | None, scale: float | None
+        self,
+        inputs: Inputs,
+        labels: Tensor,
+        seed: int,
+        share: Share | None,
+        scale: float | None,
+        others: Others | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Loss and the number of clips named right; arguments as in `_Task`."""
         # Drop-path and tube masks draw from torch's generator: seeding it anew at every step makes
@@ -283,20 +327,32 @@ class _Loss(nn.Module):
                 late_BTK = logits_BTK[:, logits_BTK.shape[1] // 2 :]
                 logits_BK, logits_NK = logits_BTK[:, -1], late_BTK.flatten(0, 1)
                 labels_N = labels.repeat_interleave(late_BTK.shape[1])
-        loss = F.cross_entropy(
-            at_least_float32(logits_NK),
-            labels_N,
-            weight=self.class_weights_K,
-            label_smoothing=self.recipe.label_smoothing,
-            # PyTorch's weighted mean is over the weights of the batch, whatever classes it has.
-            reduction="mean" if scale is None and self.class_weights_K is None else "sum",
-        )
+        # PyTorch's weighted mean is over the weights of the batch, whatever classes it has.
+        whole = "mean" if scale is None and self.class_weights_K is None else "sum"
+        if others is None:
+            loss = self._cross_entropy(logits_NK, labels_N, whole)
+        else:
+            count = len(labels_N) // len(labels)
+            share_N, other_N = (x.repeat_interleave(count) for x in others[::-1])
+            own = self._cross_entropy(logits_NK, labels_N, "none")
+            rest = self._cross_entropy(logits_NK, other_N, "none")
+            loss_N = share_N * own + (1 - share_N) * rest
+            loss = loss_N.mean() if whole == "mean" else loss_N.sum()
         if scale is None and self.class_weights_K is not None:
             loss = loss / len(labels_N)
         if scale is not None:
             loss = loss * (scale * len(labels) / len(labels_N))
         right = (logits_BK.detach().argmax(-1) == labels).sum()
         return loss, right * (scale != 0)
+
+    def _cross_entropy(self, logits_NK: Tensor, labels_N: Tensor, reduction: str) -> Tensor:
+        return F.cross_entropy(
+            at_least_float32(logits_NK),
+            labels_N,
+            weight=self.class_weights_K,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction=reduction,
+        )
 
 
 def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:

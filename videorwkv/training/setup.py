@@ -13,6 +13,8 @@ import torch
 from videorwkv.data import Loader, Manifest, make_loader
 from videorwkv.data.dataset import make_dataset
 from videorwkv.data.frame_rate import frame_rate_note
+from videorwkv.data.mixing import Mixing
+from videorwkv.data.order import Order
 from videorwkv.errors import CheckpointError, DataError, UsageError
 from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
@@ -353,7 +355,6 @@ def training_loader(
     return make_loader(
         dataset,
         batch_size=recipe.batch_size,
-        shuffle=True,
         seed=recipe.seed,
         workers=recipe.workers,
         # The last, smaller batch of an epoch is left out, unless it is the only one.
@@ -364,4 +365,8 @@ def training_loader(
         lost=lost,
         part=(processes.rank, processes.size),
         pieces=recipe.accumulate,
+        order=Order(
+            shuffle=True, classes=recipe.clip_sampling, repeats_together=recipe.repeats_together
+        ),
+        mixing=Mixing(mixup=recipe.mixup, cutmix=recipe.cutmix),
     )

@@ -86,6 +86,7 @@ def fitting_state(
     averaged: nn.Module | None,
     optimizer: Optimizer,
     total_steps: int,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> dict[str, Any]:
     """A state of this run, in values of its own that the rest of the file can't reach.
 
@@ -95,6 +96,7 @@ def fitting_state(
         model, averaged, optimizer: those that the state is for, unchanged; `averaged` as in the
             recipe.
         total_steps: of the whole run.
+        scaler: of the loss; None, or one that is not enabled, needs no state.
 
     Raises:
         CheckpointError: something is missing, of a wrong type, shape or size, or not finite.
@@ -108,6 +110,8 @@ def fitting_state(
             wanted = averaged.state_dict()
             fitting["averaged"] = _tensors("averaged", _got(state, "averaged"), wanted)
         fitting["optimizer"] = _optimizer(_got(state, "optimizer"), optimizer)
+        if scaler is not None and scaler.is_enabled():
+            fitting["scaler"] = _scaler(_got(state, "scaler"), scaler)
     except ValueError as error:
         raise CheckpointError(
             f"{folder / 'state.pt'} is no state of this run: {error}. {_advice(folder)}"
@@ -268,6 +272,17 @@ def _optimizer(values: Any, optimizer: Optimizer) -> dict[str, Any]:
             "exp_avg_sq": _tensor(f"{name}.exp_avg_sq", state["exp_avg_sq"], shape, dtype, 0.0),
         }
     return {"state": fitting, "param_groups": own}
+
+
+def _scaler(values: Any, scaler: torch.amp.GradScaler) -> dict[str, Any]:
+    """How the loss is scaled, from the file; by what the scale grows and shrinks is PyTorch's."""
+    _require(isinstance(values, dict), "scaler", values, "a dict")
+    scale, steps = _got(values, "scale"), _got(values, "_growth_tracker")
+    positive = type(scale) is float and 0 < scale < math.inf
+    _require(positive, "scaler.scale", scale, "a number above 0")
+    most = int(scaler.get_growth_interval())
+    _require(_is_count(steps, most), "scaler._growth_tracker", steps, f"0 to {most}")
+    return {**scaler.state_dict(), "scale": scale, "_growth_tracker": steps}
 
 
 def _same_numbers(values: Any, own: list[int]) -> bool:

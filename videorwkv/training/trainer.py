@@ -306,6 +306,7 @@ class Trainer:
                 averaged=learner.averaged,
                 optimizer=learner.optimizer,
                 total_steps=self.total_steps,
+                scaler=learner.scaler,
             )
         )
         learner.load(state)

@@ -66,6 +66,12 @@ def _refused(device: str | torch.device, reason: str) -> UsageError:
     )
 
 
+# Precisions of half the size.
+HALF = ("bfloat16", "float16")
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 where the recipe asks for it; the model keeps its scan and memory in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    """bfloat16 or float16 where the recipe asks for it; the model keeps its scan and memory in
+    float32."""
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision in HALF)
