@@ -77,8 +77,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> None:
         hub, path = self.hub, unquote(urlsplit(self.path).path)
         hub.asked.append(f"{self.command} {path}")
-        whole = re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/(revision|tree)/(.+))?", path)
-        one = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        # Repositories of the type `dataset` are called datasets/owner/name here.
+        path = path.replace("/api/datasets/", "/api/models/datasets/")
+        name = r"((?:datasets/)?[^/]+/[^/]+?)"
+        whole = re.fullmatch(rf"/api/models/{name}(?:/(revision|tree)/(.+))?", path)
+        one = re.fullmatch(rf"/{name}/resolve/([^/]+)/(.+)", path)
         found = whole or one
         if found is None:
             return self._error(404, "NotFound")

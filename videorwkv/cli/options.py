@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from videorwkv.errors import UsageError
@@ -41,7 +42,9 @@ DATA_HELP = (
     "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT or "
     "kinetics400:ROOT as they are distributed; imagenet:ROOT, a folder of pictures a class; shards "
     "(WebDataset's tars): their folder, DIR/train-{000000..000012}.tar, or the same at https:// or "
-    "s3://; or `motion` or `gestures`, generated data sets (motion:train=800,size=64 sets "
+    "s3://; a folder with VideoFolder's metadata.csv or metadata.jsonl; "
+    "hf:OWNER/NAME[@REVISION], a data set of the Hugging Face Hub in one of these forms; or "
+    "`motion` or `gestures`, generated data sets (motion:train=800,size=64 sets "
     "options). The prefixes folder:, csv:, list: and shards: choose the reader by name"
 )
 
@@ -237,6 +240,16 @@ DATA_OPTIONS = (
     "layout", "label_names", "validation_share", "group_by", "flips", "frame_rate", "cache",
     "fold_by", "folds", "fold",
 )  # fmt: skip
+
+
+def data_name(data: str) -> str:
+    """The name for a folder of runs on a data set: `clips` of `some/clips.csv`."""
+    from videorwkv.utils.hub import is_hub, local_name
+    from videorwkv.utils.remote import is_address
+
+    if is_hub(data) and not is_address(data):
+        return local_name(data)
+    return PurePath(data.partition(":")[0]).stem or "data"
 
 
 def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:

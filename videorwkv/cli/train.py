@@ -18,6 +18,7 @@ from videorwkv.cli.options import (
     add_data_options,
     add_decoder,
     add_device,
+    data_name,
     load_data,
 )
 from videorwkv.cli.run_file import RUN_FILE, apply_run_file, write_run_file
@@ -208,7 +209,7 @@ def run_train(options: argparse.Namespace) -> int:
     options.resume = options.resume or is_restarted()
     configured = apply_run_file(options)
     if options.out is None:
-        data = Path(options.data.partition(":")[0]).stem or "data"
+        data = data_name(options.data)
         chosen = options.model or options.recipe
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
     folder = Path(options.out)

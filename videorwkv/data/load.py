@@ -9,6 +9,7 @@ from pathlib import Path
 from videorwkv.data import formats
 from videorwkv.data.flips import read_flip_table
 from videorwkv.data.hold_out import hold_out
+from videorwkv.data.hub import fetch, is_hub_data
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
 from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
@@ -45,9 +46,12 @@ def load_manifest(
               recognised;
             - `imagenet:ROOT`: a folder of pictures a class, each a clip of one frame;
             - shards: a folder of WebDataset's tars, `shards:DIR/train-{000000..000012}.tar`, or the
-              same at an address: `https://...`, `s3://...`.
+              same at an address: `https://...`, `s3://...`;
+            - a folder with a `metadata.csv` or `metadata.jsonl` of VideoFolder;
+            - `hf:owner/name[@revision]`: a data set of the Hugging Face Hub in any of these forms
+              (`pip install 'videorwkv[hub]'`), downloaded to the Hub's own cache.
 
-            `folder:ROOT`, `csv:FILE` and `list:FILE` name the reader.
+            `folder:ROOT`, `csv:FILE`, `list:FILE` and `videofolder:ROOT` name the reader.
         validation_share: fraction of every class that becomes `validation` where the data set
             defines no split, chosen by a hash of the path; 0 leaves all in `train`.
         flips: CSV file `label,flipped`: see `read_flip_table`.
@@ -64,7 +68,11 @@ def load_manifest(
     """
     if not 0 <= validation_share < 1:
         raise UsageError(f"validation_share ({validation_share}) must lie in [0, 1).")
-    kind, _, rest = str(spec).partition(":")
+    place, fetched = str(spec), ""
+    if is_hub_data(place):
+        folder, fetched = fetch(place)
+        place = str(folder)
+    kind, _, rest = place.partition(":")
     generated: dict[str, Callable[[str], Manifest]] = {
         "motion": lambda options: motion_manifest(MotionOptions.parse(options)),
         "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
@@ -76,7 +84,9 @@ def load_manifest(
                 raise UsageError(f"{name} {value}: {kind} is generated and has none.")
         manifest = generated[kind](rest)
     else:
-        manifest = formats.read(str(spec), layout=layout, label_names=label_names)
+        manifest = formats.read(place, layout=layout, label_names=label_names)
+        if fetched:
+            manifest = replace(manifest, notes=(fetched, *manifest.notes))
     if not manifest.rows and manifest.missing:
         raise ManifestError(
             f"{spec}: none of the {len(manifest.missing):,} listed clips is on disk; the first is "

@@ -17,8 +17,8 @@ from videorwkv.utils.optional import load
 
 PREFIX = "hf:"
 NOT_CACHED = (
-    "The cache does not have it either: check the network and HF_HUB_OFFLINE, or give the folder "
-    "of a run."
+    "The cache does not have all of it either: check the network and HF_HUB_OFFLINE, or give a "
+    "folder."
 )
 _NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
@@ -86,6 +86,28 @@ def fetch(
     return folder
 
 
+def fetch_data(source: str | Path, patterns: Sequence[str]) -> Path:
+    """All files of a repository of the type `dataset` whose names fit, from the Hub or from its
+    cache: the folder that holds them, whose name is the commit.
+
+    Args:
+        source: `hf:owner/name`, with `@revision` for other than the main branch.
+        patterns: `*.mp4` and the like; no other file is downloaded.
+
+    Raises:
+        UsageError: no such repository or revision, or huggingface_hub is not installed.
+        CheckpointError: it can't be reached, and is not in the cache or is there in part.
+    """
+    repo, revision = parse(source)
+    hub = load("huggingface_hub", str(source))
+    with _errors(str(source), "", kind="data set"):
+        return Path(
+            hub.snapshot_download(
+                repo, repo_type="dataset", revision=revision, allow_patterns=list(patterns)
+            )
+        )
+
+
 def push(
     folder: Path,
     repo: str,
@@ -131,31 +153,35 @@ def push(
 
 
 @contextmanager
-def _errors(source: str, wanted: str, away: str = NOT_CACHED) -> Iterator[None]:
+def _errors(
+    source: str, wanted: str, away: str = NOT_CACHED, kind: str = "model"
+) -> Iterator[None]:
     """What the library raises, as errors of ours that say what to do.
 
     Args:
         source: the repository, for messages.
         wanted: a file that has to be there.
         away: what to do where the Hub can't be reached.
+        kind: of the repository, for messages.
     """
     kinds = load("huggingface_hub.errors", source)
     repo, revision = parse(source)
     host = load("huggingface_hub.constants", source).ENDPOINT.rstrip("/")
+    page = f"{host}/{repo}" if kind == "model" else f"{host}/datasets/{repo}"
     try:
         yield
     except kinds.GatedRepoError as error:
         raise UsageError(
-            f"{source} is gated: ask for access at {host}/{repo}, then `hf auth login`."
+            f"{source} is gated: ask for access at {page}, then `hf auth login`."
         ) from error
     except kinds.RevisionNotFoundError as error:
         raise UsageError(
             f"{source}: the repository has no branch, tag or commit {revision!r}; "
-            f"{host}/{repo}/tree/main lists them."
+            f"{page}/tree/main lists them."
         ) from error
     except kinds.RepositoryNotFoundError as error:
         raise UsageError(
-            f"{source}: {host} knows no such model, or does not show it to this account. Check "
+            f"{source}: {host} knows no such {kind}, or does not show it to this account. Check "
             "the name; for a private one, log in with `hf auth login` or set HF_TOKEN."
         ) from error
     except kinds.LocalEntryNotFoundError as error:

@@ -16,6 +16,7 @@ from videorwkv.data.formats import (
     kinetics,
     shards,
     ssv2,
+    videofolder,
 )
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.tables import read_fields
@@ -28,6 +29,7 @@ READERS: dict[str, Callable[..., Manifest]] = {
     "kinetics400": kinetics.read,
     "imagenet": imagenet.read,
     "shards": shards.read,
+    "videofolder": videofolder.read,
     "folder": folder.read,
     "csv": csv.read,
     "list": annotation_lists.read,
@@ -39,6 +41,7 @@ LAYOUTS: dict[str, Mapping[str, str]] = {
     "kinetics400": kinetics.LAYOUTS,
     "imagenet": imagenet.LAYOUTS,
     "shards": {},
+    "videofolder": {},
     "folder": folder.LAYOUTS,
     "csv": {},
     "list": annotation_lists.LAYOUTS,
@@ -49,6 +52,7 @@ _RECOGNISED: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "jester": ("Jester", jester.recognises),
     "ssv2": ("Something-Something V2", ssv2.recognises),
     "kinetics400": ("Kinetics-400", kinetics.recognises),
+    "videofolder": ("VideoFolder", videofolder.recognises),
 }
 
 
@@ -67,11 +71,10 @@ def read(
             raise UsageError(f"{kind}: unknown layout {layout!r}. {did_you_mean(layout, allowed)}")
         options["layout"] = layout
     if label_names is not None:
-        if kind not in ("csv", "list", "shards"):
+        if kind not in ("csv", "list", "shards", "videofolder"):
             raise UsageError(
-                f"--label-names {label_names}: for lists, CSV files and shards whose labels are "
-                "numbers; "
-                f"{spec} is read as {kind}, which names its labels."
+                f"--label-names {label_names}: for lists, CSV files, shards and metadata whose "
+                f"labels are numbers; {spec} is read as {kind}, which names its labels."
             )
         options["label_names"] = Path(label_names)
     manifest = READERS[kind](place, **options)

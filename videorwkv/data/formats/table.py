@@ -1,0 +1,128 @@
+"""Rows of a table with the columns path, label, split, start and end, whatever file it is in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from videorwkv.data.formats.columns import KNOWN, NO_SPLIT, read_columns, refused
+from videorwkv.data.formats.label_names import count_labels, read_label_names
+from videorwkv.data.formats.rows import check_label, check_labels, clip_path, on_disk, require_once
+from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
+from videorwkv.data.segments import read_segment, require_pairs
+from videorwkv.errors import ManifestError, UsageError
+from videorwkv.utils.remote import check_address, is_address
+
+
+class Table(NamedTuple):
+    """What a table says: its rows, and notes on the columns that are not used."""
+
+    rows: list[Row]
+    notes: list[str]
+
+
+def read_table(file: Path, records: Iterable[tuple[int, Mapping[str, str]]]) -> Table:
+    """The rows of one file; relative paths start at its folder.
+
+    A column that names a person or a session is the rows' `group`. Only a `test` row may lack its
+    label.
+
+    Args:
+        file: the file, for messages.
+        records: (line, column -> text) of each row, all with the same columns; `path` and `label`
+            among them.
+
+    Raises:
+        ManifestError: names file and line; see `csv.read`.
+    """
+    rows: list[Row] = []
+    is_there = on_disk()
+    seen: dict[str, tuple[str, str]] = {}
+    notes: list[str] = []
+    group = ""
+    # Of every column the names of splits in it; "" is anything else.
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    for line, fields in records:
+        where = f"{file}:{line}"
+        if not rows:
+            group, notes = _columns(file, list(fields))
+            require_pairs(list(fields), f"{file}:1")
+        if not fields["path"]:
+            raise ManifestError(f"{where}: the path is empty.")
+        split = SPLIT_NAMES.get(fields.get("split", "").lower(), fields.get("split", ""))
+        if "split" in fields and not split:
+            raise ManifestError(
+                f"{where}: the split is empty; write train, validation or test, or leave the "
+                "column out."
+            )
+        if not fields["label"] and split != "test":
+            raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
+        check_label(fields["label"], where)
+        path = fields["path"]
+        if is_address(path):
+            _require_readable(path, where)
+        else:
+            path = str(Path(clip_path(path, file.parent, where, is_there)))
+        segment = read_segment(fields, where)
+        row = Row(
+            path, fields["label"] or None, split, line, fields[group] if group else "", segment
+        )
+        what = repr(fields["path"]) + (f", {segment.described}," if segment else "")
+        require_once(seen, row.name, row.label or "", where, what)
+        rows.append(row)
+        for name, value in fields.items():
+            values[name].add(value.lower() if value.lower() in SPLIT_NAMES else "")
+    if not rows:
+        raise ManifestError(f"{file}: no row below the header.")
+    for name, found in values.items():
+        if "split" not in values and name not in KNOWN and "" not in found and len(found) > 1:
+            raise refused(name, f"{file}:1", NO_SPLIT)
+    return Table(rows, notes)
+
+
+def label_rows(
+    kind: str, place: Path, tables: Mapping[Path, Table], label_names: Path | None
+) -> Manifest:
+    """The rows of all tables as a data set, after a look at its labels.
+
+    Args:
+        kind: of the data set.
+        place: the folder that its paths start at.
+        tables: file -> what it says.
+        label_names: the names of labels that are numbers, see `read_label_names`.
+
+    Raises:
+        ManifestError: labels that are not what they seem, or a number without a name.
+    """
+    rows = [(row, f"{file}:{row.line}") for file, table in tables.items() for row in table.rows]
+    notes = [note for table in tables.values() for note in table.notes]
+    labelled = [(row, where) for row, where in rows if row.label is not None]
+    if label_names is None:
+        check_labels([(row.label or "", where) for row, where in labelled])
+        return make_manifest(kind, [row for row, _ in rows], root=place, notes=notes)
+    names = read_label_names(label_names)
+    file = next(iter(tables))
+    names, counted = count_labels(names, [(r.label or "", r.path) for r, _ in labelled], file)
+    named = [row._replace(label=row.label and names.name(row.label, where)) for row, where in rows]
+    manifest = make_manifest(kind, named, root=place, notes=[*notes, *counted])
+    return manifest.with_labels(names.names)
+
+
+def _require_readable(address: str, where: str) -> None:
+    try:
+        check_address(address)
+    except UsageError as error:
+        raise ManifestError(f"{where}: {error}") from error
+
+
+def _columns(file: Path, header: list[str]) -> tuple[str, list[str]]:
+    """The column with groups, and a note on those that are not used."""
+    group, unused = read_columns(header, f"{file}:1")
+    if group and "split" in header:  # which decides
+        group, unused = "", tuple(name for name in header if name not in KNOWN)
+    if not unused:
+        return group, []
+    names = ", ".join(map(repr, unused))
+    return group, [f"not used: {'column' if len(unused) == 1 else 'columns'} {names}"]
