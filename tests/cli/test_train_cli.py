@@ -68,7 +68,7 @@ def test_resume_takes_the_runs_own_recipe(
     code, line = fails(capsys, "train", tiny.MOTION, *out, "--resume", "--quiet", "--lr=0.5")
     assert (code, "another lr" in line) == (2, True)
     code, line = fails(capsys, *TRAIN[:-2], *out, "--resume", "--quiet", "--epochs=3")
-    assert (code, "trained with steps=2; now epochs=3. Resume it with --set steps=2" in line) == (
+    assert (code, "trained with steps=2; now epochs=3. Resume it with --steps 2" in line) == (
         2, True,
     )  # fmt: skip
 

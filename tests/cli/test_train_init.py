@@ -8,8 +8,10 @@ import pytest
 import tiny
 from commands import TRAIN, fails
 
-from videorwkv.cli.main import main
+from videorwkv.cli import train as train_module
+from videorwkv.cli.main import main, make_parser
 from videorwkv.cli.train import _new_recipe
+from videorwkv.errors import ConfigError
 from videorwkv.models import model_config
 from videorwkv.run import recipes
 from videorwkv.run.pretrained import Pretrained, read_pretrained
@@ -86,3 +88,25 @@ def test_known_data_sets_have_recipes_of_their_own(name: str, tmp_path: Path) ->
     assert (started.epochs, started.lr) == (recipe.epochs, recipe.lr)
     assert "finetune" not in why
     assert chosen(given, recipe="linear_probe")[0].freeze
+
+
+def test_a_stem_that_is_named_goes_without_the_directions_that_were_chosen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = recipes.default("lcr_pico")
+    chosen = replace(chosen, model=replace(chosen.model, stem_flow=True))
+    monkeypatch.setattr(train_module, "_new_recipe", lambda *_: (chosen, "chosen."))
+
+    def made(*assignments: str) -> Recipe:
+        options = make_parser().parse_args(
+            ["train", "motion", *(f"--set={text}" for text in assignments)]
+        )
+        return train_module._recipe(options, tiny.manifest(), None, None, begun=False)
+
+    assert made().model.stem_flow
+    assert made("model.stem=patch").model.stem_flow
+    capsys.readouterr()
+    assert not made("model.stem=lite0").model.stem_flow
+    assert "Without directions of movement" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="stem_flow=False"):
+        made("model.stem=lite0", "model.stem_flow=true")

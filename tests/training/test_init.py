@@ -106,7 +106,9 @@ def test_frozen_weights_and_statistics_stay(old: Path, tmp_path: Path) -> None:
 
 
 def test_random_weights_are_not_frozen(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"freeze \(stem\) without weights.*--init"):
+    with pytest.raises(
+        UsageError, match=r"freeze \(stem\) without weights.*random values \(stem\..*--init\."
+    ):
         train(tiny.recipe(freeze=("stem",)), tiny.manifest(), tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
@@ -130,6 +132,10 @@ def test_patterns() -> None:
     } | {"layers.1.decay"}
     with pytest.raises(ConfigError, match=r"'stm' names no parameter.*Did you mean 'stem'\?"):
         frozen("stem", "stm")
+    for wrong in (("*", "!haed"), ("*", "!head", "!cell")):
+        with pytest.raises(ConfigError, match=r"'!\w+' names no parameter.*Its parts: stem"):
+            frozen(*wrong)
+    assert frozen("*", "!head", "!cells") == frozen("*", "!head")  # no model of this kind has it
     with pytest.raises(ConfigError, match="leaves nothing to train"):
         frozen("*")
 

@@ -138,3 +138,19 @@ def test_rates_fall_from_block_to_block() -> None:
     assert names["stem.network.layers.5.layers.0.weight"] == 0.25 * 0.5
     first = {rate for name, rate in names.items() if name.startswith("stem.network.layers.0.")}
     assert first == {0.25 * 0.5**6}
+
+
+def test_a_pretrained_stem_is_frozen_without_other_weights(
+    stem_package: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UsageError, match=r"random values \(stem\.embed.*or freeze stem\.network alone"
+    ):
+        tiny.trained(tmp_path / "run", model=STEM, freeze=("stem",))
+    assert not (tmp_path / "run").exists()
+    tiny.trained(tmp_path / "run", model=STEM, freeze=("stem.network",), steps=2)
+    stem = load_run(tmp_path / "run" / "last").model().stem
+    assert isinstance(stem, PretrainedStem)
+    theirs = torch.load(stem_package, weights_only=True).values()
+    for (name, value), trained in zip(stem.network.state_dict().items(), theirs, strict=False):
+        assert torch.equal(value, trained), name

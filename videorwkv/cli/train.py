@@ -368,12 +368,29 @@ def _recipe(
         for name in _RECIPE_OPTIONS
         if getattr(options, name) is not None
     ]
-    recipe = recipes.apply_overrides(recipe, [*assignments, *options.assignments])
+    assignments += options.assignments
+    if why and recipe.model.stem_flow and _sets_other_stem(assignments):
+        # It was chosen, for a stem of pixels that this run has not.
+        assignments.append("model.stem_flow=false")
+        why += " Without directions of movement, as --set names a stem that has no place for them."
+    recipe = recipes.apply_overrides(recipe, assignments)
     if options.freeze:
         recipe = replace(recipe, freeze=tuple(options.freeze))
     if why and not options.quiet:
         print(why, file=sys.stderr)
     return recipe
+
+
+def _sets_other_stem(assignments: Sequence[str]) -> bool:
+    """Whether assignments name a stem that does not see directions, and do not ask for them."""
+    from videorwkv.models.config import PRETRAINED, TIMM
+
+    given = {
+        key.strip(): value.strip() for key, _, value in (a.partition("=") for a in assignments)
+    }
+    stem = given.get("model.stem", "")
+    other = stem == PRETRAINED or stem.startswith(TIMM) or given.get("model.stem_frames") == "1"
+    return other and "model.stem_flow" not in given
 
 
 def _with_model(recipe: Recipe, name: str | None, model: LCRConfig | None) -> Recipe:

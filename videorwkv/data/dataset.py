@@ -13,7 +13,7 @@ from torch import Tensor
 
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.torchvision_transforms import make_transforms
+from videorwkv.data.torchvision_transforms import apply_transforms
 from videorwkv.data.transforms import Augmentation, Draw, check_views, crop_views, erase
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
 from videorwkv.models.config import LCRConfig
@@ -93,7 +93,7 @@ class ClipDataset(torch.utils.data.Dataset):
 
     Raises:
         ConfigError: a number is out of range, there are no such views, or torchvision is wanted
-            and not there.
+            and not there, or not for these transforms.
     """
 
     def __init__(
@@ -117,7 +117,9 @@ class ClipDataset(torch.utils.data.Dataset):
         if size < 1 or repeats < 1:
             raise ConfigError(f"ClipDataset: size ({size}), repeats ({repeats}): at least 1.")
         if augmentation is not None and augmentation.torchvision:
-            make_transforms(augmentation.torchvision)  # not at the first clip, in a worker
+            # Not at the first clip, in a worker: what can't be used is no fault of that clip.
+            black_THWC = np.zeros((sampling.num_frames, size, size, 3), np.uint8)
+            apply_transforms(black_THWC, augmentation.torchvision, seed)
         self.manifest = manifest
         self.sampling = sampling
         self.size = size

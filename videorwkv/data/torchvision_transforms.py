@@ -97,14 +97,18 @@ def apply_transforms(frames_THWC: NDArray[np.uint8], text: str, seed: int) -> ND
     """All frames after the transforms, which draw from a generator of this seed.
 
     Raises:
-        ConfigError: what comes out are no frames of the same size and type.
+        ConfigError: a transform fails, or what comes out are no frames of the same size and type.
     """
     frames_TCHW = torch.from_numpy(np.ascontiguousarray(frames_THWC)).permute(0, 3, 1, 2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for transform in make_transforms(text):
             shape = frames_TCHW.shape
-            frames_TCHW = transform(frames_TCHW)
+            try:
+                frames_TCHW = transform(frames_TCHW)
+            except (RuntimeError, TypeError, ValueError) as error:
+                name = type(transform).__name__
+                raise ConfigError(f"augmentation.torchvision: {name}: {error}.") from error
             if frames_TCHW.shape != shape or frames_TCHW.dtype != torch.uint8:
                 raise ConfigError(
                     f"augmentation.torchvision: {type(transform).__name__} makes "

@@ -80,7 +80,7 @@ def resolve_init(
     """The weights that a new run starts from; None for one that is resumed.
 
     Raises:
-        UsageError: there are none to freeze, or the run to resume started from others.
+        UsageError: the run to resume started from others.
         CheckpointError: they can't be read.
     """
     if checkpoint_in(folder):
@@ -89,13 +89,27 @@ def resolve_init(
     if init is None and resume:
         init = init_noted_in(folder)
     if init is None:
-        if recipe.freeze:
-            raise UsageError(
-                f"freeze ({', '.join(recipe.freeze)}) without weights to start from would keep "
-                "random ones: name a run with --init."
-            )
         return None
     return init if isinstance(init, Pretrained) else read_pretrained(init)
+
+
+def require_weights(recipe: Recipe, frozen: set[str], known: set[str]) -> None:
+    """`UsageError` if parameters are frozen that have random values.
+
+    Args:
+        recipe: whose `freeze` named them.
+        frozen: names of the parameters that do not learn.
+        known: names of those that have weights from somewhere.
+    """
+    random = sorted(frozen - known)
+    if not random:
+        return
+    instead = ", or freeze stem.network alone, which is pretrained" if known else ""
+    raise UsageError(
+        f"freeze ({', '.join(recipe.freeze)}) without weights to start from would keep random "
+        f"values ({', '.join(random[:3])}{', ...' * (len(random) > 3)}): name a run with "
+        f"--init{instead}."
+    )
 
 
 def init_noted_in(folder: Path) -> str | None:
@@ -175,8 +189,8 @@ def resolve_recipe(
     begun_with, given = _length(run.recipe), _length(recipe)
     if given != begun_with:
         raise UsageError(
-            f"{folder} was trained with {begun_with}; now {given}. Resume it with --set "
-            f"{begun_with}. {_start_anew(folder)}"
+            f"{folder} was trained with {begun_with}; now {given}. Resume it with "
+            f"--{begun_with.replace('=', ' ')}. {_start_anew(folder)}"
         )
     for field in fields(Recipe):
         new, old = getattr(recipe, field.name), getattr(run.recipe, field.name)

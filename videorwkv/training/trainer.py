@@ -29,6 +29,7 @@ from videorwkv.training.optim import learning_rate
 from videorwkv.training.setup import (
     notes,
     require_validations,
+    require_weights,
     training_loader,
     validation_interval,
     validation_split,
@@ -75,7 +76,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         model = build_model(recipe.model)
         self.fit: Fit | None = None
-        stem = stem_weight_names(model)
+        stem = own_weights = stem_weight_names(model)
         # All of a stem or nothing: parts of two networks make none.
         if stem <= fitting_names(model, pretrained):
             stem = set()
@@ -84,7 +85,9 @@ class Trainer:
         if pretrained is not None:
             self.fit = load_pretrained(model, pretrained, manifest.labels, keep=stem)
         model.to(device)
-        freeze(model, recipe.freeze)
+        frozen = processes.each(lambda: freeze(model, recipe.freeze))
+        if pretrained is None and not begun:
+            processes.each(lambda: require_weights(recipe, frozen, own_weights))
         weights_K = None
         if recipe.class_weights == "balanced":
             rows = self.loader.dataset.manifest.rows

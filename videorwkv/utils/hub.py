@@ -7,10 +7,14 @@ huggingface_hub itself; its library is loaded when a repository is named, and no
 from __future__ import annotations
 
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.utils.optional import load
@@ -73,6 +77,8 @@ def fetch(
     """
     repo, revision = parse(source)
     hub = load("huggingface_hub", str(source))
+    if _is_away(hub.constants.ENDPOINT):
+        options["local_files_only"] = True
     with _errors(str(source), first):
         folder = Path(hub.hf_hub_download(repo, first, revision=revision, **options)).parent
     check(folder)
@@ -150,6 +156,21 @@ def push(
             create_pr=create_pr,
         )
     return str(done.pr_url or done.commit_url)
+
+
+def _is_away(endpoint: str) -> bool:
+    """Whether nobody knows the address of the server, as without a network: the library would ask
+    for half a minute before it looks into its cache. Behind a proxy, that is asked instead."""
+    host = urlsplit(endpoint).hostname or ""
+    if getproxies() or not host:
+        return False
+    for pause in (1.0, 0.0):
+        try:
+            socket.getaddrinfo(host, None)
+            return False
+        except OSError:
+            time.sleep(pause)
+    return True
 
 
 @contextmanager
