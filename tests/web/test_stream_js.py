@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from videorwkv.inference.pacing import paced
 from videorwkv.inference.stream_options import StreamOptions
 from videorwkv.inference.track import _smoothed
+from videorwkv.video.array import ArrayVideo
 
 Node = Callable[[str, Path], str]
 
@@ -58,8 +58,8 @@ def run(node: Node, folder: Path, **given: Any) -> dict[str, Any]:
 def test_the_same_frames_are_due(
     node: Node, tmp_path: Path, times: list[float], fps: float
 ) -> None:
-    frames = [SimpleNamespace(time=time) for time in times]
-    wanted = {due.number: due.gap for due in paced(frames, fps, 2.0)}  # type: ignore[arg-type]
+    video = ArrayVideo("array", np.zeros((len(times), 8, 8, 3), np.uint8), np.array(times))
+    wanted = {due.number: due.gap for due in paced(video, fps, 2.0)}
     found = run(node, tmp_path, fps=fps, gap=2.0, times=times, threshold=0.5, smooth=0.5)
     got = {n: one["paused"] for n, one in enumerate(found["due"]) if one["due"]}
     assert got == wanted
