@@ -154,6 +154,13 @@ def add_train(commands: Commands) -> None:
         "sampling.fps=10, augmentation.scale=0.5,1; may be given several times",
     )
     parser.add_argument(
+        "--negatives",
+        metavar="SHARE",
+        help="put clips of nothing (black, still, noisy, flickering; made of the training clips) "
+        "in the place of this share of what is trained on, as a class `background` that is learnt "
+        "and never named; for streams, such as 0.2 (default: the recipe's, 0)",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="continue the run in --out from its last checkpoint; begin it where there is none",
@@ -368,6 +375,8 @@ def _recipe(
         for name in _RECIPE_OPTIONS
         if getattr(options, name) is not None
     ]
+    if options.negatives is not None:
+        assignments.append(f"augmentation.negatives={options.negatives}")
     assignments += options.assignments
     if why and recipe.model.stem_flow and _sets_other_stem(assignments):
         # It was chosen, for a stem of pixels that this run has not.

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from videorwkv.data.background import background_of, with_negatives
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.negatives import negative
 from videorwkv.data.torchvision_transforms import apply_transforms
 from videorwkv.data.transforms import Augmentation, Draw, check_views, crop_views, erase
 from videorwkv.errors import ConfigError, DataError, VideoRWKVError
@@ -120,6 +122,8 @@ class ClipDataset(torch.utils.data.Dataset):
             # Not at the first clip, in a worker: what can't be used is no fault of that clip.
             black_THWC = np.zeros((sampling.num_frames, size, size, 3), np.uint8)
             apply_transforms(black_THWC, augmentation.torchvision, seed)
+        if augmentation is not None and augmentation.negatives:
+            manifest = with_negatives(manifest)
         self.manifest = manifest
         self.sampling = sampling
         self.size = size
@@ -199,6 +203,8 @@ class ClipDataset(torch.utils.data.Dataset):
             sampling.num_frames, fps=sampling.fps, rng=drawn.places, transform=draw.crop
         )
         frames_THWC = draw.finish(clip.frames_THWC)
+        if draw.negative is not None:
+            frames_THWC = negative(frames_THWC, draw.negative)
         edges_THW = edge_map(frames_THWC, self.edges, self.edge_options)
         if draw.erased is not None:
             erase(frames_THWC, edges_THW, draw.erased)
@@ -206,6 +212,8 @@ class ClipDataset(torch.utils.data.Dataset):
         flips = self.manifest.flips
         if draw.flipped and flips is not None and label is not None:
             label = flips[label]
+        if draw.negative is not None:
+            label = background_of(self.manifest.labels)
         inputs = Inputs(_tensor(frames_THWC), _tensor(edges_THW))
         return Sample(inputs, self.manifest.label_index(label), index, clip.warnings)
 

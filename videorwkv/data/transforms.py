@@ -38,6 +38,8 @@ class Draw(NamedTuple):
         operations: of RandAugment, in order.
         torchvision: transforms by name, see `parse_calls`.
         torchvision_seed: of what they draw.
+        negative: seed of the clip of nothing that takes this one's place (`negatives.py`); None:
+            none does.
     """
 
     size: int
@@ -53,6 +55,7 @@ class Draw(NamedTuple):
     operations: tuple[Operation, ...] = ()
     torchvision: str = ""
     torchvision_seed: int = 0
+    negative: int | None = None
 
     def crop(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One decoded frame, cropped and resized: [H, W, 3] -> [size, size, 3]."""
@@ -107,6 +110,8 @@ class Augmentation:
             not say what its labels become.
         speed: factor on the frame rate of dense sampling (`Sampling.fps`), lowest and highest;
             uniform sampling has no rate to change.
+        negatives: how often a clip of nothing (black, still, noisy, flickering) takes the place of
+            a training clip, with the label `background`.
         rotate: degrees; a clip is turned by an angle between -rotate and rotate at the model's
             size, and its corners are filled with a reflection of the frame.
         rand_augment: operations of RandAugment on a clip, each at random: moved, sheared, turned,
@@ -133,6 +138,7 @@ class Augmentation:
     rand_augment: int = 0
     rand_magnitude: float = 9.0
     torchvision: str = ""
+    negatives: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio", "erase_area", "speed"):
@@ -149,7 +155,7 @@ class Augmentation:
         for name in ("brightness", "contrast", "saturation", "tint"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1).")
-        for name in ("erase_probability", "flip_probability", "grey_probability"):
+        for name in ("erase_probability", "flip_probability", "grey_probability", "negatives"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"Augmentation: {name} ({getattr(self, name)}) is in [0, 1].")
         if not 0 <= self.rotate <= 180:
@@ -214,9 +220,11 @@ class Augmentation:
         colours = (brightness, contrast, saturation)
         operations = draw_operations(rng, self.rand_augment, self.rand_magnitude)
         seed = int(rng.integers(2**31))
+        hit, own_seed = rng.uniform(), int(rng.integers(2**31))
+        negative = own_seed if hit < self.negatives else None
         return Draw(
             size, areas, ratios, places, colours, tint, flipped, erased, angle, frame_fit,
-            operations, self.torchvision, seed,
+            operations, self.torchvision, seed, negative,
         )  # fmt: skip
 
     def _draw_erased(self, rng: np.random.Generator, size: int) -> Box | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,10 +106,12 @@ class StreamOptions:
             return sampling.num_frames / self.rate(sampling)
         return self.reset_every or math.inf
 
-    def label(self, scores_K: Scores, label: int | None) -> int | None:
-        """The label after `label`, by threshold and hysteresis."""
+    def label(
+        self, scores_K: Scores, label: int | None, background: Collection[int] = ()
+    ) -> int | None:
+        """The label after `label`, by threshold and hysteresis; a background class is none."""
         best = int(scores_K.argmax())
         if scores_K[best] >= self.threshold:
-            return best
+            return None if best in background else best
         stays = label is not None and scores_K[label] >= self.threshold / 2
         return label if stays else None

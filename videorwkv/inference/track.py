@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from videorwkv.data.background import background_places
 from videorwkv.inference.annotate import AnnotatedVideoWriter
 from videorwkv.inference.pacing import Due, Latest
 from videorwkv.inference.stream_options import Scores, StreamOptions
@@ -138,6 +139,7 @@ class Track:
         self.scores_K: Scores | None = None
         self.label: int | None = None
         self._options, self._life, self._owns = options, life, owns
+        self._background = background_places(labels)
         self._size: tuple[int, int] | None = None
         self._last = self._started = 0.0
         self._stalled_since: float | None = None
@@ -215,7 +217,7 @@ class Track:
         self._look_at(one.frame.image_HWC.shape[:2])
         scores_K = _smoothed(self.scores_K, new_K, now - self._last, options.smooth)
         before = self.label
-        self.label = options.label(scores_K, None if reset else before)
+        self.label = options.label(scores_K, None if reset else before, self._background)
         self.scores_K, self._last = scores_K, now
         self.frames += 1
         self.resets += reset

@@ -25,6 +25,7 @@ from videorwkv.training.loop import train
 from videorwkv.training.setup import (
     for_data,
     require_validations,
+    taught,
     training_loader,
     validation_interval,
     validation_split,
@@ -122,6 +123,7 @@ def dry_run(
         VideoRWKVError: what `train` would raise.
     """
     where = pick_device(device)
+    manifest = taught(recipe, manifest)
     recipe = for_data(recipe, manifest)
     require_validations(recipe, manifest)
     loader = training_loader(recipe, manifest, cache, where, {})

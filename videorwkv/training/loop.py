@@ -27,6 +27,7 @@ from videorwkv.training.setup import (
     checkpoint_in,
     resolve_init,
     resolve_recipe,
+    taught,
     write_config,
 )
 from videorwkv.training.state import load_state, most_bytes
@@ -121,6 +122,7 @@ def train(
         Interrupts() as interrupts,
         Loggers() as loggers,
     ):
+        manifest = processes.each(lambda: taught(recipe, manifest, folder))
         recipe, begun = processes.first(
             lambda: (
                 resolve_recipe(recipe, manifest, folder, resume=resume),

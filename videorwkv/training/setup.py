@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from videorwkv.data import Loader, Manifest, make_loader
+from videorwkv.data.background import with_negatives
 from videorwkv.data.dataset import make_dataset
 from videorwkv.data.frame_rate import frame_rate_note
 from videorwkv.data.mixing import Mixing
@@ -141,6 +142,16 @@ def _start_anew(folder: Path) -> str:
         f"To go on from its weights instead, start a new run: --init {folder} with another --out, "
         "without --resume."
     )
+
+
+def taught(recipe: Recipe | None, manifest: Manifest, folder: Path | None = None) -> Manifest:
+    """The data with a background class, where the recipe, or the run to resume, adds clips of
+    nothing."""
+    if recipe is None and folder is not None and (folder / "config.json").is_file():
+        recipe = read_run(folder).recipe
+    if recipe is None or not recipe.augmentation.negatives:
+        return manifest
+    return with_negatives(manifest)
 
 
 def resolve_recipe(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from videorwkv.data import Batch, Manifest
+from videorwkv.data.background import background_places
 from videorwkv.data.dataset import BadClip
 from videorwkv.errors import DataError
 from videorwkv.inference.evaluate import evaluate
@@ -93,6 +94,8 @@ class Trainer:
             rows = self.loader.dataset.manifest.rows
             indices = [manifest.label_index(row.label) for row in rows]
             weights_K = class_weights(indices, len(manifest.labels))
+            if recipe.augmentation.negatives:  # no row is of that class, but some clips are
+                weights_K[list(background_places(manifest.labels))] = 1.0
         self.learner = Learner(model, recipe, device, processes, weights_K)
         self.diagnostics = DiagnosticsMonitor(recipe.model.num_classes, self.total_steps)
         self.step = 0
