@@ -59,7 +59,7 @@ def noise(frames_THWC: Frames, rng: np.random.Generator) -> Frames:
     coarse = rng.uniform(-1, 1, shape) if rng.uniform() < 0.5 else rng.normal(0, 0.6, shape)
     levels = np.clip(mean + spread * coarse, 0, 255).astype(np.uint8)
     large = levels.repeat(grain, 1).repeat(grain, 2)[:, :height, :width]
-    return np.ascontiguousarray(np.broadcast_to(large, frames_THWC.shape))
+    return np.broadcast_to(large, frames_THWC.shape).copy()
 
 
 KINDS: dict[str, Callable[[Frames, np.random.Generator], Frames]] = {

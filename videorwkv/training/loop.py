@@ -122,7 +122,7 @@ def train(
         Interrupts() as interrupts,
         Loggers() as loggers,
     ):
-        manifest = processes.each(lambda: taught(recipe, manifest, folder))
+        manifest = processes.each(lambda: taught(recipe, manifest, folder, resume=resume))
         recipe, begun = processes.first(
             lambda: (
                 resolve_recipe(recipe, manifest, folder, resume=resume),

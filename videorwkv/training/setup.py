@@ -144,10 +144,12 @@ def _start_anew(folder: Path) -> str:
     )
 
 
-def taught(recipe: Recipe | None, manifest: Manifest, folder: Path | None = None) -> Manifest:
+def taught(
+    recipe: Recipe | None, manifest: Manifest, folder: Path | None = None, *, resume: bool = False
+) -> Manifest:
     """The data with a background class, where the recipe, or the run to resume, adds clips of
     nothing."""
-    if recipe is None and folder is not None and (folder / "config.json").is_file():
+    if folder is not None and resume and (folder / "config.json").is_file():
         recipe = read_run(folder).recipe
     if recipe is None or not recipe.augmentation.negatives:
         return manifest
