@@ -18,6 +18,10 @@ LABELS = ("a", BACKGROUND, "c")
 RAW = TimelineOptions(smooth=0, min_length=0, merge=0)
 
 
+def segmenter(options: TimelineOptions, step: float = 1.0) -> Segmenter:
+    return Segmenter(labels=LABELS, step=step, options=options)
+
+
 def scores(text: str, sure: float = 0.9) -> np.ndarray:
     """`aa.c`: a letter for each frame; a dot is the background, a question mark nothing clear."""
     rest = (1 - sure) / 2
@@ -27,7 +31,7 @@ def scores(text: str, sure: float = 0.9) -> np.ndarray:
 
 def found(text: str, options: TimelineOptions = RAW) -> list[tuple[float, float, str]]:
     times = np.arange(len(text), dtype=float)
-    segments = find_segments(times, scores(text), LABELS, end=float(len(text)), options=options)
+    segments = find_segments(times, scores(text), segmenter(options))
     return [(x.start, x.end, x.label) for x in segments]
 
 
@@ -64,18 +68,18 @@ def test_short_segments_are_left_out_and_near_ones_become_one():
 
 
 def test_a_segment_is_given_out_as_soon_as_it_can_not_go_on():
-    segmenter = Segmenter(labels=LABELS, options=TimelineOptions(smooth=0, min_length=1, merge=1))
-    state, given = segmenter.start(), []
+    rules = segmenter(TimelineOptions(smooth=0, min_length=1, merge=1))
+    state, given = rules.start(), []
     for time, row in enumerate(scores("aa....")):
-        state, done = segmenter.advance(state, time, row)
+        state, done = rules.advance(state, time, row)
         given += [(time, x.label) for x in done]
     assert given == [(4, "a")]
-    assert segmenter.finish(state, 6.0) == []
+    assert rules.finish(state) == []
 
 
 def test_the_score_is_the_mean_probability_while_it_lasted():
     rows = np.array([[0.6, 0.2, 0.2], [0.8, 0.1, 0.1], [0.1, 0.8, 0.1]])
-    (segment,) = find_segments([0, 1, 2], rows, LABELS, end=3.0, options=RAW)
+    (segment,) = find_segments([0, 1, 2], rows, segmenter(RAW))
     assert segment == ActionSegment(0, 2, "a", pytest.approx(0.7))
 
 
@@ -83,15 +87,28 @@ def test_smoothing_bridges_a_frame_and_costs_little_of_the_length():
     options = TimelineOptions(smooth=0.5, min_length=0, merge=0)
     times = np.arange(80) / 8
     text = "." * 24 + "a" * 12 + "c" + "a" * 12 + "." * 31
-    (segment,) = find_segments(times, scores(text), LABELS, end=10.0, options=options)
+    (segment,) = find_segments(times, scores(text), segmenter(options, 1 / 8))
     assert segment.label == "a"
     assert segment.start == pytest.approx(3.0, abs=0.26)
     assert segment.end == pytest.approx(49 / 8, abs=0.51)
 
 
+def test_after_a_pause_of_the_source_everything_begins_anew():
+    rules = segmenter(TimelineOptions(smooth=10, min_length=0, merge=100))
+    state, rows = rules.start(), scores("aaa")
+    for time in range(3):
+        state, done = rules.advance(state, time, rows[time])
+        assert done == []
+    state, done = rules.advance(state, 50.0, rows[0], reset=True)
+    assert [x[:3] for x in done] == [(0, 3, "a")]
+    assert [x[:3] for x in rules.finish(state)] == [(50, 51, "a")]
+
+
 def test_classes_of_their_own_may_overlap():
     rows = np.array([[0.9, 0, 0], [0.9, 0, 0.9], [0.9, 0, 0.9], [0, 0, 0.9], [0, 0, 0]])
-    segments = find_segments(range(5), rows, LABELS, end=5.0, options=RAW, exclusive=False)
+    segments = find_segments(
+        range(5), rows, Segmenter(labels=LABELS, step=1.0, options=RAW, exclusive=False)
+    )
     assert [x[:3] for x in segments] == [(0, 3, "a"), (1, 4, "c")]
 
 
@@ -103,18 +120,18 @@ def test_the_open_class_is_the_label_of_a_stream(seed: int, threshold: float):
     rows = rng.dirichlet([0.5, 0.5, 0.5], size=300)
     rule, label, names = StreamOptions(threshold=threshold), None, []
     options = TimelineOptions(threshold=threshold, smooth=0, min_length=0, merge=0)
-    segmenter = Segmenter(labels=LABELS, options=options)
-    state = segmenter.start()
+    rules = segmenter(options)
+    state = rules.start()
     for time, row in enumerate(rows):
         label = rule.label(row.astype(np.float32), label)
         names.append(label)
-        state, _ = segmenter.advance(state, time, row)
+        state, _ = rules.advance(state, time, row)
         is_open = np.flatnonzero(~np.isnan(state.start_K)).tolist()
         assert is_open == ([] if label is None else [label])
     runs = sum(
         label is not None and LABELS[label] != BACKGROUND for label, _ in itertools.groupby(names)
     )
-    segments = find_segments(range(300), rows, LABELS, end=300.0, options=options)
+    segments = find_segments(range(300), rows, segmenter(options))
     # Runs of one class with nothing between them that closed it are one.
     assert 0 < len(segments) <= runs
     for one, other in itertools.pairwise(segments):
@@ -130,15 +147,15 @@ def test_long_runs_come_out_as_they_are_whatever_the_options(seed: int):
 
 
 def test_the_state_is_a_value_of_fixed_size():
-    segmenter = Segmenter(labels=LABELS)
+    rules = segmenter(TimelineOptions())
     rng = np.random.default_rng(0)
     rows = rng.dirichlet([0.3, 0.3, 0.3], size=2000)
-    state, sizes, first = segmenter.start(), set(), None
+    state, sizes, first = rules.start(), set(), None
     for time, row in enumerate(rows):
         before = pickle.dumps(state)
-        following, done = segmenter.advance(state, time / 8, row)
+        following, done = rules.advance(state, time / 8, row)
         assert pickle.dumps(state) == before, "the state that was passed in has changed"
-        again, twice = segmenter.advance(state, time / 8, row)
+        again, twice = rules.advance(state, time / 8, row)
         assert done == twice
         assert pickle.dumps(again) == pickle.dumps(following)
         state = following
@@ -152,7 +169,7 @@ def test_segments_never_overlap_whatever_comes():
     options = TimelineOptions(threshold=0.4, smooth=0.3, min_length=0.6, merge=0.9)
     for _ in range(20):
         rows = rng.dirichlet([0.2, 0.2, 0.2], size=400)
-        segments = find_segments(np.arange(400) / 8, rows, LABELS, end=50.0, options=options)
+        segments = find_segments(np.arange(400) / 8, rows, segmenter(options, 1 / 8))
         assert segments
         for one, other in itertools.pairwise(segments):
             assert one.end <= other.start
@@ -161,12 +178,12 @@ def test_segments_never_overlap_whatever_comes():
 
 
 def test_wrong_input_is_named():
-    segmenter = Segmenter(labels=LABELS)
+    rules = segmenter(TimelineOptions())
     with pytest.raises(UsageError, match="3 classes"):
-        segmenter.advance(segmenter.start(), 0.0, np.zeros(2))
-    state, _ = segmenter.advance(segmenter.start(), 1.0, np.zeros(3))
+        rules.advance(rules.start(), 0.0, np.zeros(2))
+    state, _ = rules.advance(rules.start(), 1.0, np.zeros(3))
     with pytest.raises(UsageError, match="must increase"):
-        segmenter.advance(state, 1.0, np.zeros(3))
+        rules.advance(state, 1.0, np.zeros(3))
     for name, value in (
         ("threshold", 0.0),
         ("threshold", 1.1),

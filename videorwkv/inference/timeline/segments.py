@@ -12,7 +12,7 @@ K classes, T frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,11 +100,13 @@ class Segmenter:
 
     Args:
         labels: names of the K classes; of `BACKGROUND` no segment is given out.
+        step: seconds for which the last frame is taken to last; the others last until the next.
         options: how.
         exclusive: one class at a time, as with softmax; False: each by itself, as with sigmoid.
     """
 
     labels: tuple[str, ...]
+    step: float
     options: TimelineOptions = TimelineOptions()
     exclusive: bool = True
 
@@ -113,7 +115,7 @@ class Segmenter:
         return TimelineState.empty(len(self.labels))
 
     def advance(
-        self, state: TimelineState, time: float, scores_K: NDArray[Any]
+        self, state: TimelineState, time: float, scores_K: NDArray[Any], *, reset: bool = False
     ) -> tuple[TimelineState, list[ActionSegment]]:
         """One frame: the next state, and the segments that are complete now.
 
@@ -121,6 +123,7 @@ class Segmenter:
             state: of the frames before.
             time: seconds of this frame, after those before.
             scores_K: its probabilities.
+            reset: the source has paused before it, and what was open has ended with the last frame.
 
         Raises:
             UsageError: another number of classes, or a time that does not increase.
@@ -134,6 +137,9 @@ class Segmenter:
             raise UsageError(
                 f"timeline: a frame of {time} s after one of {state.time} s; times must increase."
             )
+        done: list[ActionSegment] = []
+        if reset:
+            state, done = self.start(), self.finish(state)
         new = _Working(state)
         new.smooth(time, scores_K, self.options.smooth)
         low, high = self.options.threshold / 2, self.options.threshold
@@ -147,15 +153,15 @@ class Segmenter:
             opening_K &= np.arange(len(p_K)) == best
             is_low_K = is_low_K | (np.arange(len(p_K)) != best)
         new.count(time, p_K, high)
-        done = self._close(new, ~np.isnan(new.start_K) & is_low_K, time)
+        done += self._close(new, ~np.isnan(new.start_K) & is_low_K, time)
         done += self._release(new, time - new.held_end_K > self.options.merge)
         new.open(opening_K, self.exclusive)
         return new.frozen(), done
 
-    def finish(self, state: TimelineState, end: float) -> list[ActionSegment]:
-        """The segments that are left when the source ends, or pauses for long, at `end` seconds."""
+    def finish(self, state: TimelineState) -> list[ActionSegment]:
+        """The segments that are left when the source ends, `step` after its last frame."""
         new = _Working(state)
-        done = self._close(new, ~np.isnan(new.start_K), end)
+        done = self._close(new, ~np.isnan(new.start_K), state.time + self.step)
         return done + self._release(new, ~np.isnan(new.held_end_K))
 
     def _close(
@@ -258,33 +264,23 @@ class _Working:
 def find_segments(
     times_T: Iterable[float],
     scores_TK: Iterable[NDArray[Any]],
-    labels: Sequence[str],
-    *,
-    end: float,
-    options: TimelineOptions | None = None,
-    exclusive: bool = True,
+    segmenter: Segmenter,
 ) -> list[ActionSegment]:
-    """The segments of a whole video, sorted by their start: what `Segmenter` finds frame by frame.
+    """The segments of a whole video, sorted by their start.
 
     Args:
         times_T: seconds of the frames, increasing.
         scores_TK: probabilities after each frame.
-        labels: names of the K classes.
-        end: seconds at which the video ends.
-        options: how.
-        exclusive: see `Segmenter`.
+        segmenter: finds them, frame by frame.
 
     Raises:
         UsageError: times that don't increase, or scores of another number of classes.
     """
-    segmenter = Segmenter(
-        labels=tuple(labels), options=options or TimelineOptions(), exclusive=exclusive
-    )
     state, found = segmenter.start(), []
     for time, scores_K in zip(times_T, scores_TK, strict=True):
         state, done = segmenter.advance(state, float(time), scores_K)
         found += done
-    return sorted(found + segmenter.finish(state, end))
+    return sorted(found + segmenter.finish(state))
 
 
 @dataclass(frozen=True)
