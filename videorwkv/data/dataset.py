@@ -31,13 +31,14 @@ class Sample:
     Args:
         inputs: frames [T, H, W, 3] and edges [T, H, W]; with views [V, T, ...], the crops of the
             first temporal view first.
-        label: index in the manifest's labels; -1 if unknown.
+        label: index in the manifest's labels, -1 if unknown; of a window of a timeline that of each
+            frame, int64 [T].
         index: of its row in the manifest.
         warnings: what went wrong without being fatal.
     """
 
     inputs: Inputs
-    label: int
+    label: int | NDArray[np.int64]
     index: int
     warnings: tuple[str, ...] = ()
 
@@ -202,20 +203,27 @@ class ClipDataset(torch.utils.data.Dataset):
         clip = video.sample(
             sampling.num_frames, fps=sampling.fps, rng=drawn.places, transform=draw.crop
         )
-        frames_THWC = draw.finish(clip.frames_THWC)
-        if draw.negative is not None:
-            frames_THWC = negative(frames_THWC, draw.negative)
-        edges_THW = edge_map(frames_THWC, self.edges, self.edge_options)
-        if draw.erased is not None:
-            erase(frames_THWC, edges_THW, draw.erased)
+        frames_THWC, edges_THW = self.finished(clip.frames_THWC, draw)
         label = row.label
         flips = self.manifest.flips
         if draw.flipped and flips is not None and label is not None:
             label = flips[label]
         if draw.negative is not None:
             label = background_of(self.manifest.labels)
-        inputs = Inputs(_tensor(frames_THWC), _tensor(edges_THW))
+        inputs = Inputs(tensor(frames_THWC), tensor(edges_THW))
         return Sample(inputs, self.manifest.label_index(label), index, clip.warnings)
+
+    def finished(
+        self, frames_THWC: NDArray[np.uint8], draw: Draw
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Cropped frames of a training clip with all that is drawn for it, and their edges."""
+        frames_THWC = draw.finish(frames_THWC)
+        if draw.negative is not None:
+            frames_THWC = negative(frames_THWC, draw.negative)
+        edges_THW = edge_map(frames_THWC, self.edges, self.edge_options)
+        if draw.erased is not None:
+            erase(frames_THWC, edges_THW, draw.erased)
+        return frames_THWC, edges_THW
 
     def _evaluation_sample(self, video: Video, row: Row, index: int) -> Sample:
         clips, crops = self.views
@@ -244,7 +252,7 @@ class ClipDataset(torch.utils.data.Dataset):
         edges_VTHW = edges_VNHW[:, chosen_VT].swapaxes(0, 1).reshape(shape)
         if self.views == (1, 1):
             frames_VTHWC, edges_VTHW = frames_VTHWC[0], edges_VTHW[0]
-        inputs = Inputs(_tensor(frames_VTHWC), _tensor(edges_VTHW))
+        inputs = Inputs(tensor(frames_VTHWC), tensor(edges_VTHW))
         return Sample(inputs, self.manifest.label_index(row.label), index, warnings)
 
     def _read_views(
@@ -291,7 +299,8 @@ def _room_for_views(times: NDArray[np.float64], sampling: Sampling, clips: int) 
     return float(times[-1] - times[0] - window) >= 2 * (clips - 1) * float(steps.max())
 
 
-def _tensor(array: NDArray[np.uint8]) -> Tensor:
+def tensor(array: NDArray[np.uint8]) -> Tensor:
+    """The same numbers as a tensor, copied where their rows lie apart."""
     return torch.from_numpy(np.ascontiguousarray(array))
 
 

@@ -12,6 +12,7 @@ from videorwkv.data.hold_out import hold_out
 from videorwkv.data.hub import fetch, is_hub_data
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
+from videorwkv.data.motion.film import film_manifest
 from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
 from videorwkv.data.segments import segment_notes
 from videorwkv.errors import ManifestError, UsageError
@@ -74,7 +75,7 @@ def load_manifest(
         place = str(folder)
     kind, _, rest = place.partition(":")
     generated: dict[str, Callable[[str], Manifest]] = {
-        "motion": lambda options: motion_manifest(MotionOptions.parse(options)),
+        "motion": _motion,
         "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
     }
     if kind in generated:
@@ -103,3 +104,8 @@ def load_manifest(
     if flips is not None:
         manifest = replace(manifest, flips=read_flip_table(flips, manifest.labels))
     return manifest
+
+
+def _motion(text: str) -> Manifest:
+    options = MotionOptions.parse(text)
+    return film_manifest(options) if options.timeline else motion_manifest(options)

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
     Args:
         inputs: frames [B, (V,) T, H, W, 3] and edges [B, (V,) T, H, W]; None if no clip is left.
-        labels: int64 [B], -1 if unknown.
+        labels: int64 [B], or of windows of a timeline [B, T]; -1 if unknown.
         indices: int64 [B], rows of the manifest.
         bad: the clips that can't be read.
         warnings: (row, message) of clips that were read all the same.
@@ -64,7 +64,7 @@ def collate(samples: Sequence[Sample | BadClip]) -> Batch:
         )
     return Batch(
         inputs,
-        torch.tensor([sample.label for sample in good], dtype=torch.int64),
+        torch.from_numpy(np.array([sample.label for sample in good], np.int64)),
         torch.tensor([sample.index for sample in good], dtype=torch.int64),
         tuple(sample for sample in samples if isinstance(sample, BadClip)),
         tuple((sample.index, text) for sample in good for text in sample.warnings),

@@ -5,11 +5,16 @@ T frames.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from videorwkv.data.manifest import Manifest, Row
+from videorwkv.errors import ManifestError
 
 # The class of the frames that no segment covers.
 BACKGROUND = "background"
@@ -61,3 +66,56 @@ def frame_labels(
         labels_T[clash_T] = UNKNOWN
         covered_T |= inside_T
     return labels_T
+
+
+def with_background(manifest: Manifest) -> Manifest:
+    """The same rows, with the class `BACKGROUND` among its labels."""
+    if BACKGROUND in manifest.labels:
+        return manifest
+    flips = None if manifest.flips is None else {**manifest.flips, BACKGROUND: BACKGROUND}
+    return replace(manifest, labels=tuple(sorted((*manifest.labels, BACKGROUND))), flips=flips)
+
+
+def whole_files(manifest: Manifest) -> tuple[Manifest, Mapping[str, tuple[Row, ...]]]:
+    """A row for each file, without label or segment, and the rows of each file by its path.
+
+    Raises:
+        ManifestError: the segments of one file are in several splits.
+    """
+    marks: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in manifest.rows:
+        first = marks[row.path][0] if marks[row.path] else row
+        if row.split != first.split:
+            lines = f" (lines {first.line} and {row.line})" if first.line and row.line else ""
+            raise ManifestError(
+                f"{row.path}: one segment is in split {first.split!r} and another one in "
+                f"{row.split!r}{lines}; a timeline is learnt and scored on whole files. Put all "
+                "segments of a file into one split, or leave the column out."
+            )
+        marks[row.path].append(row)
+    files = (own[0]._replace(label=None, segment=None) for own in marks.values())
+    missing = {row.path: row._replace(label=None, segment=None) for row in manifest.missing}
+    whole = replace(manifest, rows=tuple(files), missing=tuple(missing.values()))
+    return whole, {path: tuple(own) for path, own in marks.items()}
+
+
+def segments_of(rows: Iterable[Row], times: NDArray[np.float64]) -> list[ActionSegment]:
+    """The rows of one file as segments in seconds; a row without a segment is the whole file.
+
+    Args:
+        rows: of the file; one without a label has an empty one.
+        times: of the file's frames, for segments that are counted in frames.
+    """
+    step = float(np.diff(times).mean()) if len(times) > 1 else 0.0
+    ends = np.append(times, times[-1] + step)
+    found = []
+    for row in rows:
+        label, segment = row.label or "", row.segment
+        if segment is None:
+            found.append(ActionSegment(0.0, float(ends[-1]), label))
+        elif segment.in_frames:
+            start, end = (min(int(value), len(times)) for value in (segment.start, segment.end))
+            found.append(ActionSegment(float(ends[start]), float(ends[end]), label))
+        else:
+            found.append(ActionSegment(segment.start, segment.end, label))
+    return sorted(found)

@@ -75,6 +75,8 @@ class MotionOptions:
             all of them; 0: none.
         event: frames in which something moves, the others being still; 0: all.
         at: the first of them.
+        timeline: seconds of long clips in which movements, pauses and movements of no class follow
+            each other, each movement a segment with its label; 0: none. See film.py.
     """
 
     train: int = 4000
@@ -88,6 +90,7 @@ class MotionOptions:
     pause: int = 0
     event: int = 0
     at: int = 0
+    timeline: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -110,6 +113,10 @@ class MotionOptions:
                 f"motion: event ({self.event}) frames from at ({self.at}) on must lie within "
                 f"frames ({self.frames})."
             )
+        if self.timeline and (self.rotation or self.order or self.event or self.frames != 16):
+            raise ConfigError(
+                "motion: timeline can't be combined with frames, rotation, order or event."
+            )
         frames = least_frames(self.order, self.pause) if self.order else 1
         numbers = (("size", 16), ("frames", frames))
         for name, least in (*numbers, *((n, 0) for n in ("seed", "pause", "event", "at", *SPLITS))):
@@ -117,6 +124,10 @@ class MotionOptions:
                 raise ConfigError(
                     f"motion: {name} ({getattr(self, name)}) must be at least {least}."
                 )
+        if 0 < self.timeline < 10:
+            raise ConfigError(
+                f"motion: timeline ({self.timeline}) must be 0 or at least 10, in seconds."
+            )
 
     @classmethod
     def parse(cls, text: str) -> MotionOptions:
@@ -152,7 +163,9 @@ class Motion(NamedTuple):
 
 
 def motion_manifest(options: MotionOptions) -> Manifest:
-    """The rows of the data set."""
+    """The rows of the data set; of one with a timeline `film_manifest` gives them."""
+    if options.timeline:
+        raise UsageError("motion: film_manifest gives the rows of timeline.")
     # In each path and not as the manifest's root, which its digest leaves out.
     root = (
         f"motion-{options.seed}-{options.size}px-{options.frames}f"

@@ -13,27 +13,36 @@ asked for, however long it is. T frames, H height, W width, C = 3 (RGB).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.motion.clips import (
     CLASSES,
     FPS,
+    SPLITS,
     Motion,
+    MotionOptions,
     clip_generator,
     draw_attributes,
+    flipped,
     move,
 )
 from videorwkv.data.motion.render import Scenery, add_noise
+from videorwkv.data.timeline import BACKGROUND
 from videorwkv.video.base import Frame, Images, Transform, Video
+from videorwkv.video.segment import Segment
 
 # Seconds, drawn uniformly.
 MOVING = (2.0, 5.0)
 PAUSE = (1.0, 4.0)
 # What follows a scene; a pause never follows a pause.
 PAUSES, STRANGE = 0.3, 0.25
+# The stream of random numbers that the scenes are drawn from.
+SCENES = 4
 # Movements of no class.
 DIAGONAL, CIRCLE, TURN = "diagonal", "circle", "turn"
 CIRCLE_RADIUS = (0.08, 0.16)  # fractions of the frame's side
@@ -73,6 +82,50 @@ def scenes(rng: np.random.Generator, frames: int) -> list[Scene]:
     return found
 
 
+def film_manifest(options: MotionOptions) -> Manifest:
+    """A row for each movement of a class, as a segment of its film. A film in which there is none
+    is a row of its own, of the class `BACKGROUND`."""
+    root = f"motion-{options.seed}-{options.size}px-timeline{options.timeline}"
+    frames = round(options.timeline * FPS)
+    rows = []
+    for split in SPLITS:
+        for index in range(getattr(options, split)):
+            path, start = f"{root}/{split}/{index:06d}", 0
+            own = []
+            for scene in scenes(clip_generator(options.seed, split, index, stream=SCENES), frames):
+                end = start + scene.frames
+                if scene.label:
+                    segment = Segment(start / FPS, end / FPS)
+                    own.append(Row(path, scene.label, split, index, segment=segment))
+                start = end
+            rows += own or [Row(path, BACKGROUND, split, index)]
+    labels = {*CLASSES, *(row.label for row in rows if row.label is not None)}
+    return Manifest(
+        name="motion",
+        rows=tuple(rows),
+        labels=tuple(sorted(labels)),
+        flips={name: flipped(name) if name in CLASSES else name for name in labels},
+        opener=FilmOpener(options),
+    )
+
+
+@dataclass(frozen=True)
+class FilmOpener:
+    """Row -> its whole film. A class and not a closure: worker processes pickle it."""
+
+    options: MotionOptions
+
+    def __call__(self, row: Row) -> FilmVideo:
+        return FilmVideo(
+            row.path,
+            seed=self.options.seed,
+            split=row.split,
+            index=row.line,
+            size=self.options.size,
+            frames=round(self.options.timeline * FPS),
+        )
+
+
 class FilmVideo(Video):
     """A film of so many frames, drawn frame by frame.
 
@@ -92,7 +145,9 @@ class FilmVideo(Video):
         self._key = seed, split, index
         self._size, self._frames = size, frames
         # Each from a source of its own, so that a longer film begins in the same way.
-        shown, moved, painted = (clip_generator(seed, split, index, stream=k) for k in (4, 6, 7))
+        shown, moved, painted = (
+            clip_generator(seed, split, index, stream=k) for k in (SCENES, 6, 7)
+        )
         self.scenes = scenes(shown, frames)
         self.motion = motions(self.scenes, moved)
         self._noise = draw_attributes(painted).noise
