@@ -11,7 +11,7 @@ import tiny
 
 from videorwkv.cli.main import main
 from videorwkv.data import Augmentation
-from videorwkv.data.background import background_of, background_places, with_negatives
+from videorwkv.data.background import background_of, background_places, with_background
 from videorwkv.data.dataset import Sample, make_dataset
 from videorwkv.data.negatives import KINDS, negative
 from videorwkv.errors import ConfigError
@@ -71,11 +71,11 @@ def test_the_class_of_nothing() -> None:
     assert background_of(["a", "none"]) == "none"
     assert background_of(["a", "None at all"]) is None
     assert background_places(["background", "a", "none"]) == (0, 2)
-    added = with_negatives(tiny.manifest())
+    added = with_background(tiny.manifest())
     assert "background" in added.labels
     assert added.flips is not None
     assert added.flips["background"] == "background"
-    assert with_negatives(added) is added
+    assert with_background(added) is added
 
 
 def test_a_background_class_is_never_named() -> None:
@@ -86,13 +86,13 @@ def test_a_background_class_is_never_named() -> None:
     assert name(np.float32([0.7, 0.3]), None) == 0
 
 
-def test_training_with_negatives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_with_background(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
     command = ["train", tiny.MOTION, *tiny.OPTIONS, "--no-baselines", f"--out={folder}"]
     assert main([*command, "--steps=2", "--negatives=0.5"]) == 0
     run = load_run(folder)
     assert run.recipe.augmentation.negatives == 0.5
-    assert run.labels == with_negatives(tiny.manifest()).labels
+    assert run.labels == with_background(tiny.manifest()).labels
     found = evaluate(run, tiny.manifest().split("validation"))
     assert found.n_ok == 8
     assert "background" not in found.per_class

@@ -20,9 +20,11 @@ from videorwkv.cli.options import (
     load_data,
     number,
     parse_views,
+    refuse,
     split_of,
 )
 from videorwkv.cli.output import as_json, grouped_notes, make_console, show_progress
+from videorwkv.cli.timeline import ALL_OPTIONS, add_timeline_options, score_timeline
 from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,11 +41,16 @@ def add_evaluate(commands: Commands) -> None:
         "evaluate",
         "Evaluate a trained run on a data set.\n\nPrints top-1, top-5 and accuracy per class, and "
         "writes evaluation.json, predictions.csv,\nconfusion.csv and confusion.png. An unreadable "
-        "clip counts as wrong.",
+        "clip counts as wrong.\n\n"
+        "With --timeline, DATA are segments of long files. Every file is read from its first frame "
+        "on, and\nthe segments that are found are scored: F1@10,25,50, edit score, mAP at tIoU 0.1 "
+        "to 0.7, point mAP,\nframe accuracy and false alarms; into RUN/timeline-SPLIT go "
+        "timeline.json, segments.csv and\nconfusion.csv.",
         "  videorwkv evaluate runs/mine my_videos\n"
         "  videorwkv evaluate runs/mine my_videos --split test --views 2x3\n"
         "  videorwkv evaluate runs/mine my_videos --motion-mask 0.5\n"
         "  videorwkv evaluate runs/mine my_videos --baselines\n"
+        "  videorwkv evaluate runs/mine segments.csv --timeline --threshold 0.6\n"
         "  videorwkv evaluate runs/mine/last clips.csv --split all --json",
     )
     parser.add_argument("model", metavar="RUN", help=RUN_HELP)
@@ -68,12 +75,11 @@ def add_evaluate(commands: Commands) -> None:
         "differs from the run's default: -last, -views-2x3, -tube-mask-0.5, -motion-mask-0.5)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="clips per forward pass (default: 8)"
+        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
     )
     parser.add_argument(
         "--workers",
         type=int,
-        default=2,
         metavar="N",
         help="worker processes that decode (default: 2)",
     )
@@ -89,11 +95,22 @@ def add_evaluate(commands: Commands) -> None:
         action="store_true",
         help="write the score of every class into predictions.csv, a column for each",
     )
+    parser.add_argument(
+        "--timeline",
+        action="store_true",
+        help="score when something happens: the segments that are found in whole files",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    add_timeline_options(parser)
     add_decoder(parser)
     add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run=run_evaluate)
+
+
+_NOT_OF_TIMELINES = (
+    "views", "batch_size", "workers", "clip_timeout", "baselines", "scores", "cache",
+)  # fmt: skip
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -112,6 +129,11 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     from videorwkv.models.masking import Masks
     from videorwkv.utils.files import make_folder
 
+    if options.timeline:
+        refuse(options, _NOT_OF_TIMELINES, "does not go with --timeline")
+    else:
+        refuse(options, ALL_OPTIONS, "needs --timeline")
+
     def opened() -> tuple[Run, Manifest, str, list[str], Manifest]:
         run = load_run(options.model)
         everything = load_data(options, run)
@@ -128,6 +150,8 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             "its training.",
             file=sys.stderr,
         )
+    if options.timeline:
+        return score_timeline(options, run, manifest, split, notes, processes)
     views = parse_views(options.views) if options.views else None
     if views is not None:
         check_views(views, run.recipe.model.frame_fit, "--views")
@@ -147,8 +171,8 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             run,
             manifest,
             views=views,
-            batch_size=options.batch_size,
-            workers=options.workers,
+            batch_size=8 if options.batch_size is None else options.batch_size,
+            workers=2 if options.workers is None else options.workers,
             device=processes.device(options.device),
             cache=options.cache,
             tube_mask_ratio=options.tube_mask,

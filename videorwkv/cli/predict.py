@@ -23,6 +23,7 @@ from videorwkv.cli.options import (
     split_of,
 )
 from videorwkv.cli.output import as_json, make_console, show_progress
+from videorwkv.cli.timeline import ALL_OPTIONS, add_timeline_options, predict_timeline
 from videorwkv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ def add_predict(commands: Commands) -> None:
         "predict",
         "Recognise the action in videos.\n\nA file that can't be read, or an annotated video that "
         "can't be written, is reported and\ndoesn't stop the others; the exit code is then 1.\n\n"
+        "With --timeline, every frame of a long video goes through the model in order, in constant "
+        "memory, and\nwhat happens when is printed, and written to FILE.json, .csv (a data set to "
+        "correct and to train on),\n.vtt (subtitles) or .eaf (ELAN).\n\n"
         "With --submission, FILE is a data set. The predictions for one of its splits, labelled or "
         "not, are\nwritten in the benchmark server's submission format: `id;label` (jester), "
         "`id;n1;...;n5` (ssv2),\nActivityNet's JSON (kinetics400), or CSV with the five best "
@@ -47,6 +51,7 @@ def add_predict(commands: Commands) -> None:
         "  videorwkv predict runs/mine 'holiday/*.mp4' more_clips/ --top 3\n"
         "  videorwkv predict runs/mine *.mp4 --json > labels.jsonl\n"
         "  videorwkv predict runs/mine clip.mp4 --save annotated.gif\n"
+        "  videorwkv predict runs/mine day.mp4 --timeline day.vtt\n"
         "  videorwkv predict runs/jester jester:jester --split test --submission test.csv",
     )
     parser.add_argument("model", metavar="RUN", help=RUN_HELP)
@@ -75,6 +80,21 @@ def add_predict(commands: Commands) -> None:
         help="write an annotated video with edge map, labels and scores: a .mp4 or .gif file, or a "
         "folder for several videos",
     )
+    parser.add_argument(
+        "--timeline",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="print from when to when something happens, and write it to a .json, .csv, .vtt or "
+        ".eaf file",
+    )
+    parser.add_argument(
+        "--fps",
+        type=number,
+        metavar="N",
+        help="with --timeline: frames per second for the model (default: those of its training)",
+    )
+    add_timeline_options(parser)
     parser.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     parser.add_argument("--allow-playlists", action="store_true", default=None, help=PLAYLISTS_HELP)
     add_masks(parser)
@@ -106,12 +126,16 @@ _SUBMISSION_OPTIONS = (
     *(name for name in DATA_OPTIONS if name != "frame_rate"),
 )
 _VIDEO_OPTIONS = ("top", "save", "json", "allow_playlists")
+_NOT_OF_TIMELINES = (*_SUBMISSION_OPTIONS, "submission", "top", "views", "save", "clip_timeout")
 
 
 def run_predict(options: argparse.Namespace) -> int:
     from videorwkv.inference.predict import predictions_table
     from videorwkv.utils.processes import connected
 
+    if options.timeline is not None:
+        return predict_timeline(options, _NOT_OF_TIMELINES)
+    refuse(options, ("fps", *ALL_OPTIONS), "needs --timeline")
     if options.submission is not None:
         with connected(options.device) as processes:
             return _submit(options, processes)

@@ -53,6 +53,7 @@ def add_train(commands: Commands) -> None:
         "  videorwkv train list:train.txt --label-names classes.txt --out runs/list\n"
         "  videorwkv train my_videos --fold-by 'session_(\\d+)' --folds 1+2,3+4 --fold 0 --out "
         "runs/f0\n"
+        "  videorwkv train segments.csv --timeline --out runs/when\n"
         "  videorwkv train my_videos --out runs/mine --resume\n"
         "  videorwkv train my_videos --init runs/large --out runs/tuned\n"
         "  videorwkv train my_videos --out runs/mine --log wandb,tensorboard\n"
@@ -137,7 +138,15 @@ def add_train(commands: Commands) -> None:
         "--best-by",
         metavar="NAME",
         help="what chooses the best checkpoint on the validation split: top1, or "
-        "mean_class_accuracy, in which every class counts the same",
+        "mean_class_accuracy, in which every class counts the same; with --timeline also f1_50, "
+        "the segmental F1 at an overlap of 0.5",
+    )
+    parser.add_argument(
+        "--timeline",
+        action="store_true",
+        help="learn when something happens, from DATA whose clips are segments of long files: "
+        "windows of whole files, each frame with the class of its segment, or `background` where "
+        "there is none; for `predict`, `stream` and `evaluate` with --timeline",
     )
     parser.add_argument(
         "--precision",
@@ -370,6 +379,10 @@ def _recipe(
             recipe = recipes.with_model(recipe, options.model)
     else:
         recipe, why = _new_recipe(options, manifest, init)
+    if options.timeline:
+        from videorwkv.run.choose import with_timeline
+
+        recipe = with_timeline(recipe)
     assignments = [
         f"{name}={getattr(options, name)}"
         for name in _RECIPE_OPTIONS
@@ -387,6 +400,11 @@ def _recipe(
         recipe = replace(recipe, freeze=tuple(options.freeze))
     if why and not options.quiet:
         print(why, file=sys.stderr)
+    if not recipe.timeline and not options.quiet and any(r.segment for r in manifest.rows):
+        print(
+            "note: each segment is learnt as a clip by itself; --timeline learns when they happen",
+            file=sys.stderr,
+        )
     return recipe
 
 
@@ -418,7 +436,7 @@ def _new_recipe(
 ) -> tuple[Recipe, str]:
     """The recipe of a new run, and in a line why it is that one; nothing where it was named."""
     from videorwkv.run import recipes
-    from videorwkv.run.choose import choose
+    from videorwkv.run.choose import choose, choose_timeline
     from videorwkv.run.pretrained import Pretrained
 
     model = None
@@ -438,7 +456,8 @@ def _new_recipe(
         )
     if over is not None and init is None:
         raise UsageError(f"--recipe {over} starts from weights: name a run with --init.")
-    recipe, why = choose(manifest, options.model, model=model, workers=int(options.workers != "0"))
+    pick = choose_timeline if options.timeline else choose
+    recipe, why = pick(manifest, options.model, model=model, workers=int(options.workers != "0"))
     if over is not None:
         if model is not None and isinstance(init, Pretrained) and init.lr is not None:
             recipe = replace(recipe, lr=init.lr)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from videorwkv.data.manifest import Manifest
-from videorwkv.data.timeline import BACKGROUND
 
+# Its name where the data have none.
+BACKGROUND = "background"
 # What such a class is called, as in folders of clips.
 BACKGROUNDS = (BACKGROUND, "none")
 
@@ -22,9 +23,9 @@ def background_places(labels: Sequence[str]) -> tuple[int, ...]:
     return tuple(place for place, label in enumerate(labels) if label in BACKGROUNDS)
 
 
-def with_negatives(manifest: Manifest) -> Manifest:
-    """The same rows for a training that adds clips of nothing: with a background class, if the data
-    have none."""
+def with_background(manifest: Manifest) -> Manifest:
+    """The same rows for a training that adds clips of nothing, or a timeline: with a background
+    class, if the data have none."""
     if background_of(manifest.labels) is not None:
         return manifest
     flips = None if manifest.flips is None else {**manifest.flips, BACKGROUND: BACKGROUND}

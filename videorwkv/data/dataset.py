@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from videorwkv.data.background import background_of, with_negatives
+from videorwkv.data.background import background_of, with_background
 from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.negatives import negative
@@ -124,7 +124,7 @@ class ClipDataset(torch.utils.data.Dataset):
             black_THWC = np.zeros((sampling.num_frames, size, size, 3), np.uint8)
             apply_transforms(black_THWC, augmentation.torchvision, seed)
         if augmentation is not None and augmentation.negatives:
-            manifest = with_negatives(manifest)
+            manifest = with_background(manifest)
         self.manifest = manifest
         self.sampling = sampling
         self.size = size
@@ -310,15 +310,17 @@ def make_dataset(
     sampling: Sampling,
     *,
     cache: str | Path | None = None,
+    kind: type[ClipDataset] | None = None,
     **options: Any,
 ) -> ClipDataset:
-    """The clips of a manifest as a model with this configuration reads them."""
+    """The clips of a manifest as a model with this configuration reads them; `kind` is another
+    class than `ClipDataset`, and `options` are those of it."""
     frames = (
         None
         if cache is None
         else FrameCache.for_images(cache, model.image_size, frame_rate=manifest.frame_rate)
     )
-    return ClipDataset(
+    return (kind or ClipDataset)(
         # Workers get a copy, and have no use for clips that are not there.
         replace(manifest, missing=()),
         sampling=sampling,

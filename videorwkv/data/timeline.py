@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.background import background_of
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import ManifestError
 
-# The class of the frames that no segment covers.
-BACKGROUND = "background"
 # Labels of a frame that says nothing: `torch.nn.functional.cross_entropy` is told to pass it over.
 UNKNOWN = -1
 
@@ -46,16 +45,16 @@ class ActionSegment(NamedTuple):
 def frame_labels(
     times_T: NDArray[np.float64], segments: Iterable[ActionSegment], labels: Sequence[str]
 ) -> NDArray[np.int64]:
-    """The class of each frame, int64 [T]: `BACKGROUND` where no segment covers it, `UNKNOWN` where
+    """The class of each frame, int64 [T]: the background where no segment covers it, `UNKNOWN` where
     segments of several labels do, or one whose label is not among `labels`.
 
     Args:
         times_T: seconds of the frames.
         segments: what happens, in any order.
-        labels: names of the classes; without `BACKGROUND` frames outside of segments are `UNKNOWN`.
+        labels: names of the classes; without a background frames outside of segments are `UNKNOWN`.
     """
     index = {label: number for number, label in enumerate(labels)}
-    free = index.get(BACKGROUND, UNKNOWN)
+    free = index.get(background_of(labels) or "", UNKNOWN)
     labels_T = np.full(len(times_T), free, np.int64)
     covered_T = np.zeros(len(times_T), bool)
     for segment in segments:
@@ -66,14 +65,6 @@ def frame_labels(
         labels_T[clash_T] = UNKNOWN
         covered_T |= inside_T
     return labels_T
-
-
-def with_background(manifest: Manifest) -> Manifest:
-    """The same rows, with the class `BACKGROUND` among its labels."""
-    if BACKGROUND in manifest.labels:
-        return manifest
-    flips = None if manifest.flips is None else {**manifest.flips, BACKGROUND: BACKGROUND}
-    return replace(manifest, labels=tuple(sorted((*manifest.labels, BACKGROUND))), flips=flips)
 
 
 def whole_files(manifest: Manifest) -> tuple[Manifest, Mapping[str, tuple[Row, ...]]]:
@@ -106,7 +97,8 @@ def segments_of(rows: Iterable[Row], times: NDArray[np.float64]) -> list[ActionS
         rows: of the file; one without a label has an empty one.
         times: of the file's frames, for segments that are counted in frames.
     """
-    step = float(np.diff(times).mean()) if len(times) > 1 else 0.0
+    # A single picture has no length; any that holds its time will do.
+    step = float(np.diff(times).mean()) if len(times) > 1 else 1.0
     ends = np.append(times, times[-1] + step)
     found = []
     for row in rows:

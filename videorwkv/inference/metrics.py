@@ -163,6 +163,22 @@ class Evaluation:
         ahead = clip.scores_K > clip.scores_K[truth]
         return int(ahead.sum() + (clip.scores_K[:truth] == clip.scores_K[truth]).sum())
 
+    @property
+    def measures(self) -> dict[str, float]:
+        """What a training logs of a validation."""
+        return {
+            "loss": self.loss,
+            "top1": self.top1,
+            "top5": self.top5,
+            "mean_class_accuracy": self.mean_class_accuracy,
+        }
+
+    @property
+    def headline(self) -> str:
+        """Loss and top-1 in a few words."""
+        sure = interval_text(self.n_correct, self.n_total)
+        return f"loss {self.loss:.3f}, top-1 {self.top1:.3f} ({sure})"
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
         baselines = [dataclass_to_dict(baseline) for baseline in self.baselines]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.timeline import whole_files
 from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
 from videorwkv.models import LCRConfig, model_config
@@ -49,6 +50,9 @@ CLOSE_SECONDS = 0.15
 # Windows of a long clip in an epoch, their frames and rate.
 WINDOWS = 8
 WINDOW = Sampling(num_frames=12, fps=6.0)
+# Windows of a timeline: several seconds, of which the first one warms up.
+TIMELINE_WINDOW = Sampling(num_frames=32, fps=6.0)
+TIMELINE_CONTEXT = 6
 # Other colours, crops and rotations, but never a subject that is cut out or covered.
 AUGMENTATION = Augmentation(
     scale=(0.5, 1.0),
@@ -214,4 +218,77 @@ def choose(
         f"{seen.seconds[1]:.1f} s, mostly of {seen.width}x{seen.height}: "
         f"{few}; {parts}; {fit}; "
         "strong augmentation. --recipe, --model and --set choose otherwise."
+    )
+
+
+def choose_timeline(
+    manifest: Manifest,
+    model_name: str | None = None,
+    *,
+    model: LCRConfig | None = None,
+    workers: int = 1,
+) -> tuple[Recipe, str]:
+    """A recipe that learns when something happens, and in a line why it is that one.
+
+    Args:
+        manifest: a data set whose rows are segments of long files.
+        model_name, model, workers: as of `choose`.
+    """
+    segments = _training_rows(manifest)
+    files, marks = whole_files(manifest)
+    labelled = {row.path for row in segments}
+    known = [row._replace(label=marks[row.path][0].label or "") for row in files.rows]
+    labels = tuple(sorted({"", *manifest.labels}))
+    known = [row for row in known if row.path in labelled]
+    files = replace(files, rows=tuple(known), labels=labels, flips=None)
+    seen = measure_clips(files, workers=workers)
+    base = model or model_config(model_name or "lcr_pico")
+    if model is None and model_name is None:
+        # What has ended must be forgotten, though nothing changes any more.
+        base = replace(base, memory_clock="frames")
+    stretch = seen is not None and not 1 / WIDE < seen.width / seen.height < WIDE
+    steps = int(np.clip(STEPS_PER_CLIP * len(segments), *STEPS))
+    fps = TIMELINE_WINDOW.fps
+    assert fps is not None
+    window = TIMELINE_WINDOW.num_frames / fps
+    repeats = 1 if seen is None else int(np.clip(round(seen.long_seconds / window), 1, 100))
+    recipe = with_timeline(
+        replace(
+            default(),
+            model=replace(base, frame_fit="stretch" if stretch else "crop"),
+            augmentation=AUGMENTATION,
+            epochs=None,
+            steps=steps,
+            repeats=repeats,
+            batch_size=8,
+            lr=FOUND_LR,
+            ema=FOUND_EMA,
+            eval_every=max(1, steps // 4),
+        )
+    )
+    lengths = "" if seen is None else f" of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} s"
+    few = "the model of the weights" if model is not None else model_name or "lcr_pico"
+    return recipe, (
+        f"recipe for a timeline of {counted(len(segments), 'segment')} in "
+        f"{counted(len(files.rows), 'file')}{lengths}: {few}, windows of {window:.1f} s, "
+        "`background` where there is no segment. --recipe, --model and --set choose otherwise."
+    )
+
+
+def with_timeline(recipe: Recipe) -> Recipe:
+    """The same recipe for a timeline; frames that were spread over clips become a window."""
+    if recipe.timeline:
+        return recipe
+    sampling = TIMELINE_WINDOW if recipe.sampling.fps is None else recipe.sampling
+    return replace(
+        recipe,
+        timeline=True,
+        sampling=sampling,
+        context=min(TIMELINE_CONTEXT, sampling.num_frames // 4),
+        class_weights="none",
+        clip_sampling="all",
+        mixup=0.0,
+        cutmix=0.0,
+        views=(1, 1),
+        best_by="f1_50",
     )

@@ -71,7 +71,13 @@ class Recipe:
             validations, each of which writes one; 0: never.
         views: temporal and spatial views of a clip in validation.
         best_by: the accuracy on the validation split that chooses `best`: `top1`, over all clips,
-            or `mean_class_accuracy`, in which rare classes count as much as others.
+            or `mean_class_accuracy`, in which rare classes count as much as others; with `timeline`
+            both are of frames, and `f1_50` is the segmental F1 at an overlap of 0.5.
+        timeline: learn when something happens: from windows of whole files, in which each frame has
+            the class of the segment that covers it, or `background` where none does. The loss is
+            then at every frame, and `sampling.fps` is needed.
+        context: with `timeline`, first frames of a window that do not count in the loss: the model
+            warms up on them, as it has begun in the middle of something.
         patience: validations in a row without a better one after which training ends; 0: it never
             ends early.
     """
@@ -109,7 +115,9 @@ class Recipe:
     eval_every: int = 0
     checkpoint_minutes: float = 10.0
     views: tuple[int, int] = (1, 1)
-    best_by: Literal["top1", "mean_class_accuracy"] = "top1"
+    best_by: Literal["top1", "mean_class_accuracy", "f1_50"] = "top1"
+    timeline: bool = False
+    context: int = 0
     patience: int = 0
 
     def __post_init__(self) -> None:
@@ -166,12 +174,41 @@ class Recipe:
             ("precision", ("float32", "bfloat16", "float16")),
             ("clip_sampling", ("all", "balanced")),
             ("loss_frames", ("last", "all")),
-            ("best_by", ("top1", "mean_class_accuracy")),
+            ("best_by", ("top1", "mean_class_accuracy", *["f1_50"] * self.timeline)),
             ("class_weights", ("none", "balanced")),
         ):
             value = getattr(self, name)
             if value not in allowed:
                 raise ConfigError(f"Recipe: {name} {value!r}. {did_you_mean(str(value), allowed)}")
+
+        self._check_timeline()
+
+    def _check_timeline(self) -> None:
+        if not self.timeline:
+            if self.context:
+                raise ConfigError(f"Recipe: context ({self.context}) needs timeline=true.")
+            return
+        if self.sampling.fps is None:
+            raise ConfigError(
+                "Recipe: timeline=true needs frames at a rate: set sampling.fps, such as 6."
+            )
+        if not 0 <= self.context < self.sampling.num_frames:
+            raise ConfigError(
+                f"Recipe: context ({self.context}) leaves no frame to learn from; it must lie in "
+                f"[0, {self.sampling.num_frames}), the frames of a window (sampling.num_frames)."
+            )
+        for name, value, allowed in (
+            ("class_weights", self.class_weights, "none"),
+            ("clip_sampling", self.clip_sampling, "all"),
+            ("mixup", self.mixup, 0.0),
+            ("cutmix", self.cutmix, 0.0),
+            ("views", self.views, (1, 1)),
+        ):
+            if value != allowed:
+                raise ConfigError(
+                    f"Recipe: {name} ({value}) is for clips with one label; with timeline=true, "
+                    f"which is of the frames of whole files, it must be {allowed}."
+                )
 
     def can_learn_from(self, num_clips: int, num_frames: int) -> bool:
         """Whether so many clips of so many frames make a step: a batch norm needs two frames."""
@@ -210,6 +247,24 @@ def motion_demo() -> Recipe:
         loss_frames="all",
         eval_every=100,
         workers=1,
+    )
+
+
+def motion_timeline() -> Recipe:
+    """When movements happen: `videorwkv train motion:timeline=60,train=200,validation=10,test=20
+    --recipe motion_timeline`; `experiments/timeline.py` has the figures."""
+    return replace(
+        motion_demo(),
+        # Six seconds: a movement, what was before it and what comes after.
+        sampling=Sampling(num_frames=24, fps=4.0),
+        timeline=True,
+        context=4,
+        best_by="f1_50",
+        steps=600,
+        repeats=4,
+        batch_size=8,
+        ema=0.98,
+        eval_every=150,
     )
 
 
@@ -404,6 +459,7 @@ OF_DATA_SETS: dict[str, Callable[[], Recipe]] = {
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "default": default,
     "motion_demo": motion_demo,
+    "motion_timeline": motion_timeline,
     "handwash": handwash,
     "finetune": finetune,
     "linear_probe": linear_probe,

@@ -92,11 +92,12 @@ class DiagnosticsMonitor:
         self.num_classes = num_classes
         self.total_steps = total_steps
         self._batch: tuple[Inputs, Tensor] | None = None
-        self._correct = self._clips = 0
+        self._correct: float = 0
+        self._clips = 0
         self._accuracies: list[float] = []
         self._told: set[str] = set()
 
-    def step(self, inputs: Inputs, labels: Tensor, correct: int, clips: int) -> None:
+    def step(self, inputs: Inputs, labels: Tensor, correct: float, clips: int) -> None:
         """After each step: some of its clips; how many of all were named right, and how many there
         were."""
         self._batch = Inputs(*(x[:CLIPS] for x in inputs)), labels[:CLIPS]

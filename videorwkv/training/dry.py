@@ -17,6 +17,7 @@ import torch
 
 from videorwkv.data import Manifest
 from videorwkv.inference.evaluate import evaluate
+from videorwkv.inference.timeline.evaluate import evaluate_timeline
 from videorwkv.models import build_model
 from videorwkv.run.pretrained import Pretrained
 from videorwkv.run.recipes import Recipe
@@ -185,6 +186,8 @@ def _validation_seconds(
     split = validation_split(manifest)
     if split is None:
         return 0.0
+    if recipe.timeline:
+        return _timeline_seconds(recipe, split, device)
     rows = [row for row in split.rows if row.label is not None]
     chosen = rows[:: max(1, len(rows) // (BATCHES * recipe.batch_size))]
     chosen = chosen[: BATCHES * recipe.batch_size]
@@ -208,6 +211,22 @@ def _validation_seconds(
     start = times[1] - times[0]  # workers start, at every validation
     each = (times[-1] - times[1]) / (len(times) - 2)
     return start + each * (-(-len(rows) // recipe.batch_size) - 1)
+
+
+def _timeline_seconds(recipe: Recipe, split: Manifest, device: torch.device) -> float:
+    """Of finding the segments of the whole validation split, from its first file."""
+    count = len({row.path for row in split.rows})
+    first = tuple(row for row in split.rows if row.path == split.rows[0].path)
+    began = time.perf_counter()
+    evaluate_timeline(
+        build_model(recipe.model).to(device).eval(),
+        replace(split, rows=first),
+        recipe.sampling,
+        labels=split.labels,
+        device=device,
+        precision=recipe.precision,
+    )
+    return (time.perf_counter() - began) * count
 
 
 def _memory(device: torch.device) -> int | None:

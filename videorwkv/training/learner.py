@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from videorwkv.data import Batch
 from videorwkv.data.mixing import mixed
+from videorwkv.data.timeline import UNKNOWN
 from videorwkv.errors import NonFiniteError
 from videorwkv.models import LCR, Inputs
 from videorwkv.models.layer import at_least_float32
@@ -43,14 +44,14 @@ class Step(NamedTuple):
 
     Args:
         loss: mean over its clips.
-        correct: clips named right.
+        correct: clips named right; of windows of a timeline, the sum of the shares of their frames.
         clips: clips that could be read.
         norm: of the gradient, before it was clipped; 0 where nothing was learnt, because gradients
             in float16 have overflown: the next loss is scaled less.
     """
 
     loss: float
-    correct: int
+    correct: float
     clips: int
     norm: float
 
@@ -145,9 +146,7 @@ class Learner:
             self.model.parameters(), self.recipe.clip_norm or float("inf")
         )
         every = self.processes.gather([sum(shares), correct])
-        found = Step(
-            sum(loss for loss, _ in every), int(sum(n for _, n in every)), clips, float(norm)
-        )
+        found = Step(sum(loss for loss, _ in every), sum(n for _, n in every), clips, float(norm))
         overflown = self._overflown(found)
         if not math.isfinite(found.loss) or not (overflown or math.isfinite(found.norm)):
             self._fail(tasks, step, found)
@@ -182,9 +181,10 @@ class Learner:
         shape = 1, self.recipe.sampling.num_frames, size, size
         black = torch.zeros(*shape, 4, dtype=torch.uint8, device=self.device)
         inputs = Inputs(black[..., :3], black[..., 3])
-        return _Task(
-            inputs, black.new_zeros(1, dtype=torch.int64), seed, Share(0, sum(counts_P)), 0
-        )
+        labels = black.new_zeros(1, dtype=torch.int64)
+        if self.recipe.timeline:
+            labels = labels[:, None].expand(1, shape[1])
+        return _Task(inputs, labels, seed, Share(0, sum(counts_P)), 0)
 
     @contextmanager
     def _together(self, *, last: bool) -> Iterator[None]:
@@ -273,7 +273,7 @@ class _Task(NamedTuple):
 
     Args:
         inputs: frames [B, T, H, W, 3] and edges.
-        labels: [B].
+        labels: [B]; of windows of a timeline [B, T], negative where nothing is known of a frame.
         seed: of what is drawn.
         share: which clips of the piece these are; None: all.
         scale: of the sum over the clips of their losses; None: their mean; 0: it does not count.
@@ -318,6 +318,8 @@ class _Loss(nn.Module):
         # Drop-path and tube masks draw from torch's generator: seeding it anew at every step makes
         # them a function of the step, so that resuming needs no generator's state.
         torch.manual_seed(seed)
+        if labels.ndim == 2:
+            return self._of_frames(inputs, labels, share, scale)
         with autocast(self.device, self.recipe.precision):
             if self.recipe.loss_frames == "last":
                 logits_BK = self.model(inputs, share)
@@ -353,6 +355,27 @@ class _Loss(nn.Module):
             label_smoothing=self.recipe.label_smoothing,
             reduction=reduction,
         )
+
+    def _of_frames(
+        self, inputs: Inputs, labels_BT: Tensor, share: Share | None, scale: float | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a window is the mean over its frames of which something is known."""
+        with autocast(self.device, self.recipe.precision):
+            logits_BTK = self.model.scan(inputs, share=share)[0]
+        known_BT = labels_BT >= 0
+        count_B = known_BT.sum(1).clamp_min(1)
+        losses_BT = F.cross_entropy(
+            at_least_float32(logits_BTK).transpose(1, 2),
+            labels_BT,
+            ignore_index=UNKNOWN,
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="none",
+        )
+        losses_B = losses_BT.sum(1) / count_B
+        right_BT = known_BT & (logits_BTK.detach().argmax(-1) == labels_BT)
+        right = (right_BT.sum(1) / count_B).sum()
+        loss = losses_B.mean() if scale is None else losses_B.sum() * scale
+        return loss, right * (scale != 0)
 
 
 def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:

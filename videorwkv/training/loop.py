@@ -13,7 +13,6 @@ import torch
 from videorwkv.data import Manifest
 from videorwkv.errors import ConfigError
 from videorwkv.inference.baselines import Baseline
-from videorwkv.inference.metrics import Evaluation
 from videorwkv.run.pretrained import Pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import read_run
@@ -75,7 +74,7 @@ def train(
     device: str | torch.device = "auto",
     cache: str | Path | None = None,
     on_step: Callable[[int], None] | None = None,
-    on_validation: Callable[[int, Evaluation], None] | None = None,
+    on_validation: Callable[[int, Any], None] | None = None,
     quiet: bool = False,
     baselines: bool = False,
     log: str | Sequence[str | Logger] | None = None,
@@ -98,8 +97,8 @@ def train(
         device: `auto`, or a device by name.
         cache: folder that keeps decoded, resized frames.
         on_step: called with the number of steps taken, after each.
-        on_validation: called with the number of steps taken and the evaluation, after each
-            validation and its checkpoint.
+        on_validation: called with the number of steps taken and the evaluation (an `Evaluation`,
+            with `timeline` a `TimelineEvaluation`), after each validation and its checkpoint.
         quiet: print nothing.
         baselines: after the last step, also score baselines without a network on the `validation`
             split, and say how the model compares.
@@ -184,7 +183,9 @@ def train(
         loggers.finished = not interrupted
         best_top1 = trainer.best_top1()
         found: tuple[Baseline, ...] = ()
-        if baselines and not interrupted and processes.is_first:
+        if baselines and trainer.recipe.timeline:
+            monitor.say("note: baselines without a network are for clips, and none were scored.")
+        elif baselines and not interrupted and processes.is_first:
             try:
                 found = compare(
                     manifest, trainer.validation, monitor, step=trainer.step, best_top1=best_top1,

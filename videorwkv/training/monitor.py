@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from videorwkv.training.loggers import Loggers
 from videorwkv.training.loggers.jsonl import LOG_FILE, JsonLog
-from videorwkv.utils.interval import interval_text
 from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.progress import LINES_EVERY, duration, make_bar, make_console, seconds_left
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.inference.baselines import Baseline
-    from videorwkv.inference.metrics import Evaluation
+    from videorwkv.inference.timeline.results import Validation
 
 
 # Unreadable clips that are named in the terminal; log.jsonl has them all.
@@ -82,7 +81,7 @@ class Monitor:
         self._progress.stop()
 
     def step(
-        self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: int,
+        self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: float,
         clips: int, waited: float,
     ) -> None:  # fmt: skip
         """One optimiser step.
@@ -93,7 +92,8 @@ class Monitor:
             lr: its learning rate.
             grad_norm: the gradient's norm before clipping.
             loss: mean over its clips.
-            correct: clips named right.
+            correct: clips named right; of windows of a timeline, the sum of the shares of their
+                frames.
             clips: clips in it.
             waited: seconds spent waiting for its data.
         """
@@ -142,22 +142,16 @@ class Monitor:
             self._told = now
             self._tell_every = min(2 * self._tell_every, RARELY)
 
-    def validation(self, step: int, evaluation: Evaluation, *, best: bool) -> None:
+    def validation(self, step: int, evaluation: Validation, *, best: bool) -> None:
         """One validation."""
-        values = {
-            "loss": evaluation.loss,
-            "top1": evaluation.top1,
-            "top5": evaluation.top5,
-            "mean_class_accuracy": evaluation.mean_class_accuracy,
-        }
+        values = evaluation.measures
         counts = {"n_ok": evaluation.n_ok, "n_total": evaluation.n_total}
         doubt = evaluation.warning()
         self._write(
             {"kind": "validation", "step": step, **values, **counts, "best": best, "doubt": doubt}
         )
         self.say(
-            f"step {step}: validation loss {evaluation.loss:.3f}, top-1 {evaluation.top1:.3f} "
-            + f"({interval_text(evaluation.n_correct, evaluation.n_total)})"
+            f"step {step}: validation {evaluation.headline}"
             + (" (best)" if best else "")
             + f", clips read {evaluation.n_ok}/{evaluation.n_total}" * bool(evaluation.bad)
             + (f"; {self._since_validation}" if self._since_validation.steps else "")
@@ -267,12 +261,12 @@ class Unheard(Monitor):
         pass
 
     def step(
-        self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: int,
+        self, step: int, *, epoch: int, lr: float, grad_norm: float, loss: float, correct: float,
         clips: int, waited: float,
     ) -> None:  # fmt: skip
         pass
 
-    def validation(self, step: int, evaluation: Evaluation, *, best: bool) -> None:
+    def validation(self, step: int, evaluation: Validation, *, best: bool) -> None:
         pass
 
     def _write(self, entry: dict[str, Any]) -> None:

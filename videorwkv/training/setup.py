@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from videorwkv.data import Loader, Manifest, make_loader
-from videorwkv.data.background import with_negatives
-from videorwkv.data.dataset import make_dataset
+from videorwkv.data.background import with_background
+from videorwkv.data.dataset import ClipDataset, make_dataset
 from videorwkv.data.frame_rate import frame_rate_note
 from videorwkv.data.mixing import Mixing
 from videorwkv.data.order import Order
+from videorwkv.data.timeline_dataset import TimelineDataset
 from videorwkv.errors import CheckpointError, DataError, UsageError
 from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
@@ -148,12 +150,12 @@ def taught(
     recipe: Recipe | None, manifest: Manifest, folder: Path | None = None, *, resume: bool = False
 ) -> Manifest:
     """The data with a background class, where the recipe, or the run to resume, adds clips of
-    nothing."""
+    nothing or learns a timeline."""
     if folder is not None and resume and (folder / "config.json").is_file():
         recipe = read_run(folder).recipe
-    if recipe is None or not recipe.augmentation.negatives:
+    if recipe is None or not (recipe.timeline or recipe.augmentation.negatives):
         return manifest
-    return with_negatives(manifest)
+    return with_background(manifest)
 
 
 def resolve_recipe(
@@ -363,22 +365,24 @@ def training_loader(
         )
     split = manifest.split("train")
     rows = tuple(row for row in split.rows if row.label is not None)
-    if len({row.label for row in rows}) < 2:
+    # Beside the background of a timeline, one is enough.
+    least = 1 if recipe.timeline else 2
+    if len({row.label for row in rows}) < least:
         classes = counted(len({row.label for row in rows}), "class", "classes")
         raise DataError(
             f"{manifest.name}: its train split has {counted(len(rows), 'labelled clip')} of "
-            f"{classes}; at least two classes are needed."
+            f"{classes}; at least {'one is' if least == 1 else 'two classes are'} needed."
             + (f" How it was read: {'; '.join(manifest.notes)}." if manifest.notes else "")
         )
-    dataset = make_dataset(
-        recipe.model,
-        replace(split, rows=rows),
-        recipe.sampling,
-        cache=cache,
-        augmentation=recipe.augmentation,
-        seed=recipe.seed,
-        repeats=recipe.repeats,
-    )
+    options: dict[str, Any] = {"cache": cache, "augmentation": recipe.augmentation}
+    options |= {"seed": recipe.seed, "repeats": recipe.repeats}
+    dataset: ClipDataset
+    if recipe.timeline:
+        # Segments without a label stay: nothing is known of their frames.
+        options |= {"kind": TimelineDataset, "context": recipe.context}
+        dataset = make_dataset(recipe.model, split, recipe.sampling, **options)
+    else:
+        dataset = make_dataset(recipe.model, replace(split, rows=rows), recipe.sampling, **options)
     return make_loader(
         dataset,
         batch_size=recipe.batch_size,

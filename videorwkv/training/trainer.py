@@ -9,21 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from videorwkv.data import Batch, Manifest
 from videorwkv.data.background import background_places
 from videorwkv.data.dataset import BadClip
 from videorwkv.errors import DataError
 from videorwkv.inference.evaluate import evaluate
-from videorwkv.inference.metrics import Evaluation
+from videorwkv.inference.timeline.evaluate import evaluate_timeline
+from videorwkv.inference.timeline.results import Validation
 from videorwkv.models import build_model
 from videorwkv.models.pretrained_stem import load_stem_weights, stem_weight_names
+from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.pretrained import Fit, Pretrained, fitting_names, load_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import save_weights
 from videorwkv.training.diagnostics import DiagnosticsMonitor
 from videorwkv.training.freeze import freeze
-from videorwkv.training.learner import Learner, class_weights
+from videorwkv.training.learner import Learner, Step, class_weights
 from videorwkv.training.loggers.jsonl import best_validation, validations
 from videorwkv.training.monitor import Monitor
 from videorwkv.training.optim import learning_rate
@@ -115,7 +118,7 @@ class Trainer:
         monitor: Monitor,
         interrupts: Interrupts,
         on_step: Callable[[int], None] | None,
-        on_validation: Callable[[int, Evaluation], None] | None,
+        on_validation: Callable[[int, Any], None] | None,
     ) -> None:
         """All steps that are left, with validations and checkpoints between them."""
         # Several processes end after the same step, or the others would wait for one that is gone.
@@ -211,7 +214,7 @@ class Trainer:
             return  # too few of its clips could be read; the step counts, so that order stays order
         for batch in pieces:
             if batch.inputs is not None:
-                self.diagnostics.step(batch.inputs, batch.labels, found.correct, found.clips)
+                self._diagnose(batch.inputs, batch.labels, found)
                 break
         monitor.step(
             self.step,
@@ -225,6 +228,14 @@ class Trainer:
         )
         self._waited = 0.0
 
+    def _diagnose(self, inputs: Inputs, labels: Tensor, found: Step) -> None:
+        if labels.ndim == 2:  # of windows of a timeline, those whose last frame is known
+            known = torch.nonzero(labels[:, -1] >= 0).flatten()
+            if not len(known):
+                return
+            inputs, labels = Inputs(*(x[known] for x in inputs)), labels[known, -1]
+        self.diagnostics.step(inputs, labels, found.correct, found.clips)
+
     def _note_bad(self, path: str, reason: str, step: int, monitor: Monitor) -> None:
         if path not in self.bad:
             self.bad[path] = reason
@@ -236,7 +247,7 @@ class Trainer:
         self,
         monitor: Monitor,
         interrupts: Interrupts,
-        on_validation: Callable[[int, Evaluation], None] | None,
+        on_validation: Callable[[int, Any], None] | None,
     ) -> None:
         """Score the validation split, if there is one, and write the checkpoint."""
         if self.processes.is_first:
@@ -258,7 +269,7 @@ class Trainer:
         if on_validation is not None and evaluation is not None:
             on_validation(self.step, evaluation)
 
-    def _judge(self, evaluation: Evaluation, monitor: Monitor) -> None:
+    def _judge(self, evaluation: Validation, monitor: Monitor) -> None:
         """Keep the weights if no validation was better."""
         accuracy = float(getattr(evaluation, self.recipe.best_by))
         score = [accuracy, -evaluation.loss if evaluation.n_ok else float("-inf")]
@@ -273,7 +284,18 @@ class Trainer:
             weights = self.learner.best_model.state_dict()
             save_weights(weights, self.folder / "best.safetensors")
 
-    def _evaluate(self, split: Manifest, stopped: Callable[[], bool]) -> Evaluation:
+    def _evaluate(self, split: Manifest, stopped: Callable[[], bool]) -> Validation:
+        if self.recipe.timeline:
+            return evaluate_timeline(
+                self.learner.best_model,
+                split,
+                self.recipe.sampling,
+                labels=self.manifest.labels,
+                device=self.device,
+                precision=self.recipe.precision,
+                processes=self.processes,
+                stopped=stopped,
+            )
         return evaluate(
             self.learner.best_model,
             split,

@@ -1,0 +1,165 @@
+"""`--timeline` of `predict`, `stream` and `evaluate`: when something happens."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videorwkv.cli.options import number, refuse
+from videorwkv.cli.output import as_json, grouped_notes, make_console, show_progress
+from videorwkv.errors import UsageError
+from videorwkv.utils.words import counted
+
+if TYPE_CHECKING:
+    from videorwkv.data.manifest import Manifest
+    from videorwkv.data.timeline import ActionSegment
+    from videorwkv.inference.timeline.segments import Timeline, TimelineOptions
+    from videorwkv.run.run import Run
+    from videorwkv.utils.processes import Processes
+
+# Those that only a timeline has; `stream` has a threshold and a smoothing of its own.
+OWN_OPTIONS = ("min_length", "merge")
+ALL_OPTIONS = ("threshold", "smooth", *OWN_OPTIONS)
+
+
+def add_timeline_options(parser: argparse.ArgumentParser, *, is_stream: bool = False) -> None:
+    """How probabilities become segments."""
+    group = parser.add_argument_group("a timeline (with --timeline)")
+    if not is_stream:
+        group.add_argument(
+            "--threshold",
+            type=number,
+            metavar="X",
+            help="a segment begins once the probability of its class reaches X, and lasts until "
+            "another class reaches X or its own falls below X/2 (default: 0.5)",
+        )
+        group.add_argument(
+            "--smooth",
+            type=number,
+            metavar="S",
+            help="time constant in seconds of the running mean over probabilities (default: 0.5)",
+        )
+    group.add_argument(
+        "--min-length",
+        type=number,
+        metavar="S",
+        help="leave out segments shorter than S seconds (default: 0.5)",
+    )
+    group.add_argument(
+        "--merge",
+        type=number,
+        metavar="S",
+        help="a class that is recognised again at most S seconds after its last segment goes on "
+        "with it (default: 0.5)",
+    )
+
+
+def timeline_options(options: argparse.Namespace) -> TimelineOptions:
+    """The given ones, the others as by default."""
+    from videorwkv.inference.timeline.segments import TimelineOptions
+
+    given = {name: getattr(options, name) for name in ALL_OPTIONS}
+    return TimelineOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def segment_line(segment: ActionSegment) -> str:
+    """A segment for people: from, to, label, probability."""
+    return f"{segment.start:10.2f} {segment.end:10.2f} s  {segment.label}  {segment.score:.2f}"
+
+
+def predict_timeline(options: argparse.Namespace, unfit: Sequence[str]) -> int:
+    """`predict --timeline`; `unfit` are the options that don't go with it."""
+    from videorwkv.inference.predict import expand
+    from videorwkv.inference.timeline.files import check_target, write_timelines
+    from videorwkv.inference.timeline.find import timeline
+    from videorwkv.utils.files import require_no_source
+    from videorwkv.utils.processes import launched
+
+    refuse(options, unfit, "does not go with --timeline")
+    if launched()[1] > 1:
+        raise UsageError("--timeline runs in one process; start it without torchrun.")
+    files = list(expand(options.sources))
+    if options.timeline:  # before the work, which may take hours
+        check_target(options.timeline, len(files))
+        require_no_source([Path(options.timeline)], files)
+    found: list[Timeline] = []
+    for one in timeline(
+        files,
+        model=options.model,
+        options=timeline_options(options),
+        fps=options.fps,
+        tube_mask_ratio=options.tube_mask,
+        motion_mask_ratio=options.motion_mask,
+        device=options.device,
+        frame_rate=options.frame_rate,
+        allow_playlists=bool(options.allow_playlists),
+    ):
+        found.append(one)
+        if options.json:
+            print(as_json(one.to_dict()), flush=True)
+        elif not one.error:
+            print(f"{one.path}: {counted(len(one.segments), 'segment')} in {one.seconds:.1f} s")
+            for segment in one.segments:
+                print(segment_line(segment))
+            sys.stdout.flush()
+        for warning in one.warnings:
+            print(f"note: {one.path}: {warning}", file=sys.stderr)
+    errors = [one.error for one in found if one.error]
+    if options.timeline and len(errors) < len(found):
+        write_timelines(options.timeline, found)
+        print(f"Written to {options.timeline}", file=sys.stderr)
+    for error in errors:
+        print(f"videorwkv: error: {' '.join(error.split())}", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def score_timeline(
+    options: argparse.Namespace,
+    run: Run,
+    manifest: Manifest,
+    split: str,
+    notes: Sequence[str],
+    processes: Processes,
+) -> int:
+    """`evaluate --timeline`."""
+    from videorwkv.inference.timeline.evaluate import evaluate_timeline
+    from videorwkv.models.masking import Masks
+    from videorwkv.utils.files import make_folder
+
+    masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
+    usual = run.results(split, masks=masks)
+    out = Path(options.out or usual.with_name(usual.name.replace("evaluation-", "timeline-", 1)))
+    processes.first(lambda: make_folder(out))
+    with show_progress("timeline", len({row.path for row in manifest.rows})) as on_video:
+        found = evaluate_timeline(
+            run,
+            manifest,
+            options=timeline_options(options),
+            device=processes.device(options.device),
+            tube_mask_ratio=options.tube_mask,
+            motion_mask_ratio=options.motion_mask,
+            on_video=on_video,
+            processes=processes,
+        )
+    if not processes.is_first:
+        return 0
+    found.save(out)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(as_json(found.to_dict(), indent=2))
+        return 0
+    make_console().print(found.table())
+    print(found.summary())
+    if doubt := found.warning():
+        print(f"warning: {doubt}")
+    for video in found.bad:
+        where = "" if video.path in video.reason else f"{video.path}: "
+        print(f"unreadable, its segments count as missed: {where}{video.reason}")
+    for text in grouped_notes(found.warnings)[:5]:
+        print(f"note: {text}")
+    print(f"Written to {out}")
+    return 0
