@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 
-from tests import tiny
 from videorwkv.data import load_manifest
 from videorwkv.data.loader import Batch
 from videorwkv.data.timeline import BACKGROUND

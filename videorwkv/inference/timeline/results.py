@@ -220,8 +220,9 @@ class TimelineEvaluation:
             f"F1@10 {self.f1(0.1):.4f}, F1@25 {self.f1(0.25):.4f}, F1@50 {self.f1(0.5):.4f}, edit "
             f"{self.edit:.4f}, frame accuracy {self.top1:.4f} (mean over the classes "
             f"{self.mean_class_accuracy:.4f})\n"
-            f"mAP {np.mean(map_values):.4f} (mean of tIoU 0.1 to 0.7; at 0.5 {map_values[4]:.4f}), "
-            f"point mAP {starts[0]:.4f} within 1 s, {starts[1]:.4f} within 10 s\n"
+            f"mAP {_shown(np.mean(map_values))} (mean of tIoU 0.1 to 0.7; at 0.5 "
+            f"{_shown(map_values[4])}), point mAP {_shown(starts[0])} within 1 s, "
+            f"{_shown(starts[1])} within 10 s\n"
             f"{counted(self.false_alarms, 'false alarm')} in {self.minutes:.1f} minutes "
             f"({self.false_alarms_in_10_minutes:.2f} in 10), {counted(total, 'segment')} in "
             f"{counted(self.n_total, 'video')}, read {self.n_ok}/{self.n_total}{missing}"
@@ -299,6 +300,10 @@ class TimelineEvaluation:
 
 # What a training measures on its validation split.
 Validation: TypeAlias = Evaluation | TimelineEvaluation
+
+
+def _shown(value: float | np.floating[Any]) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _clean(value: float) -> float | None:
