@@ -20,8 +20,8 @@ from videorwkv.models import Inputs, build_model
 from videorwkv.run.recipes import Recipe, apply_overrides
 from videorwkv.training.dry import dry_run
 from videorwkv.training.learner import Learner
+from videorwkv.training.loggers.jsonl import best_validation, describe_best, read_log
 from videorwkv.training.loop import train
-from videorwkv.training.monitor import best_validation, describe_best, read_log
 from videorwkv.video import Sampling
 
 FILMS = "motion:timeline=10,train=3,validation=2,test=1,size=32"
@@ -118,7 +118,7 @@ def test_pieces_of_a_batch_add_up_to_it():
     own = recipe(ema=0.0)
     own = replace(
         own,
-        model=replace(own.model, num_classes=4, head_norm="layer", drop_path=0.0),
+        model=replace(own.model, num_classes=4, head_norm="layer", stem="patch"),
         clip_norm=0.0,
         batch_size=4,
     )
