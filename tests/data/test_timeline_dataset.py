@@ -183,6 +183,9 @@ def test_generated_films():
         assert len(video.times()) == round(
             (data.rows[0].segment.end - data.rows[0].segment.start) * 8
         )
+    specs = ("timeline=20", "timeline=21", "timeline=20,seed=2", "timeline=20,size=40")
+    digests = {load_manifest(f"motion:train=2,validation=0,test=0,{s}").digest for s in specs}
+    assert len(digests) == len(specs)
     for wrong in ("timeline=5", "timeline=20,frames=8", "timeline=20,order=2", "timeline=x"):
         with pytest.raises(ConfigError, match="timeline"):
             load_manifest(f"motion:{wrong}")
