@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from videorwkv.cli.options import (
@@ -15,14 +16,20 @@ from videorwkv.cli.options import (
     add_masks,
     add_old_spelling,
     number,
+    refuse,
 )
 from videorwkv.cli.output import as_json
+from videorwkv.cli.timeline import OWN_OPTIONS, SegmentPrinter, add_timeline_options
 from videorwkv.errors import UsageError
 from videorwkv.utils.interrupt import Interrupts
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
+
+
+# More classes than any model has.
+ALL = 1 << 31
 
 
 def add_stream(commands: Commands) -> None:
@@ -40,6 +47,7 @@ def add_stream(commands: Commands) -> None:
         "  videorwkv stream runs/mine rtsp://host/door --reconnect --json > door.jsonl\n"
         "  videorwkv stream runs/mine rtsp://a/1 rtsp://b/1 --names door,yard\n"
         "  ffmpeg -i FILE -f matroska - | videorwkv stream runs/mine -\n"
+        "  videorwkv stream runs/when day.mp4 --timeline day.csv\n"
         "  videorwkv stream runs/mine/step-bfloat16.xml 0     an exported file: faster\n"
         "  videorwkv stream runs/mine day.mp4 --threshold 0.8 --smooth 1 --save day-labels.mp4",
     )
@@ -117,6 +125,15 @@ def add_stream(commands: Commands) -> None:
         help="print one JSON object per classified frame, with the time of day in UTC (clock), and "
         "one for each event: a stall, a lost connection, another picture size",
     )
+    parser.add_argument(
+        "--timeline",
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="print a line for each segment as soon as it has ended (from, to, label, "
+        "probability), in place of changes, and write them to a .json, .csv, .vtt or .eaf file",
+    )
+    add_timeline_options(parser, is_stream=True)
     parser.add_argument(
         "--save",
         metavar="FILE",
@@ -204,6 +221,11 @@ def run_stream(options: argparse.Namespace) -> int:
         if options.threads < 1:
             raise UsageError(f"--threads {options.threads}: at least 1.")
         torch.set_num_threads(options.threads)
+    is_timeline = options.timeline is not None
+    if is_timeline:
+        refuse(options, ("top",), "does not go with --timeline, which looks at all classes")
+    else:
+        refuse(options, OWN_OPTIONS, "needs --timeline")
     if options.top is not None and not options.json:
         raise UsageError("--top needs --json: a line for people names one class.")
 
@@ -224,7 +246,7 @@ def run_stream(options: argparse.Namespace) -> int:
         reset_every=options.reset_every,
         tube_mask_ratio=options.tube_mask,
         motion_mask_ratio=options.motion_mask,
-        top=5 if options.top is None else options.top,
+        top=ALL if is_timeline else 5 if options.top is None else options.top,
         half=options.precision == "bfloat16",
         device=options.device,
         save=options.save,
@@ -243,7 +265,11 @@ def run_stream(options: argparse.Namespace) -> int:
         none = f"({none})"
     several = len(predictions.names) > 1
     seen: set[str] = set()
-    with Interrupts() as interrupts, predictions:
+    with (
+        Interrupts() as interrupts,
+        predictions,
+        SegmentPrinter(options, predictions) if is_timeline else nullcontext() as printer,
+    ):
         for note in predictions.notes:
             print(f"note: {note}", file=sys.stderr)
         print(
@@ -256,7 +282,9 @@ def run_stream(options: argparse.Namespace) -> int:
         try:
             for prediction in predictions:
                 interrupts.check()
-                if options.json:
+                if printer is not None:
+                    printer.add(prediction)
+                elif options.json:
                     print(as_json(prediction.to_dict()), flush=True)
                 elif prediction.changed or prediction.source not in seen:
                     shown = none

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from videorwkv.cli.options import number, refuse
 from videorwkv.cli.output import as_json, grouped_notes, make_console, show_progress
 from videorwkv.errors import UsageError
+from videorwkv.utils.files import require_no_source
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.data.timeline import ActionSegment
+    from videorwkv.inference.stream import Stream, StreamPrediction
     from videorwkv.inference.timeline.segments import Timeline, TimelineOptions
     from videorwkv.run.run import Run
     from videorwkv.utils.processes import Processes
@@ -75,7 +77,6 @@ def predict_timeline(options: argparse.Namespace, unfit: Sequence[str]) -> int:
     from videorwkv.inference.predict import expand
     from videorwkv.inference.timeline.files import check_target, write_timelines
     from videorwkv.inference.timeline.find import timeline
-    from videorwkv.utils.files import require_no_source
     from videorwkv.utils.processes import launched
 
     refuse(options, unfit, "does not go with --timeline")
@@ -84,7 +85,7 @@ def predict_timeline(options: argparse.Namespace, unfit: Sequence[str]) -> int:
     files = list(expand(options.sources))
     if options.timeline:  # before the work, which may take hours
         check_target(options.timeline, len(files))
-        require_no_source([Path(options.timeline)], files)
+        require_no_source([Path(options.timeline)], files, "--timeline")
     found: list[Timeline] = []
     for one in timeline(
         files,
@@ -114,6 +115,46 @@ def predict_timeline(options: argparse.Namespace, unfit: Sequence[str]) -> int:
     for error in errors:
         print(f"videorwkv: error: {' '.join(error.split())}", file=sys.stderr)
     return 1 if errors else 0
+
+
+class SegmentPrinter:
+    """Prints and writes what `stream --timeline` finds; a context manager."""
+
+    def __init__(self, options: argparse.Namespace, stream: Stream) -> None:
+        from videorwkv.inference.timeline.files import TimelineFile
+        from videorwkv.inference.timeline.live import StreamTimeline
+
+        self._json, self._several = options.json, len(stream.names) > 1
+        self._found = StreamTimeline(stream, timeline_options(options))
+        self._target = options.timeline
+        if options.timeline:
+            require_no_source([Path(options.timeline)], options.sources, "--timeline")
+        self._file = TimelineFile(options.timeline, stream.names) if options.timeline else None
+
+    def __enter__(self) -> SegmentPrinter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._show(self._found.finish())
+        finally:
+            if self._file is not None:
+                self._file.__exit__(*error)
+                print(f"Written to {self._target}", file=sys.stderr)
+
+    def add(self, prediction: StreamPrediction) -> None:
+        """One more frame."""
+        self._show(self._found.add(prediction))
+
+    def _show(self, found: Sequence[tuple[str, ActionSegment]]) -> None:
+        for source, segment in found:
+            if self._json:
+                print(as_json({"source": source, **segment.to_dict()}), flush=True)
+            else:
+                name = f"{source}  " if self._several else ""
+                print(f"{name}{segment_line(segment)}", flush=True)
+            if self._file is not None:
+                self._file.add(source, segment)
 
 
 def score_timeline(

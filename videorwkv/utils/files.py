@@ -127,8 +127,11 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def require_no_source(targets: Iterable[Path], sources: Iterable[object]) -> None:
-    """`UsageError` if writing one of `targets` would replace one of the files that are read.
+def require_no_source(
+    targets: Iterable[Path], sources: Iterable[object], option: str = "--save"
+) -> None:
+    """`UsageError` if writing one of `targets`, which `option` names, would replace one of the
+    files that are read.
 
     Sources that are no file (cameras, addresses, bytes) are passed over.
     """
@@ -136,7 +139,7 @@ def require_no_source(targets: Iterable[Path], sources: Iterable[object]) -> Non
     for target in targets:
         if _identity(target) in read:
             raise UsageError(
-                f"--save: {target} is one of the videos that are read, and would be overwritten. "
+                f"{option}: {target} is one of the videos that are read, and would be overwritten. "
                 "Give another file or folder."
             )
 

@@ -249,6 +249,49 @@ def test_predict_writes_each_form(film: Path, run: Path, tmp_path: Path, capsys)
     assert json.loads(capsys.readouterr().out)["segments"] == values["segments"]
 
 
+def test_a_stream_finds_what_predict_finds(film: Path, run: Path, tmp_path: Path, capsys):
+    options = ["--threshold", "0.12", "--smooth", "0.2", "--merge", "0.3", "--min-length", "0.4"]
+    assert main(["predict", str(run), str(film), "--json", "--timeline", *options]) == 0
+    expected = json.loads(capsys.readouterr().out)["segments"]
+    assert expected
+    command = ["stream", str(run), str(film)]
+    for suffix in ("json", "csv", "vtt", "eaf"):
+        target = tmp_path / f"live.{suffix}"
+        assert main([*command, "--json", "--timeline", str(target), *options]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert {one.pop("source") for one in found} == {str(film)}
+        found.sort(key=lambda one: one["start"])
+        assert [one["label"] for one in found] == [one["label"] for one in expected]
+        for one, other in zip(found, expected, strict=True):
+            for name in ("start", "end", "score"):  # the stream smooths in float32
+                assert one[name] == pytest.approx(other[name], abs=2e-3)
+    assert len(load_manifest(str(tmp_path / "live.csv")).rows) == len(expected)
+    values = json.loads((tmp_path / "live.json").read_text())["timelines"]
+    assert len(values[0]["segments"]) == len(expected)
+    assert (tmp_path / "live.vtt").read_text().count("-->") == len(expected)
+    assert main([*command, "--timeline", *options]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(expected)
+    # Two sources side by side.
+    other = tmp_path / "other.mp4"
+    other.write_bytes(film.read_bytes())
+    both = ["stream", str(run), str(film), str(other), "--json", "--timeline", *options]
+    assert main(both) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert sum("start" in one for one in found) == 2 * len(expected)
+
+
+def test_wrong_options_of_stream(film: Path, run: Path, capsys):
+    for words, message in (
+        (["--merge", "1"], "--merge needs --timeline"),
+        (["--timeline", "--json", "--top", "2"], "--top does not go with --timeline"),
+        (["--timeline", "a.srt"], "unknown ending '.srt'"),
+        (["--timeline", str(film)], "is one of the videos that are read"),
+        (["--timeline", "/nowhere/a.csv"], "it can't be written"),
+    ):
+        assert main(["stream", str(run), str(film), *words]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_bad_file_among_good_ones(film: Path, run: Path, tmp_path: Path, capsys):
     (tmp_path / "bad.mp4").write_text("hello\n")
     target = tmp_path / "found.csv"

@@ -12,6 +12,7 @@ import mimetypes
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 from videorwkv.data.timeline import ActionSegment
@@ -20,6 +21,7 @@ from videorwkv.inference.timeline.segments import Timeline
 from videorwkv.utils.files import csv_text, write_atomic
 
 CSV_HEADER = ("path", "label", "start", "end", "score")
+_VTT_HEAD = "WEBVTT\n\n"
 # Characters that XML can't hold, not even escaped.
 _NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
@@ -55,6 +57,55 @@ def write_timelines(target: str | Path, timelines: Sequence[Timeline]) -> None:
     write_atomic(Path(target), _FORMATS[suffix](timelines))
 
 
+class TimelineFile:
+    """A file of segments that come one after another; a context manager.
+
+    CSV and WebVTT grow with each segment, so that a stream that is killed loses none; JSON and .eaf
+    are written at the end.
+
+    Args:
+        target: its ending chooses the format.
+        sources: what the videos are called.
+
+    Raises:
+        UsageError: as `check_target`, or the file can't be written.
+    """
+
+    def __init__(self, target: str | Path, sources: Sequence[str]) -> None:
+        self._suffix = check_target(target, len(sources))
+        self._target = Path(target)
+        self._found: dict[str, list[ActionSegment]] = {source: [] for source in sources}
+        self._file: IO[str] | None = None
+        try:
+            if self._suffix in (".csv", ".vtt"):
+                self._file = self._target.open("w", encoding="utf-8", newline="")
+                self._file.write(csv_text([CSV_HEADER]) if self._suffix == ".csv" else _VTT_HEAD)
+                self._file.flush()
+        except OSError as error:
+            raise UsageError(
+                f"--timeline {target}: it can't be written: {error.strerror or error}."
+            ) from error
+
+    def __enter__(self) -> TimelineFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+        else:
+            found = [Timeline(path, tuple(sorted(own))) for path, own in self._found.items()]
+            write_timelines(self._target, found)
+
+    def add(self, source: str, segment: ActionSegment) -> None:
+        """One more segment."""
+        if self._file is None:
+            self._found[source].append(segment)
+            return
+        is_csv = self._suffix == ".csv"
+        self._file.write(csv_text([csv_row(source, segment)]) if is_csv else vtt_cue(segment))
+        self._file.flush()
+
+
 def _as_json(timelines: Sequence[Timeline]) -> str:
     values = {"timelines": [timeline.to_dict() for timeline in timelines]}
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -86,7 +137,7 @@ def vtt_cue(segment: ActionSegment) -> str:
 
 def _as_vtt(timelines: Sequence[Timeline]) -> str:
     cues = [vtt_cue(segment) for timeline in timelines for segment in timeline.segments]
-    return "WEBVTT\n\n" + "".join(cues)
+    return _VTT_HEAD + "".join(cues)
 
 
 def _clock(seconds: float) -> str:
