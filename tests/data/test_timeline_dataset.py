@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 
 from videorwkv.data import Augmentation, Manifest, load_manifest
+from videorwkv.data.background import BACKGROUND, with_background
 from videorwkv.data.loader import collate
 from videorwkv.data.manifest import Row
 from videorwkv.data.timeline import (
-    BACKGROUND,
     UNKNOWN,
     ActionSegment,
     segments_of,
     whole_files,
-    with_background,
 )
 from videorwkv.data.timeline_dataset import TimelineDataset, window
 from videorwkv.errors import ConfigError, ManifestError

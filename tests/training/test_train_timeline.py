@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from videorwkv.data import load_manifest
+from videorwkv.data.background import BACKGROUND
 from videorwkv.data.loader import Batch
-from videorwkv.data.timeline import BACKGROUND
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import Inputs, build_model

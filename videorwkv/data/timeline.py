@@ -45,8 +45,8 @@ class ActionSegment(NamedTuple):
 def frame_labels(
     times_T: NDArray[np.float64], segments: Iterable[ActionSegment], labels: Sequence[str]
 ) -> NDArray[np.int64]:
-    """The class of each frame, int64 [T]: the background where no segment covers it, `UNKNOWN` where
-    segments of several labels do, or one whose label is not among `labels`.
+    """The class of each frame, int64 [T]: the background where no segment covers it; `UNKNOWN`
+    where segments of several labels do, or one whose label is not among `labels`.
 
     Args:
         times_T: seconds of the frames.

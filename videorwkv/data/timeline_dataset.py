@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.background import background_of, with_background
 from videorwkv.data.dataset import ClipDataset, Drawn, Sample, tensor
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.timeline import (
@@ -15,7 +16,6 @@ from videorwkv.data.timeline import (
     frame_labels,
     segments_of,
     whole_files,
-    with_background,
 )
 from videorwkv.data.transforms import Draw
 from videorwkv.errors import ConfigError
@@ -78,6 +78,8 @@ class TimelineDataset(ClipDataset):
             segments = [s._replace(label=flips.get(s.label, s.label)) for s in segments]
         labels_T = frame_labels(clip.times, segments, labels)
         labels_T[1:][np.diff(clip.times) <= 0] = UNKNOWN
+        if draw.negative is not None:
+            labels_T[labels_T != UNKNOWN] = labels.index(background_of(labels) or "")
         if clip.times[0] > 0:
             labels_T[: self.context] = UNKNOWN
         inputs = Inputs(tensor(frames_THWC), tensor(edges_THW))

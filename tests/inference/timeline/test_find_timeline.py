@@ -14,8 +14,9 @@ import torch
 
 from videorwkv.cli.main import main
 from videorwkv.data import Manifest, load_manifest
+from videorwkv.data.background import BACKGROUND
 from videorwkv.data.manifest import Row
-from videorwkv.data.timeline import BACKGROUND, ActionSegment
+from videorwkv.data.timeline import ActionSegment
 from videorwkv.errors import DataError, ManifestError, UsageError
 from videorwkv.inference.recogniser import Recogniser
 from videorwkv.inference.stream import StreamOptions

@@ -9,7 +9,8 @@ import pickle
 import numpy as np
 import pytest
 
-from videorwkv.data.timeline import BACKGROUND, ActionSegment
+from videorwkv.data.background import BACKGROUND
+from videorwkv.data.timeline import ActionSegment
 from videorwkv.errors import UsageError
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.inference.timeline.segments import Segmenter, TimelineOptions, find_segments

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.background import BACKGROUND
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.motion.clips import (
     CLASSES,
@@ -32,7 +33,6 @@ from videorwkv.data.motion.clips import (
     move,
 )
 from videorwkv.data.motion.render import Scenery, add_noise
-from videorwkv.data.timeline import BACKGROUND
 from videorwkv.video.base import Frame, Images, Transform, Video
 from videorwkv.video.segment import Segment
 

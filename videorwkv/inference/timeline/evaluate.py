@@ -1,6 +1,6 @@
 """Evaluate timelines: every file of a data set goes through the model from its first frame on.
 
-K classes, with `BACKGROUND` among them whether the model has it or not. T frames of a file.
+K classes, with a background among them whether the model has it or not. T frames of a file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
+from videorwkv.data.background import BACKGROUND, BACKGROUNDS, background_of
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.timeline import (
-    BACKGROUND,
     ActionSegment,
     frame_labels,
     segments_of,
@@ -63,7 +63,8 @@ def evaluate_timeline(
     Args:
         model: as in `evaluate`.
         manifest: rows that are segments of long files, one split as a rule; a row without a segment
-            is a whole file, and one of the class `BACKGROUND` says that nothing happens there.
+            is a whole file, and one of the class `background` (or `none`) says that nothing happens
+            there.
         sampling: its rate; the run's or the file's own if None.
         labels: the model's class names; its own, or the manifest's, if None.
         options: how probabilities become segments.
@@ -102,7 +103,7 @@ def evaluate_timeline(
         precision=precision,
     )
     # What is no action, the model need not know.
-    known = tuple(row for row in rows if row.label != BACKGROUND)
+    known = tuple(row for row in rows if row.label not in BACKGROUNDS)
     replace(manifest, rows=known).with_labels(recogniser.labels)
     stream_options = StreamOptions(
         fps=fps, tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio
@@ -197,9 +198,9 @@ def _compare(
 
 
 def _with_background(labels: Sequence[str]) -> tuple[str, ...]:
-    return tuple(labels) if BACKGROUND in labels else (*labels, BACKGROUND)
+    return tuple(labels) if background_of(labels) else (*labels, BACKGROUND)
 
 
 def _actions(segments: Sequence[ActionSegment]) -> tuple[ActionSegment, ...]:
     """Without what is none, and what nobody has named."""
-    return tuple(s for s in segments if s.label not in ("", BACKGROUND))
+    return tuple(s for s in segments if s.label not in ("", *BACKGROUNDS))

@@ -105,7 +105,8 @@ def find_timeline(
         state, done = segmenter.advance(state, time, scores_K, reset=reset)
         found += done
     found += segmenter.finish(state)
-    return Timeline(video.name, tuple(sorted(found)), state.time + step, video.warnings)
+    warnings = (*options.notes(recogniser.sampling), *video.warnings)
+    return Timeline(video.name, tuple(sorted(found)), state.time + step, warnings)
 
 
 def timeline(

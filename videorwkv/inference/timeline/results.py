@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.data.timeline import BACKGROUND, ActionSegment
+from videorwkv.data.background import background_of
+from videorwkv.data.timeline import ActionSegment
 from videorwkv.inference.metrics import Evaluation
 from videorwkv.inference.timeline import metrics
 from videorwkv.inference.timeline.files import write_timelines
@@ -53,7 +54,7 @@ class TimelineEvaluation:
     """How well a model finds segments; metrics.py has the definitions.
 
     Args:
-        labels: K class names, `BACKGROUND` among them.
+        labels: K class names, the background among them.
         videos: every labelled file.
         options: how probabilities became segments.
         fps: frames a second that the model got.
@@ -112,7 +113,7 @@ class TimelineEvaluation:
 
     @property
     def top1(self) -> float:
-        """Share of the frames whose class was found, `BACKGROUND` among the classes."""
+        """Share of the frames whose class was found, the background among the classes."""
         counts_KK = self.confusion_KK
         return float(np.trace(counts_KK) / max(1, counts_KK.sum()))
 
@@ -162,7 +163,7 @@ class TimelineEvaluation:
 
     @property
     def per_class(self) -> dict[str, dict[str, float | int | None]]:
-        """Every class but `BACKGROUND` that is in the truth or was found."""
+        """Every class but the background that is in the truth or was found."""
         accuracies = self._frame_accuracies()
         present = {*metrics.labels_of(self.truth), *metrics.labels_of(self.found)}
         values: dict[str, dict[str, float | int | None]] = {}
@@ -279,9 +280,10 @@ class TimelineEvaluation:
                 for value in values.values()
             ]
             table.add_row(escape(label), *shown)
-        background = self._frame_accuracies().get(BACKGROUND, math.nan)
+        name = background_of(self.labels) or ""
+        background = self._frame_accuracies().get(name, math.nan)
         if not math.isnan(background):
-            table.add_row(BACKGROUND, "", "", "", "", f"{background:.3f}", "")
+            table.add_row(name, "", "", "", "", f"{background:.3f}", "")
         return table
 
     def save(self, folder: str | Path) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from videorwkv.data.timeline import BACKGROUND, ActionSegment
+from videorwkv.data.background import BACKGROUNDS
+from videorwkv.data.timeline import ActionSegment
 from videorwkv.errors import UsageError
 
 Scores = NDArray[np.float64]
@@ -66,7 +67,7 @@ class TimelineState:
         late_K, late_counts_K: the same since then.
         held_start_K, held_end_K: of the segments that have closed and may go on; NaN: none.
         held_sums_K, held_counts_K: of their probabilities.
-        last_end: end of the latest segment that has closed, `BACKGROUND` not counted.
+        last_end: end of the latest segment that has closed, the background not counted.
     """
 
     time: float
@@ -99,7 +100,7 @@ class Segmenter:
     """Probabilities to segments. It remembers nothing: the state is passed in and returned.
 
     Args:
-        labels: names of the K classes; of `BACKGROUND` no segment is given out.
+        labels: names of the K classes; of `background` and `none` no segment is given out.
         step: seconds for which the last frame is taken to last; the others last until the next.
         options: how.
         exclusive: one class at a time, as with softmax; False: each by itself, as with sigmoid.
@@ -170,7 +171,7 @@ class Segmenter:
         """Segments that close are held, as they may go on; a long one ends that of the others."""
         done: list[ActionSegment] = []
         for k in np.flatnonzero(closing_K):
-            if self.labels[k] == BACKGROUND:
+            if self.labels[k] in BACKGROUNDS:
                 new.start_K[k] = np.nan
                 continue
             start, end = new.close(int(k), time)
