@@ -2,14 +2,14 @@
 #   docker build --target cpu -t videorwkv:cpu .
 #   docker build --target cuda -t videorwkv:cuda .
 #   docker run --rm -v "$PWD:/work" videorwkv:cpu predict runs/mine clip.mp4
-# The scan in C is compiled on first use where a compiler is found. Here there is none, so the
-# backend is `chunked` on a CPU and `triton` or `chunked` on a GPU; `videorwkv env` says which.
+# The scan in C is compiled in a stage that has a compiler, for several kinds of processors; on a GPU,
+# `triton` or `chunked` runs. `videorwkv env` says which.
 
-FROM python:3.12-slim-bookworm AS wheel
+FROM python:3.12-bookworm AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY videorwkv videorwkv
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN VIDEORWKV_PREBUILT=1 pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.12-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 \

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -98,7 +97,7 @@ def test_a_compiler_that_fails(monkeypatch, tmp_path):
 def test_each_type_has_a_library_of_its_own(monkeypatch):
     load = build.load
 
-    def load_or_fail(variant: str) -> ctypes.CDLL:
+    def load_or_fail(variant: str) -> build.Library:
         if variant == "bfloat16":
             raise UsageError("this compiler knows no bfloat16")
         return load(variant)

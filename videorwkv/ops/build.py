@@ -1,7 +1,8 @@
 """Compiles scan.c: on first use, once a machine, into the user's cache. Never at import.
 
 It is plain C behind ctypes, without a header of Python or PyTorch: half a second with any gcc or
-clang, and one library serves every version of both.
+clang, and one library serves every version of both. A wheel for one platform brings libraries along
+(setup.py), for machines without a compiler.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import atomic, cache_folder
@@ -34,6 +37,21 @@ VARIANTS = {
     "float64": ("-DREAL=double",),
     "bfloat16": ("-DREAL=float", "-DBFLOAT16"),
 }
+# What a wheel brings along, best first: its name, which is what PyTorch calls such a processor, and
+# the options. The last one is for all others.
+LEVELS = {
+    "AVX512": ("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),
+    "AVX2": ("-mavx2", "-mfma"),
+    "any": (),
+}
+PREBUILT = Path(__file__).with_name("prebuilt")
+
+
+class Library(NamedTuple):
+    """The compiled scan for tensors of one type, and where it came from."""
+
+    code: ctypes.CDLL
+    origin: str
 
 
 def compiler() -> list[str]:
@@ -59,12 +77,64 @@ def compiler() -> list[str]:
 
 
 @functools.cache
-def load(variant: str) -> ctypes.CDLL:
-    """The library for tensors of one type, a key of VARIANTS; compiled if the cache lacks it.
+def load(variant: str) -> Library:
+    """The library for tensors of one type, a key of VARIANTS: compiled for this very processor if
+    the cache lacks it, else the one that the wheel has brought along.
 
     Raises:
-        UsageError: no compiler, or one that fails; the message has its first words.
+        UsageError: no compiler, or one that fails, and nothing in the wheel; the message has the
+            compiler's first words.
     """
+    try:
+        code, cc = _load_compiled(variant)
+        return Library(code, f"C, compiled by {cc} on first use")
+    except UsageError:
+        found = _prebuilt(variant)
+        if found is None:
+            raise
+        return found
+
+
+def compile_for_wheel(folder: Path) -> list[Path]:
+    """Write the libraries that a wheel for this kind of machine brings along.
+
+    Raises:
+        UsageError: no compiler, or one that fails.
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for variant in VARIANTS:
+        for level, options in LEVELS.items():
+            if level == "any" or x86:
+                made.append(folder / _wheel_name(variant, level))
+                # Without symbols for a debugger, a third of the size.
+                _compile(compiler(), variant, made[-1], [(*options, "-s")])
+    return made
+
+
+def _wheel_name(variant: str, level: str) -> str:
+    return f"scan-{variant}-{level}.so"
+
+
+def _prebuilt(variant: str) -> Library | None:
+    if not PREBUILT.is_dir():
+        return None
+    import torch
+
+    levels = list(LEVELS)
+    here = torch.backends.cpu.get_cpu_capability()
+    for level in levels[levels.index(here) if here in levels else -1 :]:
+        path = PREBUILT / _wheel_name(variant, level)
+        try:
+            return Library(_open(path), f"C, from the wheel, for {level} processors")
+        except OSError:
+            continue  # not in this wheel
+    return None
+
+
+def _load_compiled(variant: str) -> tuple[ctypes.CDLL, str]:
+    """The library, and the compiler that made it."""
     cc = compiler()
     name = f"scan-{variant}-{_key(cc, variant)}.so"
     try:
@@ -73,14 +143,14 @@ def load(variant: str) -> ctypes.CDLL:
         if not (folder / name).exists():
             # Another process may be quicker: one of two equal files stays.
             with atomic(folder / name) as file:
-                _compile(cc, variant, Path(file.name))
-        return _open(folder / name)
+                _compile(cc, variant, Path(file.name), TARGETS)
+        return _open(folder / name), cc[0]
     except OSError:
         pass  # no home, or one that can't be written to, or that runs no programs
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            _compile(cc, variant, Path(temporary) / name)
-            return _open(Path(temporary) / name)
+            _compile(cc, variant, Path(temporary) / name, TARGETS)
+            return _open(Path(temporary) / name), cc[0]
     except OSError as error:
         raise UsageError(
             f"The scan backend 'native': the library that {cc[0]} made can't be loaded: {error}. "
@@ -95,8 +165,9 @@ def _open(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _compile(cc: list[str], variant: str, target: Path) -> None:
-    for machine in TARGETS:
+def _compile(cc: list[str], variant: str, target: Path, machines: Sequence[Sequence[str]]) -> None:
+    """With the first options of `machines` that the compiler knows."""
+    for machine in machines:
         command = [*cc, *FLAGS, *machine, *VARIANTS[variant], str(SOURCE), "-o", str(target), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)

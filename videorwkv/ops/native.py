@@ -1,4 +1,5 @@
-"""The scan as C, compiled on first use (scan.c, build.py): the fast way on a CPU.
+"""The scan as C (scan.c), compiled on first use or brought by the wheel (build.py): the fast way
+on a CPU.
 
 B batch, L tokens, H heads, D head width.
 """
@@ -62,7 +63,7 @@ def _stored(dtype: torch.dtype) -> torch.dtype:
 
 @functools.cache
 def missing(dtype: torch.dtype = torch.float32) -> str | None:
-    """Why this backend can't run here on `dtype`; None if it can. Compiles on the first call."""
+    """Why this backend can't run here on `dtype`; None if it can. May compile on the first call."""
     try:
         build.load(TYPES[_stored(dtype)])
     except UsageError as error:
@@ -73,7 +74,7 @@ def missing(dtype: torch.dtype = torch.float32) -> str | None:
 @functools.cache
 def origin() -> str:
     """Where the code came from; kept, since looking for a compiler costs as much as a scan."""
-    return f"C, compiled by {build.compiler()[0]} on first use; fastest at every length"
+    return f"{build.load('float32').origin}; fastest at every length"
 
 
 def _run(r: Tensor, k: Tensor, v: Tensor, grad: Tensor | None, **arguments: Tensor | bool) -> None:
@@ -94,7 +95,7 @@ def _run(r: Tensor, k: Tensor, v: Tensor, grad: Tensor | None, **arguments: Tens
         threads=torch.get_num_threads(),
         strides=(ctypes.c_int64 * 12)(*strides),
     )
-    if not build.load(TYPES[r.dtype]).run_scan(ctypes.byref(problem)):
+    if not build.load(TYPES[r.dtype]).code.run_scan(ctypes.byref(problem)):
         raise MemoryError(f"No memory for a scan of {length} tokens.")
 
 
