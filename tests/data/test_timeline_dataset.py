@@ -121,6 +121,17 @@ def test_a_mirrored_window_has_mirrored_labels():
     assert mirrored[0, 0].label.tolist() == [2] * 5 + [1] * 3 + [0] * 2
 
 
+def test_windows_of_nothing_are_background():
+    rows = [row("a", 0.0, 0.6), row(None, 0.8, 0.9)]
+    data = manifest(rows, frames=10)
+    nothing = TimelineDataset(
+        data, sampling=Sampling(num_frames=10, fps=FPS), size=16, edges="none",
+        augmentation=replace(Augmentation.off(), negatives=1.0),
+    )  # fmt: skip
+    labels = nothing[0, 0].label.tolist()
+    assert labels == [1] * 8 + [UNKNOWN] + [1]
+
+
 def test_half_of_the_windows_show_a_boundary_however_long_the_file_is():
     times = np.arange(100_000) / FPS
     segments = [ActionSegment(5000.0, 5002.0, "a")]

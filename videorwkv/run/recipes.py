@@ -251,20 +251,19 @@ def motion_demo() -> Recipe:
 
 
 def motion_timeline() -> Recipe:
-    """When movements happen: `videorwkv train motion:timeline=60,train=200,validation=10,test=20
-    --recipe motion_timeline`; `experiments/timeline.py` has the figures."""
+    """When movements happen in `motion:timeline=60`, from the weights of a run on clips of `motion`
+    (`--init`): `experiments/timeline.sh`. From random weights it learns far slower (LOG.md)."""
     return replace(
         motion_demo(),
-        # Six seconds: a movement, what was before it and what comes after.
-        sampling=Sampling(num_frames=24, fps=4.0),
+        sampling=Sampling(num_frames=16, fps=4.0),
         timeline=True,
-        context=4,
+        context=3,
         best_by="f1_50",
-        steps=600,
-        repeats=4,
-        batch_size=8,
-        ema=0.98,
-        eval_every=150,
+        steps=250,
+        repeats=20,
+        batch_size=12,
+        ema=0.95,
+        eval_every=50,
     )
 
 

@@ -12,6 +12,7 @@ asked for, however long it is. T frames, H height, W width, C = 3 (RGB).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -126,6 +127,19 @@ class FilmOpener:
         )
 
 
+# A film takes about 100 kB, and training opens each again and again.
+@functools.lru_cache(maxsize=256)
+def _drawn(
+    seed: int, split: str, index: int, size: int, frames: int
+) -> tuple[list[Scene], Motion, float, Scenery]:
+    """All of a film but the noise of its frames."""
+    # Each from a source of its own, so that a longer film begins in the same way.
+    shown, moved, painted = (clip_generator(seed, split, index, stream=k) for k in (SCENES, 6, 7))
+    found = scenes(shown, frames)
+    noise = draw_attributes(painted).noise
+    return found, motions(found, moved), noise, Scenery(painted, size)
+
+
 class FilmVideo(Video):
     """A film of so many frames, drawn frame by frame.
 
@@ -144,14 +158,9 @@ class FilmVideo(Video):
         super().__init__(name)
         self._key = seed, split, index
         self._size, self._frames = size, frames
-        # Each from a source of its own, so that a longer film begins in the same way.
-        shown, moved, painted = (
-            clip_generator(seed, split, index, stream=k) for k in (SCENES, 6, 7)
+        self.scenes, self.motion, self._noise, self._scenery = _drawn(
+            seed, split, index, size, frames
         )
-        self.scenes = scenes(shown, frames)
-        self.motion = motions(self.scenes, moved)
-        self._noise = draw_attributes(painted).noise
-        self._scenery = Scenery(painted, size)
 
     def frame(self, index: int) -> NDArray[np.uint8]:
         """Frame number `index`, uint8 [H, W, 3]."""
