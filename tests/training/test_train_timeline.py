@@ -20,6 +20,7 @@ from videorwkv.models import Inputs, build_model
 from videorwkv.run.recipes import Recipe, apply_overrides
 from videorwkv.training.dry import dry_run
 from videorwkv.training.learner import Learner
+from videorwkv.training.loggers import scalars
 from videorwkv.training.loggers.jsonl import best_validation, describe_best, read_log
 from videorwkv.training.loop import train
 from videorwkv.video import Sampling
@@ -58,6 +59,9 @@ def test_a_run_has_the_background_among_its_labels(run: Path):
     assert {"f1_50", "edit", "top1", "false_alarms_in_10_minutes"} <= set(entry)
     assert entry["n_total"] == 2
     assert describe_best(entry).startswith("F1@50 ")
+    assert {"validation/f1_50", "validation/edit", "validation/loss"} <= set(scalars(entry))
+    kinds = {e["kind"] for e in read_log(run / "log.jsonl")}
+    assert kinds <= {"step", "validation", "signs", "bad_clips"}, "a logger has failed"
     assert all(e["kind"] != "baselines" for e in read_log(run / "log.jsonl"))
 
 

@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-# Of the entries that have curves: the numbers that are drawn, under which name.
+# Of the entries that have curves: the numbers that are drawn, those that there are, under which
+# name. A timeline has the last three in place of top-5.
 _CURVES = {
     "step": ("train", ("loss", "accuracy", "grad_norm", "lr", "clips_per_s", "waiting")),
-    "validation": ("validation", ("loss", "top1", "top5", "mean_class_accuracy")),
+    "validation": (
+        "validation",
+        (
+            *("loss", "top1", "top5", "mean_class_accuracy"),
+            *("f1_50", "edit", "false_alarms_in_10_minutes"),
+        ),
+    ),
 }
 # How the project is called in services that sort runs by projects.
 PROJECT = "videorwkv"
@@ -71,4 +78,4 @@ def scalars(entry: Mapping[str, Any]) -> dict[str, float]:
             for found in entry["baselines"]
         }
     prefix, names = _CURVES.get(entry["kind"], ("", ()))
-    return {f"{prefix}/{name}": float(entry[name]) for name in names}
+    return {f"{prefix}/{name}": float(entry[name]) for name in names if name in entry}
