@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -248,7 +249,8 @@ def _fill_cache(options: argparse.Namespace, spec: str) -> int:
     manifest = load_data(options)
     chosen, why = choose(manifest)
     size = chosen.model.image_size if options.size is None else options.size
-    plan = plan_fill(manifest, _cache(options, size))
+    cache = replace(_cache(options, size), frame_rate=manifest.frame_rate)
+    plan = plan_fill(manifest, cache)
     if options.size is None:
         print(f"{size} px, as `train` chooses: {why}")
     print(plan.describe(), flush=True)

@@ -275,7 +275,10 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
             manifest = by_path
     # Not every command that reads a data set has a choice of decoders.
     decoder = getattr(options, "decoder", None) or "auto"
-    manifest = replace(manifest, decoder=decoder, frame_rate=frame_rate(options, run))
+    rate = frame_rate(options, run)
+    # Some data sets have a rate of their own.
+    rate = manifest.frame_rate if rate is None else rate
+    manifest = replace(manifest, decoder=decoder, frame_rate=rate)
     given = [options.fold_by, options.folds, options.fold]
     if all(value is None for value in given):
         return manifest

@@ -12,7 +12,7 @@ from videorwkv.video.frames_folder import FOLDER_FPS
 # Clips that are looked at.
 LOOKED_AT = 20
 # Their frames were cut at the rate that is taken.
-_KNOWN = ("jester", "ssv2")
+_KNOWN = ("jester", "ssv2", "charades")
 
 
 def frame_rate_note(manifest: Manifest, sampling: Sampling) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 
 from videorwkv.data.manifest import Manifest, Row
-from videorwkv.data.recordings import Groups, find_groups, members
+from videorwkv.data.recordings import Groups, by_file, find_groups, members
 from videorwkv.utils.words import counted
 
 
@@ -27,12 +27,17 @@ def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
     if groups is None:
         return _by_path(manifest, fraction, [])
     chosen = _choose(manifest, groups, fraction)
-    if not chosen:
-        note = (
+    doubts = []
+    while not chosen:
+        doubts.append(
             f"every {groups.what} has all clips of some class, so clips of one {groups.what} are "
             "on both sides: the validation accuracy will be too good"
         )
-        return _by_path(manifest, fraction, [note])
+        files = by_file(manifest)
+        if groups.what == "recording" or files is None:
+            return _by_path(manifest, fraction, doubts)
+        groups = files
+        chosen = _choose(manifest, groups, fraction)
     held_out = {row for _, rows in chosen for row in rows}
     names = set(groups.group_of.values())
     named = sum(key in names for key, _ in chosen)
@@ -41,7 +46,8 @@ def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
         f"no split given: about {fraction:.0%} of each class is validation, and clips of one "
         f"{groups.what} stay together ({counted(len(names), groups.what)}, {named} in "
         f"validation{how}); "
-        "--group-by none takes each clip by itself, --group-by REGEX groups otherwise"
+        "--group-by none takes each clip by itself, --group-by REGEX groups otherwise",
+        *doubts,
     ]
     known = {row.label for row in held_out}
     for label in sorted({row.label or "" for row in manifest.rows} - {x or "" for x in known}):

@@ -28,13 +28,18 @@ SPLIT_NAMES = {
 }
 
 
+# Between the labels of a clip that has several.
+SEPARATOR = "|"
+
+
 class Row(NamedTuple):
     """One clip.
 
     Args:
         path: what `open_video` takes; an address, `https://...` or `s3://...`; or a shard's path
             with the clip's name below it.
-        label: name of its class; None if unknown.
+        label: name of its class; None if unknown. Where clips have several labels, their names in
+            order with `|` between them, and empty text for none of the classes.
         split: `train`, `validation`, `test` or another name; empty if not decided.
         line: line of its list file, 1 is the first; 0 where there is none.
         group: who or what was recorded, where the data set says so; see `hold_out`.
@@ -75,6 +80,7 @@ class Manifest:
         official: label -> the number that the data set's owners give it, for submission files;
             None where they give none.
         frame_rate: frames a second of folders of frames; None takes 12, as in `open_video`.
+        multilabel: whether a clip may be of several classes.
         held_out: whether the data set names no splits, and `hold_out` has drawn them.
     """
 
@@ -91,6 +97,7 @@ class Manifest:
     missing: tuple[Row, ...] = ()
     official: Mapping[str, int] | None = None
     held_out: bool = False
+    multilabel: bool = False
     frame_rate: float | None = None
 
     def __post_init__(self) -> None:
@@ -98,11 +105,14 @@ class Manifest:
             raise ManifestError(f"{self.name}: labels must be sorted and without repeats.")
         known = set(self.labels)
         for row in self.rows:
-            if row.label is not None and row.label not in known:
-                where = f"{row.path} (line {row.line})" if row.line else row.path
-                raise ManifestError(
-                    f"{where}: unknown label {row.label!r}. {did_you_mean(row.label, self.labels)}"
-                )
+            if row.label is None or row.label in known:
+                continue
+            for label in self.labels_of(row):
+                if label not in known:
+                    where = f"{row.path} (line {row.line})" if row.line else row.path
+                    raise ManifestError(
+                        f"{where}: unknown label {label!r}. {did_you_mean(label, self.labels)}"
+                    )
         if self.flips is not None:
             check_flips(self.flips, self.labels, source=f"{self.name} flips")
         if self.decoder != "auto":
@@ -155,6 +165,12 @@ class Manifest:
             # Flips serve training only; a part of a table would leave classes without a partner.
             flips = None
         return replace(self, labels=tuple(labels), flips=flips)
+
+    def labels_of(self, row: Row) -> tuple[str, ...]:
+        """The classes of a row; none where they are unknown."""
+        if row.label is None:
+            return ()
+        return split_labels(row.label) if self.multilabel else (row.label,)
 
     def label_index(self, label: str | None) -> int:
         """Place of a label in `labels`; -1 for None (unknown)."""
@@ -243,6 +259,16 @@ class Manifest:
                 f"{self.missing[0].path}"
             )
         return "\n".join([f"{self.name}: {', '.join(parts)}", *(f"note: {note}" for note in notes)])
+
+
+def join_labels(labels: Iterable[str]) -> str:
+    """Several labels as one text: `Row.label`."""
+    return SEPARATOR.join(sorted(set(labels)))
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """Inverse of `join_labels`."""
+    return tuple(label for label in text.split(SEPARATOR) if label)
 
 
 def make_manifest(

@@ -124,9 +124,15 @@ def find_groups(manifest: Manifest, by: str = "auto") -> Groups | None:
         if enough and _serves(found, manifest):
             row = next(row for row, key in found.items() if sizes[key] > 1)
             return Groups(found, rule.what, manifest.relative_path(row))
-    if several:
-        return Groups({row: manifest.relative_path(row) for row in manifest.rows}, "recording", "")
-    return None
+    return by_file(manifest)
+
+
+def by_file(manifest: Manifest) -> Groups | None:
+    """The segments of each file as a group; None where no file has several."""
+    files = Counter(row.path for row in manifest.rows)
+    if max(files.values(), default=0) < 2:
+        return None
+    return Groups({row: manifest.relative_path(row) for row in manifest.rows}, "recording", "")
 
 
 def _by_pattern(manifest: Manifest, pattern: str) -> Groups:

@@ -24,7 +24,8 @@ class Segment:
 
     Args:
         start, end: seconds since the first frame of the video, or numbers of frames: the first is
-            0, and the frame `end` is not in it. 0 <= start < end.
+            0, and the frame `end` is not in it. 0 <= start < end. An infinite `end` in seconds is
+            the end of the video.
         in_frames: whether they are numbers of frames.
 
     Raises:
@@ -38,7 +39,8 @@ class Segment:
 
     def __post_init__(self) -> None:
         for name, value in (("start", self.start), ("end", self.end)):
-            if not math.isfinite(value) or value < 0:
+            to_end = value == math.inf and name == "end" and not self.in_frames
+            if not (math.isfinite(value) or to_end) or value < 0:
                 raise UsageError(f"Segment: {name} ({value}) must be finite and 0 or more.")
             if self.in_frames and value != int(value):
                 raise UsageError(f"Segment: {name} ({value}) must be the whole number of a frame.")
@@ -53,20 +55,15 @@ class Segment:
         """`2-4.5`, or `f24-54`: what follows the `#` in a clip's name."""
         if self.in_frames:
             return f"f{self.start}-{self.end}"
-        return f"{_seconds(self.start)}-{_seconds(self.end)}"
+        return f"{_seconds(self.start)}-{_seconds(self.end) if self.end < math.inf else 'end'}"
 
     @property
     def described(self) -> str:
         """For messages: `2 to 4.5 s`, `frames 24 to 53`."""
         if self.in_frames:
             return f"frames {self.start} to {self.end - 1}"
-        return f"{_seconds(self.start)} to {_seconds(self.end)} s"
-
-    def overlaps(self, other: Segment) -> bool:
-        """Whether they share a moment; `ValueError` where one is in frames and the other is not."""
-        if self.in_frames != other.in_frames:
-            raise ValueError("seconds and frames can't be compared")
-        return self.start < other.end and other.start < self.end
+        end = f"{_seconds(self.end)} s" if self.end < math.inf else "the end"
+        return f"{_seconds(self.start)} to {end}"
 
     def in_seconds(self, step: float) -> Segment:
         """The same in seconds, where a frame is shown for `step` seconds."""
@@ -93,6 +90,7 @@ class Segment:
         step = _usual(times)
         length = float(times[-1]) + step
         over = (self.end - count) * step if self.in_frames else self.end - length
+        over = 0.0 if self.end == math.inf else over
         begins = self.start < count if self.in_frames else self.start < length
         too_far = ""
         if not begins and not (count == 1 and self.start == 0):

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from videorwkv.data.formats import (
+    activitynet,
     annotation_lists,
+    charades,
     csv,
+    epic,
+    finegym,
     folder,
     imagenet,
     jester,
@@ -17,6 +21,7 @@ from videorwkv.data.formats import (
     shards,
     ssv2,
     videofolder,
+    wlasl,
 )
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.tables import read_fields
@@ -28,6 +33,11 @@ READERS: dict[str, Callable[..., Manifest]] = {
     "ssv2": ssv2.read,
     "kinetics400": kinetics.read,
     "imagenet": imagenet.read,
+    "epic": epic.read,
+    "activitynet": activitynet.read,
+    "finegym": finegym.read,
+    "charades": charades.read,
+    "wlasl": wlasl.read,
     "shards": shards.read,
     "videofolder": videofolder.read,
     "folder": folder.read,
@@ -40,13 +50,29 @@ LAYOUTS: dict[str, Mapping[str, str]] = {
     "ssv2": ssv2.LAYOUTS,
     "kinetics400": kinetics.LAYOUTS,
     "imagenet": imagenet.LAYOUTS,
+    "epic": epic.LAYOUTS,
+    "activitynet": activitynet.LAYOUTS,
+    "finegym": finegym.LAYOUTS,
+    "charades": charades.LAYOUTS,
+    "wlasl": wlasl.LAYOUTS,
     "shards": {},
     "videofolder": {},
     "folder": folder.LAYOUTS,
     "csv": {},
     "list": annotation_lists.LAYOUTS,
 }
-ALIASES = {"k400": "kinetics400", "kinetics": "kinetics400"}
+ALIASES = {
+    **dict.fromkeys(("k400", "kinetics"), "kinetics400"),
+    **dict.fromkeys(("epic100", "epickitchens"), "epic"),
+}
+# Read from a file of annotations, which is recognised, or from the folder that it lies in.
+_ANNOTATED: dict[str, Callable[[Path], bool]] = {
+    "epic": epic.recognises,
+    "charades": charades.recognises,
+    "activitynet": activitynet.recognises,
+    "wlasl": wlasl.recognises,
+    "finegym": finegym.recognises,
+}
 # A plain folder with their lists in it is read as one of these.
 _RECOGNISED: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "jester": ("Jester", jester.recognises),
@@ -103,7 +129,7 @@ def _choose(spec: str) -> tuple[str, Path | str, list[str]]:
         path = Path(rest)
         if not path.exists():
             raise UsageError(f"{rest}: no such file or folder.")
-        if kind not in ("csv", "list", "shards") and not path.is_dir():
+        if kind not in ("csv", "list", "shards", *_ANNOTATED) and not path.is_dir():
             raise UsageError(f"{spec}: {kind} is read from a folder, and {rest} is a file.")
         if kind == "csv" and path.is_dir():
             raise UsageError(f"{spec}: a CSV file is wanted, and {rest} is a folder.")
@@ -126,11 +152,15 @@ def _choose_for_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix == ".tar":
         return "shards"
+    for kind, recognises in _ANNOTATED.items():
+        if recognises(path):
+            return kind
     if suffix not in annotation_lists.LIST_SUFFIXES:
         raise UsageError(
             f"{path}: a data set is a folder with a folder per class, a .csv file with the header "
-            "path,label[,split], a list (.txt) of `path label`, the root of jester:, ssv2:, "
-            "kinetics400: or imagenet:, shards (.tar), 'motion' or 'gestures'."
+            "path,label[,split], a list (.txt) of `path label`, the annotations of EPIC-Kitchens, "
+            "ActivityNet, FineGym, Charades or WLASL, the root of jester:, ssv2:, kinetics400: or "
+            "imagenet:, shards (.tar), 'motion' or 'gestures'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
     if {"youtube_id", "time_start"} <= {*header} and "path" not in header:
