@@ -272,12 +272,26 @@ def split_labels(text: str) -> tuple[str, ...]:
 
 
 def make_manifest(
-    name: str, rows: Iterable[Row], *, root: Path | str, notes: Iterable[str] = ()
+    name: str,
+    rows: Iterable[Row],
+    *,
+    root: Path | str,
+    notes: Iterable[str] = (),
+    multilabel: bool = False,
 ) -> Manifest:
     """Rows -> manifest with the labels that they name."""
     rows = tuple(rows)
-    labels = tuple(sorted({row.label for row in rows if row.label is not None}))
-    return Manifest(name=name, rows=rows, labels=labels, root=str(root), notes=tuple(notes))
+    texts = {row.label for row in rows if row.label is not None}
+    if multilabel:
+        texts = {label for text in texts for label in split_labels(text)}
+    return Manifest(
+        name=name,
+        rows=rows,
+        labels=tuple(sorted(texts)),
+        root=str(root),
+        notes=tuple(notes),
+        multilabel=multilabel,
+    )
 
 
 def _in_order(splits: set[str]) -> tuple[str, ...]:

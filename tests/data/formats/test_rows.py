@@ -10,6 +10,7 @@ import pytest
 
 from videorwkv.data.load import load_manifest
 from videorwkv.errors import ManifestError
+from videorwkv.video.segment import Segment
 
 
 @pytest.fixture
@@ -23,15 +24,11 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.mp4 0 4\nb.mp4 1 4\n", r"l\.txt:1: a.mp4 0 4: read as `folder n_frames label`, but"),
-        ("a.mp4 0 4\nb.mp4 1\nc.mp4 1\nd.mp4 1\n", r"l\.txt:1: '0 4' is several labels"),
-        ("a.mp4 0 4 5\nb.mp4 1 4 5\n", r"l\.txt:1: '0 4 5' is several labels"),
-        ("a.mp4,0,4\nb.mp4,1,4\n", r"l\.txt:1: '0,4' is several labels"),
         ("f 0 4\ng 1 4\n", r"l\.txt:1: f 0 4: read as .* but that clip has 12 frames"),
-        ("f 12 0 4\ng 12 1 4\n", r"'f 12' is not on disk, and 'f' is"),
+        ("a.mp4 0 4 1\nb.mp4 0 3 1\n", r"a.mp4 with the numbers 0 4 1: which of them are"),
+        ("a.mp4 up|\nb.mp4 up\n", r"l.txt:1: 'up\|': there is nothing on one side of a |"),
         ("a.mp4 0.0 2.5 up\nb.mp4 2.5 4 up\n", r"'0.0 2.5 up', with two numbers beside a name"),
         ("a.mp4 up 0 2\nb.mp4 up 2 4\n", r"'up 0 2', with two numbers beside a name"),
-        ("a.mp4 up|person\nb.mp4 up\n", r"l\.txt:1: label 'up\|person' names several: 'up' is"),
         ("a.mp4,up;x\nb.mp4,up;y\nc.mp4,x;y\n", r"label 'up;x' names several"),
         ("a.mp4 Up\nb.mp4 up\n", r"l\.txt:2: label 'up' differs from 'Up' \(.*:1\) in its spell"),
         ("a.mp4 look_up\nb.mp4 look up\n", r"'look up' differs from 'look_up'"),
@@ -39,12 +36,83 @@ def root(tmp_path: Path) -> Path:
         ("a.mp4 caf\u00e9\nb.mp4 cafe\u0301\n", r"in its spelling alone"),
         ("a.mp4 train\nb.mp4 test\n", r"to which split a clip belongs and not what it shows"),
         ("http://x.org/a.mp4 up\nb.mp4 up\n", r"l\.txt:1: 'http://x.org/a.mp4' is an address"),
-        ("a.mp4 up\nb.mp4 up\na.mp4 down\n", r"in .*:1. It is 'up' there and 'down' here. One la"),
+        ("a.mp4 up\nb.mp4 up\na.mp4 down\n", r"in .*:1. It is 'up' there and 'down' here. A clip"),
     ],
 )  # fmt: skip
 def test_a_row_is_one_clip_with_one_label(text: str, message: str, root: Path) -> None:
     with pytest.raises(ManifestError, match=message):
         load_manifest(disk.text(root / "l.txt", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("a.mp4 0 4\nb.mp4 1 4\n", ["0|4", "1|4"]),
+        ("a.mp4 0 4\nb.mp4 1\nc.mp4 1\nd.mp4 1\n", ["0|4", "1", "1", "1"]),
+        ("a.mp4 0 4 5\nb.mp4 1 4 5\n", ["0|4|5", "1|4|5"]),
+        ("a.mp4 0 4 5\nb.mp4 1 4\n", ["0|4|5", "1|4"]),
+        ("a.mp4,0,4\nb.mp4,4,1\n", ["0|4", "1|4"]),
+        ("a.mp4 up|person\nb.mp4 up\n", ["person|up", "up"]),
+        ("a.mp4,up | person\nb.mp4,up\n", ["person|up", "up"]),
+        ("f 12 0 4\ng 12 1 4\n", ["0|4", "1|4"]),
+        ("f 12 0 4\ng 12 1\n", ["0|4", "1"]),
+        ("f 0 4\ng 1\n", ["0|4", "1"]),
+        ("path,label\na.mp4,up|person\nb.mp4,up\n", ["person|up", "up"]),
+    ],
+)
+def test_a_row_has_several_labels(text: str, labels: list[str], root: Path) -> None:
+    name = "l.csv" if text.startswith("path") else "l.txt"
+    manifest = load_manifest(disk.text(root / name, text), validation_share=0)
+    assert [row.label for row in manifest.rows] == labels
+    assert manifest.multilabel
+    assert manifest.labels == tuple(sorted({part for one in labels for part in one.split("|")}))
+    assert any("clips have several labels" in note for note in manifest.notes)
+
+
+def test_several_numbers_have_names(root: Path) -> None:
+    names = disk.text(root / "names.txt", "0 left\n1 right\n4 person\n")
+    listed = disk.text(root / "l.txt", "a.mp4 0 4\nb.mp4 1 4\n")
+    for path in (listed, disk.text(root / "t.csv", "path,label\na.mp4,0|4\nb.mp4,4|1\n")):
+        manifest = load_manifest(path, label_names=names, validation_share=0)
+        assert [row.label for row in manifest.rows] == ["left|person", "person|right"]
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "segments"),
+    [
+        ("f 0 6 1\nf 6 6 0\ng 3 4 1\n", None, [(0, 6), (6, 12), (3, 7)]),
+        ("f 0 6 1\ng 3 4 0\n", None, [(0, 6), (3, 7)]),
+        ("a.mp4 0 2 1\na.mp4 2 2 0\n", None, [(0, 2), (2, 4)]),
+        ("f 0 6 1 4\ng 3 4 0\n", "segments", [(0, 6), (3, 7)]),
+    ],
+)
+def test_a_row_is_a_segment(
+    text: str, layout: str | None, segments: list[tuple[int, int]], root: Path
+) -> None:
+    path = disk.text(root / "l.txt", text)
+    manifest = load_manifest(path, layout=layout, validation_share=0)
+    assert [row.segment for row in manifest.rows] == [Segment(*s, in_frames=True) for s in segments]
+    assert manifest.rows[0].path == str(root / text.split()[0])
+    for row, (first, stop) in zip(manifest.rows, segments, strict=True):
+        with manifest.open(row) as video:
+            clip = video.read_all()
+        assert len(clip) == stop - first
+        if "f" in Path(row.path).name:  # frame n is grey of level 10 n, from 1
+            levels = clip.frames_THWC.mean((1, 2, 3)).round(-1)
+            assert levels.tolist() == [10 * (n + 1) for n in range(first, stop)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("f 0 0 1\nf 6 6 0\n", "l.txt:1: a segment of 0 frames"),
+        ("f 0 6 1\nf 6 0\n", "l.txt:2: f has 2 numbers behind it; wanted `folder start n_fr"),
+        ("f 0 6 1\nf 0 6 0\n", "'f', frames 0 to 5, is already in"),
+    ],
+)
+def test_what_is_no_segment_in_a_list(text: str, message: str, root: Path) -> None:
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(disk.text(root / "l.txt", text), layout="segments")
 
 
 @pytest.mark.parametrize(

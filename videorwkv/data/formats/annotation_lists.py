@@ -4,12 +4,15 @@ space       some folder/clip 1.mp4 3
 comma       some folder/clip 1.mp4,standing up      also with ; or a tab
 frames      some folder/clip_1 64 3                 folder of frames, their number, label
 class       standing up/clip 1.mp4                  the folder is the label (UCF101's test lists)
+segments    some folder/clip_1 24 12 3              of its frames, from 0, those from 24 to 35
+labels      some folder/clip 1.mp4 3 5 7            several labels; also 3,5,7 or names: run|jump
+frames_labels   some folder/clip_1 64 3 5           the number of frames, then several labels
 
-A label is a name or a number; numbers become names by a file, see `read_label_names`. A row has one
-label. Paths start at the list's folder, at the one above it or at one of the usual ones beside it
-(videos, frames, one named after the list's split, ...): wherever most of the list's are found. If
-in none of these, in another folder beside the list or its folder, where one alone has most (UCF-101
-beside ucfTrainTestlist).
+A label is a name or a number; numbers become names by a file, see `read_label_names`. Paths start
+at the list's folder, at the one above it or at one of the usual ones beside it (videos, frames, one
+named after the list's split, ...): wherever most of the list's are found. If in none of these, in
+another folder beside the list or its folder, where one alone has most (UCF-101 beside
+ucfTrainTestlist).
 What is not found ends in `missing`, as such lists come from other people's copies. The number of
 frames is compared with that of some clips and not used: frames are counted on disk. A first line of
 column names is skipped.
@@ -27,19 +30,21 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from videorwkv.data.formats import number_lists
 from videorwkv.data.formats.columns import read_columns
 from videorwkv.data.formats.contradictions import Line, check_frames, check_paths, check_split_file
 from videorwkv.data.formats.label_names import count_labels, read_label_names
 from videorwkv.data.formats.rows import (
-    check_label,
+    SEVERAL,
     check_labels,
     clip_path,
     on_disk,
+    one_or_several,
     require_once,
     with_slashes,
 )
 from videorwkv.data.formats.tree import Tree, is_video, split_in_name
-from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.manifest import SEPARATOR, Manifest, Row, join_labels, split_labels
 from videorwkv.data.segments import COLUMNS
 from videorwkv.data.tables import SYNONYMS, read_text, split_lines
 from videorwkv.errors import ManifestError
@@ -52,6 +57,7 @@ LAYOUTS = {
     "tab": "`path<tab>label`",
     "frames": "`folder n_frames label`",
     "class": "`class/clip.mp4`",
+    **number_lists.LAYOUTS,
 }
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list", ".csv", ".tsv"})
 _CLIP_FOLDERS = ("videos", "video", "clips", "frames", "rawframes", "data", "train", "val", "test")
@@ -74,18 +80,28 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
     files = _lists_in(root) if root.is_dir() else [root]
     folder = root if root.is_dir() else root.parent
     names = None if label_names is None else read_label_names(label_names)
-    found: list[tuple[Path, list[Line]]] = []
+    found: list[tuple[Path, list[Line], Path]] = []
     notes = []
+    is_there = on_disk()
     for file in files:
-        chosen, lines, skipped = _read_lines(file, layout)
-        check_split_file(file, lines)
-        found.append((file, lines))
         split = split_in_name(file.stem)
+        chosen, lines, skipped, base = _read_lines(file, layout, folder, is_there)
+        check_split_file(file, lines)
+        found.append((file, lines, base))
         notes.append(
             f"{file.name}: a list of {LAYOUTS[chosen]}" + (f", {split} by its name" * bool(split))
         )
         notes += skipped
-    labels = [(line.label, f"{file}:{line.number}") for file, lines in found for line in lines]
+    parts = [
+        (label, line, f"{file}:{line.number}")
+        for file, lines, _ in found
+        for line in lines
+        for label in split_labels(line.label)
+    ]
+    several = any(SEPARATOR in line.label for _, lines, _ in found for line in lines)
+    if several:
+        notes.append(SEVERAL)
+    labels = [(label, where) for label, _, where in parts]
     if names is None:
         check_labels(labels)
         if all(label.isdecimal() for label, _ in labels):
@@ -94,17 +110,15 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
                 "number before each"
             )
     else:
-        paths = [(line.label, line.path) for _, lines in found for line in lines]
+        paths = [(label, line.path) for label, line, _ in parts]
         names, counted = count_labels(names, paths, root)
         notes += counted
     bases: list[Path] = []
     rows: list[Row] = []
     missing: list[Row] = []
     seen: dict[str, tuple[str, str]] = {}
-    is_there = on_disk()
-    for file, lines in found:
+    for file, lines, base in found:
         split = split_in_name(file.stem)
-        base = _base(folder, [line.path for line in lines], split)
         if base != folder and base not in bases:
             notes.append(f"paths start at {base}")
         bases.append(base)
@@ -114,11 +128,14 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         for line in lines:
             where = f"{file}:{line.number}"
             path = clip_path(line.path.rstrip("/"), base, where, is_there)
-            require_once(seen, path, line.label, where, repr(line.path))
-            label = line.label if names is None else names.name(line.label, where)
-            row = Row(path, label, split, line.number)
+            label = line.label
+            if names is not None:
+                label = join_labels(names.name(part, where) for part in split_labels(label))
+            row = Row(path, label, split, line.number, segment=line.segment)
+            what = repr(line.path) + (f", {line.segment.described}," if line.segment else "")
+            require_once(seen, row.name, line.label, where, what)
             (rows if is_there(row.path) else missing).append(row)
-    known = {row.label for row in (*rows, *missing) if row.label is not None}
+    known = {label for row in (*rows, *missing) for label in split_labels(row.label or "")}
     return Manifest(
         name="list",
         rows=tuple(rows),
@@ -127,6 +144,7 @@ def read(root: Path, layout: str | None = None, label_names: Path | None = None)
         root=os.path.commonpath(bases) or ".",
         notes=tuple(notes),
         missing=tuple(missing),
+        multilabel=several,
     )
 
 
@@ -224,8 +242,10 @@ def _sniff(lines: Sequence[str]) -> str | None:
     return max(counts, key=lambda name: counts[name]) if any(counts.values()) else None
 
 
-def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line], list[str]]:
-    """The layout, the rows, and notes on what was skipped."""
+def _read_lines(
+    path: Path, layout: str | None, folder: Path, exists: Callable[[str], bool]
+) -> tuple[str, list[Line], list[str], Path]:
+    """The layout, the rows, notes on what was skipped, and where paths start."""
     texts = [
         (number, line.strip())
         for number, line in enumerate(split_lines(read_text(path)), start=1)
@@ -236,7 +256,15 @@ def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line], list[s
         notes.append(f"{path.name}: its first line is a header: {texts.pop(0)[1]}")
     if not texts:
         raise ManifestError(f"{path}: the list is empty.")
+    split = split_in_name(path.stem)
     chosen = layout or _sniff([text for _, text in texts[:500]])
+    if chosen in (*number_lists.LAYOUTS, "space", "frames") and layout not in ("space", "frames"):
+        # Where a list has many numbers, the first word is enough to find a place by.
+        names = [re.sub(r"(?:\s+\d+)+$", "", text) for _, text in texts]
+        base = _base(folder, names, split)
+        found = number_lists.read_numbers(path, texts, base, exists, layout)
+        if found is not None:
+            return *found, notes, base
     if chosen is None:
         raise ManifestError(
             f"{path}:{texts[0][0]}: {texts[0][1][:80]!r} is not a row of a list; wanted "
@@ -252,10 +280,10 @@ def _read_lines(path: Path, layout: str | None) -> tuple[str, list[Line], list[s
                 f"{', '.join(LAYOUTS)}."
             )
         clip, label = parsed
-        check_label(label, f"{path}:{number}")
+        label = one_or_several(label, f"{path}:{number}")
         count = _FRAMES.fullmatch(text) if chosen == "frames" else None
         lines.append(Line(clip, label, number, int(count[2]) if count else None))
-    return chosen, lines, notes
+    return chosen, lines, notes, _base(folder, [line.path for line in lines], split)
 
 
 def _is_header(text: str, where: str) -> bool:

@@ -17,7 +17,7 @@ _SEGMENT = (
 )
 _BOX = "parts of a frame are not read: crop the clips"
 _WEIGHT = "every clip counts the same"
-_LABELS = "one label a clip is read"
+_LABELS = "several labels are read from the column label, with | between them"
 NO_SPLIT = "splits are read from a column called split, with train, validation and test"
 _CHOICE = "every row is used: leave out the rows that are not wanted"
 # Names without blanks, dots and underscores, in small letters.

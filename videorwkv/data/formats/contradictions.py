@@ -13,6 +13,7 @@ from typing import NamedTuple
 from videorwkv.data.formats.tree import split_in_name
 from videorwkv.errors import ManifestError, VideoRWKVError
 from videorwkv.utils.workers import one_by_one
+from videorwkv.video.segment import Segment
 from videorwkv.video.source import open_video
 
 # Clips of a list that are looked at, and seconds for one.
@@ -26,12 +27,14 @@ _HMDB = re.compile(r"_[hluf]_(?:cm|nm)_np\d_(?:ba|fr|le|ri)_(?:goo|med|bad)_\d+\
 
 
 class Line(NamedTuple):
-    """A row of a list: path, label and number of frames as written there; None without one."""
+    """A row of a list: path, label and number of frames as written there, None without one, and
+    which part of the clip it is. Several labels are written as in `Row.label`."""
 
     path: str
     label: str
     number: int
     frames: int | None = None
+    segment: Segment | None = None
 
 
 def check_paths(
@@ -46,8 +49,9 @@ def check_paths(
         if exists(os.path.join(base, match[1])):
             raise ManifestError(
                 f"{file}:{line.number}: {line.path!r} is not on disk, and {match[1]!r} is: there "
-                "are more numbers behind the clip than a label. One label a clip is read: write "
-                "`path label`, or `folder n_frames label`."
+                "are more numbers behind the clip than a label. Which are they? Give --layout "
+                "segments (`folder start n_frames label`), labels (`path label label`) or "
+                "frames_labels (`folder n_frames label label`)."
             )
 
 
@@ -66,7 +70,9 @@ def check_frames(
     some = rows[:: len(rows) // LOOKED_AT + 1]
     wrong = []
     known = 0
-    with closing(one_by_one(_count, [str(base / x.path) for x in some], timeout=TIMEOUT)) as counts:
+    with closing(
+        one_by_one(count_frames, [str(base / x.path) for x in some], timeout=TIMEOUT)
+    ) as counts:
         for line, count in zip(some, counts, strict=True):
             if isinstance(count, int) and line.frames is not None:
                 known += 1
@@ -78,12 +84,12 @@ def check_frames(
         line, why = wrong[0]
         raise ManifestError(
             f"{file}:{line.number}: {line.path} {line.frames} {line.label}: read as `folder "
-            f"n_frames label`, but {why}. If these are two labels: one label a clip is read. "
-            "--layout frames says that they are the number of frames and the label."
+            f"n_frames label`, but {why}. --layout labels says that these are two labels, "
+            "--layout frames that they are the number of frames and the label."
         )
 
 
-def _count(path: str) -> int | None:
+def count_frames(path: str) -> int | None:
     """Frames of a clip; None if it can't be read."""
     try:
         with open_video(path) as video:

@@ -11,6 +11,10 @@
     path,label,start_frame,end_frame      in frames, counted from 0, the last one not included
     match.mp4,serve,300,336
 
+    path,label                            several labels a clip
+    a.mp4,running|jumping
+    b.mp4,running
+
 A row without a segment is the whole file. A semicolon or a tab may take the place of the comma.
 """
 
@@ -34,8 +38,7 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
     one that is not there is a bad clip, and wrong in evaluation.
 
     Raises:
-        ManifestError: names file and line: no path, no label or several, no split in a file that
-            has them, a clip that is listed twice, half a segment or one that is none, or a column
+        ManifestError: names file and line: no path, no label, no split in a file that has them, a clip that is listed twice, half a segment or one that is none, or a column
             that would change what is trained.
     """
     records = read_csv(root, required=("path", "label"), optional=("split", *COLUMNS))

@@ -9,14 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
-from videorwkv.data.manifest import SPLIT_NAMES
+from videorwkv.data.manifest import SEPARATOR, SPLIT_NAMES, join_labels
 from videorwkv.errors import ManifestError
 from videorwkv.utils.remote import is_address
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _NUMBERS = re.compile(r"\d+(?:(?:\s*[,;|]\s*|\s+)\d+)+")
 _TIMED = re.compile(rf"{_NUMBER}[\s,;]+{_NUMBER}[\s,;]+\D.*|.*\D[\s,;]+{_NUMBER}[\s,;]+{_NUMBER}")
-_ONE_LABEL = "One label a clip is read: choose one, or make a class of each combination"
+_ONE_ROW = "A clip of several labels is one row, with | between them"
+# The note on a data set whose clips may have several labels.
+SEVERAL = (
+    "clips have several labels: each class is answered by itself (a sigmoid), and the mean average "
+    "precision is what counts"
+)
 
 
 def on_disk() -> Callable[[str], bool]:
@@ -69,19 +74,30 @@ def require_once(
     collects path -> the file and line that lists it, and its label."""
     other, known = seen.setdefault(path, (where, label))
     if other != where:
-        labels = f" It is {known!r} there and {label!r} here. {_ONE_LABEL}." * (known != label)
+        labels = f" It is {known!r} there and {label!r} here. {_ONE_ROW}." * (known != label)
         raise ManifestError(f"{where}: {name} is already in {other}.{labels}")
 
 
-def check_label(label: str, where: str) -> None:
-    """`ManifestError` on what is more than one label: several numbers, or times beside a name."""
+def one_or_several(label: str, where: str) -> str:
+    """A label, or several as in `Row.label`: numbers, or names with `|` between them.
+
+    Raises:
+        ManifestError: two numbers beside a name, which would be a segment; or nothing on one side
+            of a `|`.
+    """
     if _NUMBERS.fullmatch(label):
-        raise ManifestError(f"{where}: {label!r} is several labels. {_ONE_LABEL}.")
+        return join_labels(re.findall(r"\d+", label))
     if _TIMED.fullmatch(label):
         raise ManifestError(
-            f"{where}: the label is {label!r}, with two numbers beside a name. Parts of a file are "
-            "not read: cut them into files of their own, and list path and label alone."
+            f"{where}: the label is {label!r}, with two numbers beside a name. Segments in seconds "
+            "are read from a CSV file with the header path,label,start,end."
         )
+    if SEPARATOR not in label:
+        return label
+    parts = [part.strip() for part in label.split(SEPARATOR)]
+    if not all(parts):
+        raise ManifestError(f"{where}: {label!r}: there is nothing on one side of a {SEPARATOR}.")
+    return join_labels(parts)
 
 
 def check_labels(labels: Sequence[tuple[str, str]]) -> None:
@@ -92,7 +108,7 @@ def check_labels(labels: Sequence[tuple[str, str]]) -> None:
 
     Raises:
         ManifestError: what `check_spelling` refuses; labels that are lists of labels, such as
-            `left|person` beside `left`; or the names of splits in place of labels.
+            `left;person` beside `left` and `person`; or the names of splits in place of labels.
     """
     first: dict[str, str] = {}
     for label, where in labels:
@@ -105,7 +121,7 @@ def check_labels(labels: Sequence[tuple[str, str]]) -> None:
             "path,label,split."
         )
     check_spelling(first.items())
-    for separator in ("|", ";", ","):
+    for separator in (";", ","):
         parts = {
             label: [part.strip() for part in label.split(separator)]
             for label in first
@@ -115,11 +131,12 @@ def check_labels(labels: Sequence[tuple[str, str]]) -> None:
         shared = Counter(piece for pieces in parts.values() for piece in set(pieces))
         for label, pieces in parts.items():
             known = [piece for piece in pieces if piece in first or shared[piece] > 1]
-            # `put down, slowly` beside `put down` is a name; `|` stands in hardly any.
-            if len(known) >= (1 if separator == "|" else len(pieces)):
+            # `put down, slowly` beside `put down` is a name.
+            if len(known) >= len(pieces):
                 raise ManifestError(
                     f"{first[label]}: label {label!r} names several: {known[0]!r} is a label of "
-                    f"other clips. {_ONE_LABEL}, written without {separator!r}."
+                    f"other clips. Several labels are written with {SEPARATOR} between them; else "
+                    f"write names without {separator!r}."
                 )
 
 

@@ -9,8 +9,23 @@ from typing import NamedTuple
 
 from videorwkv.data.formats.columns import KNOWN, NO_SPLIT, read_columns, refused
 from videorwkv.data.formats.label_names import count_labels, read_label_names
-from videorwkv.data.formats.rows import check_label, check_labels, clip_path, on_disk, require_once
-from videorwkv.data.manifest import SPLIT_NAMES, Manifest, Row, make_manifest
+from videorwkv.data.formats.rows import (
+    SEVERAL,
+    check_labels,
+    clip_path,
+    on_disk,
+    one_or_several,
+    require_once,
+)
+from videorwkv.data.manifest import (
+    SEPARATOR,
+    SPLIT_NAMES,
+    Manifest,
+    Row,
+    join_labels,
+    make_manifest,
+    split_labels,
+)
 from videorwkv.data.segments import read_segment, require_pairs
 from videorwkv.errors import ManifestError, UsageError
 from videorwkv.utils.remote import check_address, is_address
@@ -59,16 +74,14 @@ def read_table(file: Path, records: Iterable[tuple[int, Mapping[str, str]]]) -> 
             )
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
-        check_label(fields["label"], where)
+        label = one_or_several(fields["label"], where)
         path = fields["path"]
         if is_address(path):
             _require_readable(path, where)
         else:
             path = str(Path(clip_path(path, file.parent, where, is_there)))
         segment = read_segment(fields, where)
-        row = Row(
-            path, fields["label"] or None, split, line, fields[group] if group else "", segment
-        )
+        row = Row(path, label or None, split, line, fields[group] if group else "", segment)
         what = repr(fields["path"]) + (f", {segment.described}," if segment else "")
         require_once(seen, row.name, row.label or "", where, what)
         rows.append(row)
@@ -98,15 +111,24 @@ def label_rows(
     """
     rows = [(row, f"{file}:{row.line}") for file, table in tables.items() for row in table.rows]
     notes = [note for table in tables.values() for note in table.notes]
-    labelled = [(row, where) for row, where in rows if row.label is not None]
+    parts = [(row, label, at) for row, at in rows for label in split_labels(row.label or "")]
+    several = any(SEPARATOR in (row.label or "") for row, _ in rows)
+    notes += [SEVERAL] * several
     if label_names is None:
-        check_labels([(row.label or "", where) for row, where in labelled])
-        return make_manifest(kind, [row for row, _ in rows], root=place, notes=notes)
+        check_labels([(label, where) for _, label, where in parts])
+        own = [row for row, _ in rows]
+        return make_manifest(kind, own, root=place, notes=notes, multilabel=several)
     names = read_label_names(label_names)
     file = next(iter(tables))
-    names, counted = count_labels(names, [(r.label or "", r.path) for r, _ in labelled], file)
-    named = [row._replace(label=row.label and names.name(row.label, where)) for row, where in rows]
-    manifest = make_manifest(kind, named, root=place, notes=[*notes, *counted])
+    names, counted = count_labels(names, [(label, row.path) for row, label, _ in parts], file)
+
+    def named(row: Row, where: str) -> Row:
+        labels = split_labels(row.label or "")
+        return row._replace(label=join_labels(names.name(x, where) for x in labels) or None)
+
+    own = [named(row, where) for row, where in rows]
+    notes += counted
+    manifest = make_manifest(kind, own, root=place, notes=notes, multilabel=several)
     return manifest.with_labels(names.names)
 
 
