@@ -18,7 +18,7 @@ from videorwkv.exporting.verify import (
     check,
     compare,
 )
-from videorwkv.models import Inputs
+from videorwkv.models import Inputs, LCRConfig
 
 TOLERANCE = Tolerance(logits=0.1, probability=0.1, top1=1.0)
 FRAMES, STREAMS, CLASSES = 64, 2, 3
@@ -124,7 +124,7 @@ def test_rounding_decides_which_frames_are_clear(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(verify, "_run", lambda *_: next(runs))
     monkeypatch.setattr(verify, "_same_start", lambda *_: None)
     inputs = Inputs(torch.zeros(1, FRAMES, 8, 8, 3), torch.zeros(1, FRAMES, 8, 8))
-    file: Any = SimpleNamespace(init_state=lambda _: None)
+    file: Any = SimpleNamespace(init_state=lambda _: None, config=LCRConfig())
     model: Any = torch.nn.Identity()
     strict = TOLERANCES["float32"]
     one = verify.verify(model, file, inputs, source="test", tolerance=strict)

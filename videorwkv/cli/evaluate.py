@@ -41,7 +41,9 @@ def add_evaluate(commands: Commands) -> None:
         "evaluate",
         "Evaluate a trained run on a data set.\n\nPrints top-1, top-5 and accuracy per class, and "
         "writes evaluation.json, predictions.csv,\nconfusion.csv and confusion.png. An unreadable "
-        "clip counts as wrong.\n\n"
+        "clip counts as wrong.\n\nWhere clips have several labels, it prints the mean average "
+        "precision, F1, and average\nprecision per class, and writes evaluation.json, classes.csv "
+        "and predictions.csv.\n\n"
         "With --timeline, DATA are segments of long files. Every file is read from its first frame "
         "on, and\nthe segments that are found are scored: F1@10,25,50, edit score, mAP at tIoU 0.1 "
         "to 0.7, point mAP,\nframe accuracy and false alarms; into RUN/timeline-SPLIT go "
@@ -91,6 +93,12 @@ def add_evaluate(commands: Commands) -> None:
         "of small grey frames and their gradients, with a nearest neighbour and ridge regression",
     )
     parser.add_argument(
+        "--choose-thresholds",
+        action="store_true",
+        help="where clips have several labels: keep with the run, for each class, the probability "
+        "with the best F1 on these clips, from which on it is taken to hold (else 0.5)",
+    )
+    parser.add_argument(
         "--scores",
         action="store_true",
         help="write the score of every class into predictions.csv, a column for each",
@@ -125,7 +133,8 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     from videorwkv.data.transforms import check_views
     from videorwkv.inference.baselines import baselines
     from videorwkv.inference.evaluate import evaluate
-    from videorwkv.inference.recogniser import load_run
+    from videorwkv.inference.multilabel import MultilabelEvaluation, save_thresholds
+    from videorwkv.inference.recogniser import is_exported, load_run
     from videorwkv.models.masking import Masks
     from videorwkv.utils.files import make_folder
 
@@ -159,7 +168,28 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     out = Path(options.out or run.results(split, views=views, masks=masks))
     processes.first(lambda: make_folder(out))  # before the work, which may take hours
     scored: tuple[Baseline, ...] = ()
+    is_multilabel = run.recipe.model.multilabel
+    if options.choose_thresholds and not is_multilabel:
+        raise UsageError(
+            "--choose-thresholds: thresholds are for classes of which several may hold; this run "
+            "names one class a clip."
+        )
+    if options.choose_thresholds and (run.source or is_exported(options.model)):
+        raise UsageError(
+            "--choose-thresholds writes into a run's folder; choose them for the run before it is "
+            "exported or shared."
+        )
+    if options.choose_thresholds and options.split in ("train", "test", "all"):
+        print(
+            f"note: thresholds chosen on the {split} split are too good for it; the validation "
+            "split is for choices",
+            file=sys.stderr,
+        )
     if options.baselines:
+        if is_multilabel:
+            raise UsageError(
+                "--baselines: they name one class a clip, and this run answers with several."
+            )
         if split in ("train", "all"):
             raise UsageError(
                 f"--baselines: they learn from the train split, which is part of --split {split}; "
@@ -190,6 +220,11 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             scored = tuple(baselines(known, manifest, on_clip, clip_timeout=limit))
     evaluation = replace(evaluation, baselines=scored)
     evaluation.save(out, scores=options.scores)
+    if options.choose_thresholds:
+        assert isinstance(evaluation, MultilabelEvaluation)
+        saved = save_thresholds(run.folder, evaluation)
+        notes.append(f"thresholds with the best F1 here are kept in {saved}: predict, evaluate "
+                     "and export take them from now on")  # fmt: skip
     for note in notes:  # beside the numbers that they are about
         print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
     if options.json:

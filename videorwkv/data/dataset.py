@@ -13,7 +13,7 @@ from torch import Tensor
 
 from videorwkv.data.background import background_of, with_background
 from videorwkv.data.cache import FrameCache
-from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.manifest import Manifest, Row, join_labels
 from videorwkv.data.negatives import negative
 from videorwkv.data.torchvision_transforms import apply_transforms
 from videorwkv.data.transforms import Augmentation, Draw, check_views, crop_views, erase
@@ -32,13 +32,14 @@ class Sample:
         inputs: frames [T, H, W, 3] and edges [T, H, W]; with views [V, T, ...], the crops of the
             first temporal view first.
         label: index in the manifest's labels, -1 if unknown; of a window of a timeline that of each
-            frame, int64 [T].
+            frame, int64 [T]; where clips have several labels, 1 for each that it has and 0 for the
+            others, float32 [K], all -1 if unknown.
         index: of its row in the manifest.
         warnings: what went wrong without being fatal.
     """
 
     inputs: Inputs
-    label: int | NDArray[np.int64]
+    label: int | NDArray[np.int64] | NDArray[np.float32]
     index: int
     warnings: tuple[str, ...] = ()
 
@@ -207,11 +208,11 @@ class ClipDataset(torch.utils.data.Dataset):
         label = row.label
         flips = self.manifest.flips
         if draw.flipped and flips is not None and label is not None:
-            label = flips[label]
+            label = join_labels(flips[one] for one in self.manifest.labels_of(row))
         if draw.negative is not None:
             label = background_of(self.manifest.labels)
         inputs = Inputs(tensor(frames_THWC), tensor(edges_THW))
-        return Sample(inputs, self.manifest.label_index(label), index, clip.warnings)
+        return Sample(inputs, self.manifest.target(label), index, clip.warnings)
 
     def finished(
         self, frames_THWC: NDArray[np.uint8], draw: Draw
@@ -253,7 +254,7 @@ class ClipDataset(torch.utils.data.Dataset):
         if self.views == (1, 1):
             frames_VTHWC, edges_VTHW = frames_VTHWC[0], edges_VTHW[0]
         inputs = Inputs(tensor(frames_VTHWC), tensor(edges_VTHW))
-        return Sample(inputs, self.manifest.label_index(row.label), index, warnings)
+        return Sample(inputs, self.manifest.target(row.label), index, warnings)
 
     def _read_views(
         self, video: Video, clips: int, crop: Transform

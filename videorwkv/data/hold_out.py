@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.recordings import Groups, by_file, find_groups, members
@@ -23,6 +24,8 @@ def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
     Raises:
         UsageError: as `find_groups`.
     """
+    if manifest.multilabel:
+        return _by_any_label(manifest, fraction, by)
     groups = find_groups(manifest, by) if fraction else None
     if groups is None:
         return _by_path(manifest, fraction, [])
@@ -61,6 +64,27 @@ def hold_out(manifest: Manifest, fraction: float, by: str = "auto") -> Manifest:
         notes=notes,
         held_out=True,
     )
+
+
+def _by_any_label(manifest: Manifest, fraction: float, by: str) -> Manifest:
+    """Of clips with several labels, a part of all: combinations are too many to divide each."""
+    one = {row: row._replace(label=None) for row in manifest.rows}
+    plain = replace(manifest, rows=tuple(one.values()), multilabel=False)
+    divided = hold_out(plain, fraction, by)
+    split_of = dict(zip(manifest.rows, (row.split for row in divided.rows), strict=True))
+    notes = [
+        note.replace("of each class is", "of the clips are")
+        for note in divided.split_notes
+        if not note.startswith("class ")
+    ]
+    held = {
+        label for row, split in split_of.items() if split == "validation"
+        for label in manifest.labels_of(row)
+    }  # fmt: skip
+    if fraction and (absent := sorted(set(manifest.labels) - held)):
+        names = ", ".join(map(repr, absent[:5])) + ", ..." * (len(absent) > 5)
+        notes.append(f"classes that no validation clip has: {len(absent)} ({names})")
+    return manifest.split_by(lambda row: split_of.get(row, ""), notes=notes, held_out=True)
 
 
 def _by_path(manifest: Manifest, fraction: float, notes: list[str]) -> Manifest:

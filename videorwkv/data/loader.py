@@ -32,7 +32,8 @@ class Batch(NamedTuple):
 
     Args:
         inputs: frames [B, (V,) T, H, W, 3] and edges [B, (V,) T, H, W]; None if no clip is left.
-        labels: int64 [B], or of windows of a timeline [B, T]; -1 if unknown.
+        labels: int64 [B], or of windows of a timeline [B, T]; -1 if unknown. Where clips have
+            several labels float32 [B, K].
         indices: int64 [B], rows of the manifest.
         bad: the clips that can't be read.
         warnings: (row, message) of clips that were read all the same.
@@ -65,11 +66,18 @@ def collate(samples: Sequence[Sample | BadClip]) -> Batch:
         )
     return Batch(
         inputs,
-        torch.from_numpy(np.array([sample.label for sample in good], np.int64)),
+        _labels(good),
         torch.tensor([sample.index for sample in good], dtype=torch.int64),
         tuple(sample for sample in samples if isinstance(sample, BadClip)),
         tuple((sample.index, text) for sample in good for text in sample.warnings),
     )
+
+
+def _labels(samples: Sequence[Sample]) -> Tensor:
+    labels = np.array([sample.label for sample in samples])
+    # Numbers of classes; or shares of each class, where clips have several labels.
+    is_several = labels.dtype == np.float32
+    return torch.from_numpy(labels if is_several else labels.astype(np.int64))
 
 
 class Loader:

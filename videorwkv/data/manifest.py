@@ -11,6 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from videorwkv.data.flips import check_flips
 from videorwkv.errors import ManifestError, UsageError, did_you_mean
 from videorwkv.utils.remote import is_address, read_address
@@ -181,6 +184,17 @@ class Manifest:
                 f"{self.name}: unknown label {label!r}. {did_you_mean(label, self.labels)}"
             )
         return self._index[label]
+
+    def target(self, label: str | None) -> int | NDArray[np.float32]:
+        """What a model is to answer: `label_index`; with `multilabel` 1 for each class of `label`
+        and 0 for the others, float32 [K], or -1 for all where it is unknown."""
+        if not self.multilabel:
+            return self.label_index(label)
+        if label is None:
+            return np.full(len(self.labels), -1, np.float32)
+        target_K = np.zeros(len(self.labels), np.float32)
+        target_K[[self.label_index(one) for one in split_labels(label)]] = 1
+        return target_K
 
     @cached_property
     def _index(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ library that opens the file's own metadata, such as the page in a browser or a p
     {
       "format": 1,
       "file": "step-float32.onnx", "sha256": "...", "bytes": 2561024,
-      "labels": ["waving", ...],
+      "labels": ["waving", ...], "activation": "softmax", "thresholds": null,
       "frame": {"height": 112, "width": 112, "colours": "RGB", "fit": "crop",
                 "shrink": "area", "enlarge": "linear"},
       "edges": {"method": "canny", "options": {...}},
@@ -82,6 +82,9 @@ def write_description(
         "bytes": len(content),
         "precision": about["precision"],
         "labels": about["labels"],
+        # Of the logits: with `sigmoid` several labels may hold, each from its threshold on.
+        "activation": "sigmoid" if config.multilabel else "softmax",
+        "thresholds": about["thresholds"],
         "frame": {
             "height": about["frame_size"][0],
             "width": about["frame_size"][1],

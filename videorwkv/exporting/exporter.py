@@ -21,6 +21,7 @@ from videorwkv.exporting.step import RecurrentStep
 from videorwkv.exporting.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import FORMAT, ExportedModel, ExportedRun, open_exported
+from videorwkv.inference.multilabel import read_thresholds
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.masking import Masks, tube_mask
@@ -310,12 +311,15 @@ def _describe(
     if isinstance(run, Run):
         network, recipe = run.model(), run.recipe
         names, flips, data = run.labels, run.flips, run.data
+        thresholds_K = None
+        if recipe.model.multilabel:
+            thresholds_K = read_thresholds(run.folder, names)
         weights = run.weights.read_bytes()
     else:
         network = run.cpu().eval()
         recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
         names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
-        flips, data = None, {}
+        flips, data, thresholds_K = None, {}, None
         dense = torch.contiguous_format
         state = network.state_dict().items()
         weights = save({name: x.float().clone(memory_format=dense) for name, x in state})
@@ -323,6 +327,7 @@ def _describe(
         "format": FORMAT,
         "labels": list(names),
         "flips": None if flips is None else dict(flips),
+        "thresholds": None if thresholds_K is None else thresholds_K.tolist(),
         "data": dict(data),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": {**versions(), **_library_versions()},

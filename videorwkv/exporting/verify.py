@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -157,14 +158,14 @@ def verify(
     start = exported.init_state(batch_size)
     found_TBK = _run(exported, inputs, start)
     expected_TBK = _run(model, inputs, _same_start(model, exported, start, batch_size))
-    found = compare(expected_TBK, found_TBK, source=source, tolerance=tolerance)
+    is_multilabel = exported.config.multilabel
+    compared = partial(compare, source=source, tolerance=tolerance, is_multilabel=is_multilabel)
+    found = compared(expected_TBK, found_TBK)
     if found.faults(tolerance):
         exact = copy.deepcopy(model).double()
         exact_TBK = _run(exact, inputs, _same_start(exact, exported, start, batch_size))
-        rounding = compare(exact_TBK, expected_TBK, source=source, tolerance=tolerance).logits
-        found = compare(
-            expected_TBK, found_TBK, source=source, tolerance=tolerance, rounding=rounding
-        )
+        rounding = compared(exact_TBK, expected_TBK).logits
+        found = compared(expected_TBK, found_TBK, rounding=rounding)
     return found
 
 
@@ -198,6 +199,7 @@ def compare(
     source: str,
     tolerance: Tolerance,
     rounding: float | None = None,
+    is_multilabel: bool = False,
 ) -> Verification:
     """Logits of PyTorch and of the file, frame by frame.
 
@@ -207,10 +209,12 @@ def compare(
         source: what the frames are.
         tolerance: says which frames are clear.
         rounding: of `Verification`, where it is known.
+        is_multilabel: whether each class is scored by itself.
     """
     num_frames, streams, _ = expected_TBK.shape
     scale = max(1.0, float(np.abs(expected_TBK).max()))
-    expected_P, found_P = _softmax(expected_TBK), _softmax(found_TBK)
+    score = _sigmoid if is_multilabel else _softmax
+    expected_P, found_P = score(expected_TBK), score(found_TBK)
     apart_T = np.abs(expected_P - found_P).max(axis=(1, 2))
     same_TB = expected_TBK.argmax(-1) == found_TBK.argmax(-1)
     # A class that can't be beats the second where there is only one.
@@ -250,6 +254,10 @@ def check(found: Verification, precision: str) -> None:
 def _widened(rounding: float | None) -> float:
     """What rounding alone does to a model, and another order of sums with it."""
     return 0.0 if rounding is None else min(10 * rounding, MOST_ROUNDING)
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1 + np.tanh(logits / 2)))
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from videorwkv.data.loader import Batch, make_loader
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError
 from videorwkv.inference.metrics import Evaluation, Scored
+from videorwkv.inference.multilabel import MultilabelEvaluation, require_fitting
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import NO_MASKS, Masks
+from videorwkv.models.scores import probabilities
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.processes import ALONE, Processes
 from videorwkv.utils.words import counted
@@ -80,8 +83,8 @@ def evaluate(
     Raises:
         ManifestError: a label that the model does not know.
         DataError: no clip carries a label.
-        UsageError, CheckpointError: no such run, a broken one, one that has no such mask, or
-            another number of labels than it has classes.
+        UsageError, CheckpointError: no such run, a broken one, one that has no such mask, another
+            number of labels than it has classes, or one label where the clips have several.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     rows = tuple(row for row in manifest.rows if row.label is not None)
@@ -103,6 +106,7 @@ def evaluate(
         precision=precision,
         clip_timeout=clip_timeout,
     )
+    require_fitting(recogniser.network.config.multilabel, manifest.multilabel, manifest.name)
     scores = score(
         recogniser,
         replace(manifest, rows=rows),
@@ -114,7 +118,10 @@ def evaluate(
         processes=processes,
         stopped=stopped,
     )
-    return Evaluation(
+    kind: Callable[..., Evaluation] = Evaluation
+    if recogniser.network.config.multilabel:
+        kind = partial(MultilabelEvaluation, thresholds_K=recogniser.thresholds_K)
+    return kind(
         labels=scores.labels,
         clips=scores.clips,
         views=scores.views,
@@ -259,6 +266,6 @@ def _score(
     parts = []
     for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
         logits_BK = recogniser.scan(Inputs(*part), "evaluate", generator)[:, -1]
-        parts.append(logits_BK.double().softmax(-1).cpu())
+        parts.append(probabilities(logits_BK.double(), recogniser.network.config).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
     yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)

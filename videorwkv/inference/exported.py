@@ -147,6 +147,13 @@ class ExportedModel(nn.Module):
             self.state_ports = tuple(Port(*port) for port in step.state)
         self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
 
+    @property
+    def thresholds_K(self) -> NDArray[np.float64] | None:
+        """Of a model for several labels: the probability from which on each class is taken to hold;
+        None where the run had none chosen."""
+        values = self.metadata.get("thresholds")
+        return None if values is None else np.array(values, np.float64)
+
     def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
         """Frames as decoded -> a batch of one at the file's size, with edge maps.
 

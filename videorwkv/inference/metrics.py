@@ -301,6 +301,10 @@ class Evaluation:
                 ),
             ],
         )
+        self._save_predictions(folder, scores)
+        save_confusion(folder / "confusion.png", self.confusion_KK, self.labels)
+
+    def _save_predictions(self, folder: Path, scores: bool) -> None:
         write_csv(
             folder / "predictions.csv",
             [
@@ -309,4 +313,3 @@ class Evaluation:
                 *(self._csv_row(clip, scores) for clip in self.clips),
             ],
         )
-        save_confusion(folder / "confusion.png", self.confusion_KK, self.labels)

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.inference.multilabel import above
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
+from videorwkv.models.scores import probabilities
 from videorwkv.preprocess.inputs import fit_image
 from videorwkv.utils.files import is_junk, make_folder, require_no_source
 from videorwkv.utils.options import dataclass_to_dict
@@ -43,6 +45,8 @@ class Prediction:
         labels: the best classes, best first; empty if the video could not be read.
         scores: their probabilities.
         times: seconds of the first and the last frame that were looked at.
+        above: of a model for several labels: those whose probability reaches their threshold, the
+            most probable first, whatever `top` is; None of other models.
         warnings: what was wrong with the file without being fatal.
         error: why it could not be read; empty if it could.
         save_error: why its annotated video was not written; empty if it was, or none was wanted.
@@ -52,6 +56,7 @@ class Prediction:
     labels: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     times: tuple[float, float] = (0.0, 0.0)
+    above: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     error: str = ""
     save_error: str = ""
@@ -223,6 +228,7 @@ def iter_predictions(
                 labels=tuple(recogniser.labels[k] for k in best),
                 scores=tuple(float(found.scores_K[k]) for k in best),
                 times=found.times,
+                above=_above(recogniser, found.scores_K),
                 warnings=found.clip.warnings + _about_rate(video, recogniser.sampling, rate),
                 save_error=save_error,
             )
@@ -233,6 +239,12 @@ def _about_rate(video: Video, sampling: Sampling, rate: float | None) -> tuple[s
     if not isinstance(video, FolderVideo) or sampling.fps is None or rate is not None:
         return ()
     return (f"taken for {FOLDER_FPS:g} frames a second, as a folder has no clock; --frame-rate",)
+
+
+def _above(recogniser: Recogniser, scores_K: NDArray[np.float32]) -> tuple[str, ...] | None:
+    if not recogniser.network.config.multilabel:
+        return None
+    return above(scores_K, recogniser.labels, recogniser.thresholds_K)
 
 
 def _annotate(target: Path, video: Video, recogniser: Recogniser, found: _Scores) -> str:
@@ -270,7 +282,7 @@ def _recognise(recogniser: Recogniser, video: Video) -> _Scores:
     for clip in clips:
         inputs = recogniser.network.preprocess(clip)
         logits_BTK = recogniser.scan(inputs, video.name, generator)
-        running.append(logits_BTK[0].float().softmax(-1).cpu().numpy())
+        running.append(probabilities(logits_BTK[0].float(), config).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
     return _Scores(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
 
@@ -378,10 +390,13 @@ def predictions_table(predictions: Sequence[Prediction]) -> Table:
             continue
         notes = (f"[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
         seconds = f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}"
+        # Of several labels those that hold are marked.
+        held = prediction.above
+        marks = [f"{'* ' * (x in held)}{x}" for x in prediction.labels] if held is not None else []
         # A row for each label: one that is wrapped must not move its score to another's line.
         rows = zip_longest(
             (escape(prediction.path), *notes),
-            map(escape, prediction.labels),
+            map(escape, marks or prediction.labels),
             (f"{score:.3f}" for score in prediction.scores),
             (seconds,),
             fillvalue="",

@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
+from videorwkv.inference.multilabel import read_thresholds
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.nonfinite import first_bad_module
@@ -47,6 +50,8 @@ class Recogniser:
         clip_timeout: seconds after which a worker that is still at a clip is ended; 0: never.
         frame_rate: frames a second of folders of frames, as in training; None takes 12.
         fingerprint: computes the SHA-256 of the weights.
+        thresholds_K: of a model for several labels: the probability from which on each class is
+            taken to hold, where they were chosen.
     """
 
     network: LCR | ExportedModel
@@ -59,6 +64,7 @@ class Recogniser:
     clip_timeout: float = CLIP_TIMEOUT
     frame_rate: float | None = None
     fingerprint: Callable[[], str] = lambda: ""
+    thresholds_K: NDArray[np.float64] | None = None
 
     @classmethod
     def open(
@@ -145,6 +151,7 @@ class Recogniser:
             clip_timeout=clip_timeout,
             frame_rate=model.data.get("frame_rate") if isinstance(model, Run) else None,
             fingerprint=_fingerprint(model, network),
+            thresholds_K=_thresholds(model, network, names),
         )
 
     def _changed(
@@ -261,6 +268,17 @@ class Recogniser:
         """Tells the weights from those of other models, however they are run; as an exported file
         notes it."""
         return self.fingerprint()
+
+
+def _thresholds(
+    model: Run | LCR | ExportedModel, network: LCR | ExportedModel, labels: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Those that were chosen for a run; an exported file has those of its export."""
+    if not network.config.multilabel:
+        return None
+    if isinstance(network, ExportedModel):
+        return network.thresholds_K
+    return read_thresholds(model.folder, labels) if isinstance(model, Run) else None
 
 
 ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser

@@ -30,6 +30,7 @@ from videorwkv.inference.stream_state import read_state, write_state
 from videorwkv.inference.track import StreamEvent as StreamEvent
 from videorwkv.inference.track import StreamPrediction as StreamPrediction
 from videorwkv.inference.track import Track
+from videorwkv.models.scores import probabilities
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.files import require_no_source
 from videorwkv.utils.words import counted
@@ -275,7 +276,7 @@ class Stream:
         names = ", ".join(track.video.name for track, _ in batch)
         logits_BK, state = recogniser.step(inputs, state, names)
         self._state = state if is_all else self._state.put(rows, state)
-        scores_BK = logits_BK.float().softmax(-1).cpu().numpy()
+        scores_BK = probabilities(logits_BK.float(), recogniser.network.config).cpu().numpy()
         milliseconds = (time.perf_counter() - before) * 1e3
         self._milliseconds.append(milliseconds)
         self.steps += 1

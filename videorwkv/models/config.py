@@ -40,6 +40,8 @@ class LCRConfig:
         patch_size: side of a token's patch in pixels.
         num_frames: frames of a clip, for costs and defaults; the model takes any number.
         num_classes: K.
+        multilabel: whether a clip may be of several classes, or of none: the logits are then scored
+            with a sigmoid each, and not with a softmax. Taken from the data in training.
         stem: `patch` cuts the frame once (a 1 x p x p convolution, as published); `conv` reaches
             the same grid of tokens in a few strided 3 x 3 convolutions with batch norm; `lite0` is
             EfficientNet-Lite0, trained on ImageNet-1k, down to this grid; `timm:NAME` a network of
@@ -107,6 +109,7 @@ class LCRConfig:
     patch_size: int = 16
     num_frames: int = 16
     num_classes: int = 400
+    multilabel: bool = False
     stem: str = "conv"
     stem_tuned: int = 0
     stem_frames: int = 2

@@ -44,7 +44,8 @@ class Recipe:
         betas: AdamW's averaging of the gradient and of its square.
         warmup: fraction of the steps in which the learning rate rises.
         min_lr: where the cosine ends, as a fraction of `lr`.
-        label_smoothing: fraction of the target that is spread over all classes.
+        label_smoothing: fraction of the target that is spread over all classes; 0 where clips have
+            several labels, whatever is given.
         class_weights: `balanced`: a clip counts the more in the loss the fewer training clips its
             class has, so that every class counts the same; `none`: each clip counts the same.
         clip_norm: the gradient's largest norm; 0 leaves it alone.
@@ -72,7 +73,8 @@ class Recipe:
         views: temporal and spatial views of a clip in validation.
         best_by: the accuracy on the validation split that chooses `best`: `top1`, over all clips,
             or `mean_class_accuracy`, in which rare classes count as much as others; with `timeline`
-            both are of frames, and `f1_50` is the segmental F1 at an overlap of 0.5.
+            both are of frames, and `f1_50` is the segmental F1 at an overlap of 0.5. Where clips
+            have several labels it is `mean_average_precision`, whatever is given.
         timeline: learn when something happens: from windows of whole files, in which each frame has
             the class of the segment that covers it, or `background` where none does. The loss is
             then at every frame, and `sampling.fps` is needed.
@@ -115,7 +117,7 @@ class Recipe:
     eval_every: int = 0
     checkpoint_minutes: float = 10.0
     views: tuple[int, int] = (1, 1)
-    best_by: Literal["top1", "mean_class_accuracy", "f1_50"] = "top1"
+    best_by: Literal["top1", "mean_class_accuracy", "f1_50", "mean_average_precision"] = "top1"
     timeline: bool = False
     context: int = 0
     patience: int = 0
@@ -174,7 +176,13 @@ class Recipe:
             ("precision", ("float32", "bfloat16", "float16")),
             ("clip_sampling", ("all", "balanced")),
             ("loss_frames", ("last", "all")),
-            ("best_by", ("top1", "mean_class_accuracy", *["f1_50"] * self.timeline)),
+            (
+                "best_by",
+                (
+                    *("top1", "mean_class_accuracy", "mean_average_precision"),
+                    *["f1_50"] * self.timeline,
+                ),
+            ),
             ("class_weights", ("none", "balanced")),
         ):
             value = getattr(self, name)

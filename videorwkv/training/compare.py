@@ -43,6 +43,9 @@ def compare(
         clip_timeout: seconds for reading a clip, as in the recipe.
         quiet: show no progress.
     """
+    if manifest.multilabel:
+        monitor.say("note: the baselines name one class a clip, and clips have several labels")
+        return ()
     if validation is None or best_top1 is None:
         monitor.say(
             "note: no validation split to compare the model with baselines on; `videorwkv evaluate "

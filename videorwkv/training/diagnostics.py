@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.layer import CrossRWKVLayer
+from videorwkv.models.scores import loss as classification_loss
 from videorwkv.training.monitor import Monitor
 
 # Clips that are looked at: enough for shares of thousands of tokens, cheap beside a validation.
@@ -121,7 +121,10 @@ class DiagnosticsMonitor:
             self._told.add("no_memory")
             return
         found = advice(signs, model.config)
-        stuck = is_stuck(self._accuracies, self.num_classes, step / self.total_steps)
+        stuck = None
+        # What chance is where clips have several labels depends on how many.
+        if not model.config.multilabel:
+            stuck = is_stuck(self._accuracies, self.num_classes, step / self.total_steps)
         if stuck is not None:
             found["accuracy_stuck"] = stuck
         new = {name: text for name, text in found.items() if name not in self._told}
@@ -135,7 +138,7 @@ def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
     Args:
         model: in training.
         inputs: a batch.
-        labels: its classes, [B].
+        labels: as in `Batch`.
     """
     kept = model.checkpoint_frames
     model = copy.deepcopy(model).eval().requires_grad_(True)  # a frozen layer is examined, too
@@ -157,7 +160,7 @@ def examine(model: LCR, inputs: Inputs, labels: Tensor) -> Signs:
         for t in range(first, num_frames):
             logits_BK, state = model.step(inputs.at(t, t + 1), state)
             states.append(state)
-        loss = F.cross_entropy(logits_BK, labels)
+        loss = classification_loss(logits_BK, labels, config)
         remembers = config.cell != "none"
         past = [x for s in states[-2::-1] for x in (s.hidden_NBLC, s.memory_NBLC)]
         by_layer = [list(layer.parameters()) for layer in layers]
@@ -305,7 +308,7 @@ def _masked_loss(model: LCR, inputs: Inputs, labels: Tensor) -> float | None:
     )
     with torch.inference_mode():
         logits_BTK, _ = model.scan(inputs, state)
-        return float(F.cross_entropy(logits_BTK[:, -1], labels))
+        return float(classification_loss(logits_BTK[:, -1], labels, model.config))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from videorwkv.models import LCR, Inputs
 from videorwkv.models.layer import at_least_float32
 from videorwkv.models.masking import Share
 from videorwkv.models.nonfinite import first_bad_module
+from videorwkv.models.scores import loss, named_right
 from videorwkv.run.recipes import Recipe
 from videorwkv.training.distributed import (
     Synchroniser,
@@ -184,6 +185,8 @@ class Learner:
         labels = black.new_zeros(1, dtype=torch.int64)
         if self.recipe.timeline:
             labels = labels[:, None].expand(1, shape[1])
+        if self.recipe.model.multilabel:
+            labels = torch.zeros(1, self.recipe.model.num_classes, device=self.device)
         return _Task(inputs, labels, seed, Share(0, sum(counts_P)), 0)
 
     @contextmanager
@@ -273,7 +276,7 @@ class _Task(NamedTuple):
 
     Args:
         inputs: frames [B, T, H, W, 3] and edges.
-        labels: [B]; of windows of a timeline [B, T], negative where nothing is known of a frame.
+        labels: as in `Batch`; negative where nothing is known of a frame.
         seed: of what is drawn.
         share: which clips of the piece these are; None: all.
         scale: of the sum over the clips of their losses; None: their mean; 0: it does not count.
@@ -318,7 +321,7 @@ class _Loss(nn.Module):
         # Drop-path and tube masks draw from torch's generator: seeding it anew at every step makes
         # them a function of the step, so that resuming needs no generator's state.
         torch.manual_seed(seed)
-        if labels.ndim == 2:
+        if self.recipe.timeline:
             return self._of_frames(inputs, labels, share, scale)
         with autocast(self.device, self.recipe.precision):
             if self.recipe.loss_frames == "last":
@@ -328,30 +331,31 @@ class _Loss(nn.Module):
                 logits_BTK = self.model.scan(inputs, share=share)[0]
                 late_BTK = logits_BTK[:, logits_BTK.shape[1] // 2 :]
                 logits_BK, logits_NK = logits_BTK[:, -1], late_BTK.flatten(0, 1)
-                labels_N = labels.repeat_interleave(late_BTK.shape[1])
+                labels_N = labels.repeat_interleave(late_BTK.shape[1], 0)
         # PyTorch's weighted mean is over the weights of the batch, whatever classes it has.
         whole = "mean" if scale is None and self.class_weights_K is None else "sum"
         if others is None:
-            loss = self._cross_entropy(logits_NK, labels_N, whole)
+            found = self._losses(logits_NK, labels_N, whole)
         else:
             count = len(labels_N) // len(labels)
-            share_N, other_N = (x.repeat_interleave(count) for x in others[::-1])
-            own = self._cross_entropy(logits_NK, labels_N, "none")
-            rest = self._cross_entropy(logits_NK, other_N, "none")
+            share_N, other_N = (x.repeat_interleave(count, 0) for x in others[::-1])
+            own = self._losses(logits_NK, labels_N, "none")
+            rest = self._losses(logits_NK, other_N, "none")
             loss_N = share_N * own + (1 - share_N) * rest
-            loss = loss_N.mean() if whole == "mean" else loss_N.sum()
+            found = loss_N.mean() if whole == "mean" else loss_N.sum()
         if scale is None and self.class_weights_K is not None:
-            loss = loss / len(labels_N)
+            found = found / len(labels_N)
         if scale is not None:
-            loss = loss * (scale * len(labels) / len(labels_N))
-        right = (logits_BK.detach().argmax(-1) == labels).sum()
-        return loss, right * (scale != 0)
+            found = found * (scale * len(labels) / len(labels_N))
+        right = named_right(logits_BK.detach(), labels, self.model.config)
+        return found, right * (scale != 0)
 
-    def _cross_entropy(self, logits_NK: Tensor, labels_N: Tensor, reduction: str) -> Tensor:
-        return F.cross_entropy(
+    def _losses(self, logits_NK: Tensor, labels_N: Tensor, reduction: str) -> Tensor:
+        return loss(
             at_least_float32(logits_NK),
             labels_N,
-            weight=self.class_weights_K,
+            self.model.config,
+            class_weights_K=self.class_weights_K,
             label_smoothing=self.recipe.label_smoothing,
             reduction=reduction,
         )

@@ -245,13 +245,43 @@ def _length(recipe: Recipe) -> str:
 
 
 def for_data(recipe: Recipe, manifest: Manifest) -> Recipe:
-    """The recipe with the number of classes and frames that the data and the sampling give."""
+    """The recipe with the number of classes and frames that the data and the sampling give; where
+    clips have several labels, with what that changes.
+
+    Raises:
+        UsageError: classes are to be weighted or drawn equally often, and clips have several
+            labels; or average precision is to choose the best, and they have one.
+    """
     model = replace(
         recipe.model,
         num_classes=len(manifest.labels),
+        multilabel=manifest.multilabel,
         num_frames=recipe.sampling.num_frames,
     )
-    return replace(recipe, model=model)
+    if not manifest.multilabel:
+        if recipe.best_by == "mean_average_precision":
+            raise UsageError(
+                f"best_by=mean_average_precision is for clips with several labels; those of "
+                f"{manifest.name} have one: choose top1 or mean_class_accuracy."
+            )
+        return replace(recipe, model=model)
+    if recipe.timeline or recipe.augmentation.negatives:
+        what = "timeline" if recipe.timeline else "augmentation.negatives"
+        raise UsageError(
+            f"{what} learns a background class beside one class at a time, and clips of "
+            f"{manifest.name} have several: leave it out."
+        )
+    if recipe.class_weights != "none":
+        raise UsageError(
+            f"class_weights={recipe.class_weights} weighs a clip by its class, and clips of "
+            f"{manifest.name} have several: choose class_weights=none."
+        )
+    if recipe.clip_sampling != "all":
+        raise UsageError(
+            f"clip_sampling={recipe.clip_sampling} draws clips by their class, and clips of "
+            f"{manifest.name} have several: choose clip_sampling=all."
+        )
+    return replace(recipe, model=model, label_smoothing=0.0, best_by="mean_average_precision")
 
 
 def write_config(recipe: Recipe, manifest: Manifest, folder: Path, fit: Fit | None = None) -> None:
@@ -299,7 +329,13 @@ def notes(
         yield manifest.flip_note
     if rate := frame_rate_note(manifest, recipe.sampling):
         yield rate
-    if uneven := uneven_classes(manifest):
+    if manifest.multilabel:
+        yield (
+            "clips have several labels: binary cross-entropy, a sigmoid for each class, without "
+            "label smoothing; the mean average precision on the validation split chooses the best "
+            "checkpoint"
+        )
+    elif uneven := uneven_classes(manifest):
         yield uneven
 
 
@@ -365,10 +401,11 @@ def training_loader(
         )
     split = manifest.split("train")
     rows = tuple(row for row in split.rows if row.label is not None)
+    present = {label for row in rows for label in split.labels_of(row)}
     # Beside the background of a timeline, one is enough.
     least = 1 if recipe.timeline else 2
-    if len({row.label for row in rows}) < least:
-        classes = counted(len({row.label for row in rows}), "class", "classes")
+    if len(present) < least:
+        classes = counted(len(present), "class", "classes")
         raise DataError(
             f"{manifest.name}: its train split has {counted(len(rows), 'labelled clip')} of "
             f"{classes}; at least {'one is' if least == 1 else 'two classes are'} needed."

@@ -229,7 +229,7 @@ class Trainer:
         self._waited = 0.0
 
     def _diagnose(self, inputs: Inputs, labels: Tensor, found: Step) -> None:
-        if labels.ndim == 2:  # of windows of a timeline, those whose last frame is known
+        if self.recipe.timeline:  # of windows of a timeline, those whose last frame is known
             known = torch.nonzero(labels[:, -1] >= 0).flatten()
             if not len(known):
                 return

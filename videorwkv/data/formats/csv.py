@@ -38,8 +38,9 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
     one that is not there is a bad clip, and wrong in evaluation.
 
     Raises:
-        ManifestError: names file and line: no path, no label, no split in a file that has them, a clip that is listed twice, half a segment or one that is none, or a column
-            that would change what is trained.
+        ManifestError: names file and line: no path, no label, no split in a file that has them, a
+            clip that is listed twice, half a segment or one that is none, or a column that would
+            change what is trained.
     """
     records = read_csv(root, required=("path", "label"), optional=("split", *COLUMNS))
     return label_rows("csv", root.parent, {root: read_table(root, records)}, label_names)

@@ -65,6 +65,11 @@ def write_shards(
             f"{manifest.name}: its clips are segments of files, and shards hold whole clips. Cut "
             "them into files of their own, or train from the files; --cache keeps the segments."
         )
+    if manifest.multilabel:
+        raise UsageError(
+            f"{manifest.name}: its clips have several labels, and shards keep one each. Train from "
+            "the files."
+        )
     folder = Path(folder)
     make_folder(folder)
     if (folder / INDEX).exists() or any(folder.glob("*.tar")):

@@ -19,6 +19,9 @@ from videorwkv.video.base import Sampling
 # Keys of a run's config.json that are made of others, or no longer true once transformers saves.
 _MADE = ("format", "labels", "seed", "init", "versions", "data", SEAL)
 
+# What transformers calls clips of several labels.
+MULTILABEL = "multi_label_classification"
+
 
 class VideoRWKVConfig(PreTrainedConfig):
     """Configuration of an LCR for transformers.
@@ -50,6 +53,8 @@ class VideoRWKVConfig(PreTrainedConfig):
             self.recipe = Recipe(model=LCRConfig(), epochs=1).to_dict()
         # A stranger's file is checked before a model is built from it.
         read_description(self._description())
+        if self.lcr.multilabel:
+            self.problem_type = MULTILABEL  # the pipeline then takes a sigmoid
 
     @classmethod
     def of(
@@ -103,7 +108,10 @@ class VideoRWKVConfig(PreTrainedConfig):
 
     def _recipe(self) -> dict[str, Any]:
         recipe = self.recipe or {}
-        return {**recipe, "model": {**recipe["model"], "num_classes": self.num_labels}}
+        model = {**recipe["model"], "num_classes": self.num_labels}
+        if self.problem_type is not None:
+            model["multilabel"] = self.problem_type == MULTILABEL
+        return {**recipe, "model": model}
 
     def _description(self) -> dict[str, Any]:
         return {

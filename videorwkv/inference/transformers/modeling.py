@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -19,6 +18,7 @@ from transformers.utils import ModelOutput
 from videorwkv.errors import UsageError
 from videorwkv.inference.transformers.configuration import VideoRWKVConfig
 from videorwkv.models import LCR, Inputs, LCRState, build_model
+from videorwkv.models.scores import loss as classification_loss
 from videorwkv.run.run import read_run
 
 PREFIX = "lcr."
@@ -29,7 +29,8 @@ class LCROutput(ModelOutput):
     """What the model gives.
 
     Args:
-        loss: cross-entropy, if labels were given.
+        loss: cross-entropy, or binary cross-entropy where clips have several labels, if labels were
+            given.
         logits: after the last frame, float32 [B, K].
         state: of the recurrence after the last frame, if it was asked for; pass it on with the next
             frames of the same videos.
@@ -90,7 +91,8 @@ class LCRForVideoClassification(PreTrainedModel):
             pixel_values: RGB frames, uint8 [B, T, 3, H, W], as `LCRVideoProcessor` gives them.
             edge_values: their edge maps, uint8 [B, T, H, W], likewise; may be left out where the
                 model uses none.
-            labels: class of each clip, int64 [B].
+            labels: class of each clip, int64 [B]; 1 and 0 for each class, [B, K], where clips have
+                several labels.
             state: what came before; None: nothing.
             use_cache: whether to give the state after the last frame.
             return_dict: an `LCROutput`, or a tuple of what is not None.
@@ -113,7 +115,12 @@ class LCRForVideoClassification(PreTrainedModel):
             edge_values = torch.zeros_like(frames_BTHWC[..., 0])
         logits_BTK, following = self.lcr.scan(Inputs(frames_BTHWC, edge_values), state)
         logits = logits_BTK[:, -1]
-        loss = None if labels is None else F.cross_entropy(logits, labels)
+        loss = None
+        if labels is not None:
+            several = self.config.lcr.multilabel
+            loss = classification_loss(
+                logits, labels.to(logits.dtype) if several else labels, self.config.lcr
+            )
         output = LCROutput(loss=loss, logits=logits, state=following if use_cache else None)
         return output if return_dict else output.to_tuple()
 

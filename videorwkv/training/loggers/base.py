@@ -15,7 +15,7 @@ _CURVES = {
     "validation": (
         "validation",
         (
-            *("loss", "top1", "top5", "mean_class_accuracy"),
+            *("loss", "top1", "top5", "mean_class_accuracy", "mean_average_precision"),
             *("f1_50", "edit", "false_alarms_in_10_minutes"),
         ),
     ),

@@ -83,11 +83,15 @@ def _is_best(entry: Mapping[str, Any]) -> bool:
 
 def describe_best(entry: Mapping[str, Any]) -> str:
     """`top-1 0.9434 (106 clips: 88 to 98 %), mean class accuracy 0.5000`, and what to doubt; of a
-    timeline `F1@50 0.9021, frame accuracy 0.9434`."""
+    timeline `F1@50 0.9021, frame accuracy 0.9434`; of several labels a clip `mAP 0.5312, ...`."""
     sure = interval_text(round(entry["top1"] * entry["n_total"]), entry["n_total"])
     doubt = entry.get("doubt", "")  # logs of version 0.1 have none
     if "f1_50" in entry:
         text = f"F1@50 {entry['f1_50']:.4f}, frame accuracy {entry['top1']:.4f}"
+        return text + f"; {doubt}" * bool(doubt)
+    precision = entry.get("mean_average_precision")
+    if isinstance(precision, int | float):
+        text = f"mAP {precision:.4f}, best class right {entry['top1']:.4f}"
         return text + f"; {doubt}" * bool(doubt)
     return (
         f"top-1 {entry['top1']:.4f} ({sure}), mean class accuracy "

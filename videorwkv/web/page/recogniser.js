@@ -3,7 +3,7 @@
 
 import { edgeMap } from "./edges.js";
 import { fitFrame } from "./resize.js";
-import { softmax } from "./stream.js";
+import { sigmoid, softmax } from "./stream.js";
 
 const ARRAYS = {
   float32: Float32Array,
@@ -82,7 +82,9 @@ export class Recogniser {
       edges: found - fitted,
       model: performance.now() - found,
     };
-    const probabilities = softmax(outputs.logits.data);
+    // Of a model for several labels a clip, each class by itself.
+    const score = this.about.activation === "sigmoid" ? sigmoid : softmax;
+    const probabilities = score(outputs.logits.data);
     return { probabilities, square, edges: map, milliseconds };
   }
 

@@ -86,6 +86,10 @@ export function softmax(logits) {
   return Float32Array.from(powers, (x) => x / sum);
 }
 
+export function sigmoid(logits) {
+  return Float32Array.from(logits, (x) => 1 / (1 + Math.exp(-x)));
+}
+
 /** The number of the first of the largest values. */
 export function largest(values) {
   let best = 0;
