@@ -91,8 +91,13 @@ def test_clips(manifest: Manifest) -> Manifest:
     """The labelled clips of `test`, or of `validation` where there are none.
 
     Raises:
-        DataError: neither has a clip with a label.
+        DataError: neither has a clip with a label, or clips have several.
     """
+    if manifest.multilabel:
+        raise DataError(
+            f"{manifest.name}: studies measure top-1, and its clips have several labels. Choose "
+            "clips with one label."
+        )
     for name in ("test", "validation"):
         if name in manifest.splits:
             split = manifest.split(name)

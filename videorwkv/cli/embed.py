@@ -121,6 +121,10 @@ def run_embed(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--split {split}: the examples of --shots are from the train split; name another."
         )
+    if shots is not None and everything.multilabel:
+        raise UsageError(
+            f"--shots names one class a clip, and clips of {options.data} have several labels."
+        )
     chosen = split_of(everything, split)
     if shots is not None:
         chosen = replace(chosen, rows=everything.split("train").rows + chosen.rows)

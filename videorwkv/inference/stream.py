@@ -13,6 +13,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.inference.annotate import AnnotatedVideoWriter
+from videorwkv.inference.multilabel import above
 from videorwkv.inference.pacing import AfterDrop, Due, Latest, paced
 from videorwkv.inference.predict import Source
 from videorwkv.inference.recogniser import ModelLike, Recogniser
@@ -285,6 +287,10 @@ class Stream:
             prediction = track.classified(
                 due, scores_BK[place], reset=resets[place], milliseconds=milliseconds
             )
+            if recogniser.network.config.multilabel:
+                assert track.scores_K is not None
+                held = above(track.scores_K, self.labels, recogniser.thresholds_K)
+                prediction = replace(prediction, above=held)
             if track.writer is not None:
                 assert track.scores_K is not None
                 edges_HW = inputs.edges_BTHW[place, 0].numpy()

@@ -44,6 +44,8 @@ class StreamPrediction:
         source: what the source is called.
         clock: when a live source's frame came, by this machine's clock, in UTC, as
             `2026-05-01T12:30:00.250Z`; None for a file.
+        above: of a model for several labels: those whose smoothed probability reaches their
+            threshold, the most probable first; None of other models.
     """
 
     time: float
@@ -58,6 +60,7 @@ class StreamPrediction:
     reset: bool
     source: str = ""
     clock: str | None = None
+    above: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

@@ -18,10 +18,7 @@ _NUMBERS = re.compile(r"\d+(?:(?:\s*[,;|]\s*|\s+)\d+)+")
 _TIMED = re.compile(rf"{_NUMBER}[\s,;]+{_NUMBER}[\s,;]+\D.*|.*\D[\s,;]+{_NUMBER}[\s,;]+{_NUMBER}")
 _ONE_ROW = "A clip of several labels is one row, with | between them"
 # The note on a data set whose clips may have several labels.
-SEVERAL = (
-    "clips have several labels: each class is answered by itself (a sigmoid), and the mean average "
-    "precision is what counts"
-)
+SEVERAL = "clips have several labels"
 
 
 def on_disk() -> Callable[[str], bool]:
