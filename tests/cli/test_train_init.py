@@ -8,9 +8,9 @@ import pytest
 import tiny
 from commands import TRAIN, fails
 
-from videorwkv.cli import train as train_module
+from videorwkv.cli import train_recipe as train_module
 from videorwkv.cli.main import main, make_parser
-from videorwkv.cli.train import _new_recipe
+from videorwkv.cli.train_recipe import new_recipe
 from videorwkv.errors import ConfigError
 from videorwkv.models import model_config
 from videorwkv.run import recipes
@@ -73,7 +73,7 @@ def test_known_data_sets_have_recipes_of_their_own(name: str, tmp_path: Path) ->
 
     def chosen(init: Pretrained | None = None, **options: str) -> tuple[Recipe, str]:
         known = {"recipe": None, "model": None, "workers": "0", **options}
-        return _new_recipe(Namespace(**known), manifest, init)
+        return new_recipe(Namespace(**known), manifest, init)
 
     recipe, why = chosen()
     assert recipe == recipes.recipe(name)
@@ -95,13 +95,13 @@ def test_a_stem_that_is_named_goes_without_the_directions_that_were_chosen(
 ) -> None:
     chosen = recipes.default("lcr_pico")
     chosen = replace(chosen, model=replace(chosen.model, stem_flow=True))
-    monkeypatch.setattr(train_module, "_new_recipe", lambda *_: (chosen, "chosen."))
+    monkeypatch.setattr(train_module, "new_recipe", lambda *_: (chosen, "chosen."))
 
     def made(*assignments: str) -> Recipe:
         options = make_parser().parse_args(
             ["train", "motion", *(f"--set={text}" for text in assignments)]
         )
-        return train_module._recipe(options, tiny.manifest(), None, None, begun=False)
+        return train_module.recipe_of(options, tiny.manifest(), None, None, begun=False)
 
     assert made().model.stem_flow
     assert made("model.stem=patch").model.stem_flow

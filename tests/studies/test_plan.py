@@ -182,7 +182,7 @@ def test_what_cannot_be_matched_is_said() -> None:
 
 def test_commands_say_the_same_again() -> None:
     from videorwkv.cli.main import make_parser
-    from videorwkv.cli.train import _recipe
+    from videorwkv.cli.train_recipe import recipe_of
     from videorwkv.data import load_manifest
     from videorwkv.training.setup import for_data
 
@@ -190,7 +190,7 @@ def test_commands_say_the_same_again() -> None:
     for training in plan.trainings:
         options = make_parser().parse_args(list(training.command[1:]))
         manifest = load_manifest(options.data)
-        recipe = for_data(_recipe(options, manifest, None, None, begun=False), manifest)
+        recipe = for_data(recipe_of(options, manifest, None, None, begun=False), manifest)
         assert recipe == training.recipe
 
 

@@ -114,17 +114,18 @@ def both(
         folder,
         ["shared steps"],
         *([*command, f"{out}-2"] for command, out in commands.values()),
+        [*TRAIN, "--steps=40", "--dry-run"],
         [*TRAIN, "--steps=8", "--batch-size=1", "--out", str(folder / "none")],
         ["data", "check", tiny.MOTION],
         [*TRAIN, "--steps=8", "--out", commands["train"][1] + "-2"],
     )
     parts = list(zip(*told, strict=True))
     found = {"shared steps": (folder, folder, list(parts[0]))}
-    for (name, (_, out)), part in zip(commands.items(), parts[1:-3], strict=True):
+    for (name, (_, out)), part in zip(commands.items(), parts[1:-4], strict=True):
         found[name] = Path(f"{out}-1"), Path(f"{out}-2"), list(part)
         assert [code for code, _, _ in part] == [0, 0], part
         assert part[1][1:] == ["", ""]  # one voice
-    for name, part in zip(("too many", "alone", "again"), parts[-3:], strict=True):
+    for name, part in zip(("dry", "too many", "alone", "again"), parts[-4:], strict=True):
         found[name] = folder, folder / "none", list(part)
     return found
 
@@ -180,6 +181,14 @@ def test_predictions_are_in_order_and_each_clip_is_once(both: Any) -> None:
     assert len(paths) == 12
     assert paths == sorted(paths)
     assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in two.iterdir())
+
+
+def test_a_dry_run_of_two_processes_says_what_both_would_take(both: Any) -> None:
+    _, _, told = both["dry"]
+    assert [code for code, _, _ in told] == [0, 0], told
+    assert "2 processes share each batch" in told[0][1]
+    assert "40 steps would take about" in told[0][1]
+    assert told[1][1:] == ["", ""]
 
 
 def test_wrong_use_is_one_line(both: Any) -> None:

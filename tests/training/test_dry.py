@@ -16,6 +16,7 @@ from videorwkv.video.source import open_video
 
 def test_what_a_training_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dry, "ENOUGH", 0.0)
     found = dry_run(tiny.recipe(steps=None, epochs=30, eval_every=7), tiny.manifest())
     # 20 clips in batches of 4 are 5 steps an epoch; a validation after every 7, and at the end.
     assert (found.steps, found.validations) == (150, 22)
@@ -23,6 +24,8 @@ def test_what_a_training_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found.measured == dry.STEPS
     assert found.seconds > 0
     assert found.validation_seconds > 0
+    assert found.start_seconds > 0
+    assert found.end_seconds == 0
     assert not list(tmp_path.iterdir())
 
 
@@ -36,7 +39,18 @@ def test_hours_by_hand() -> None:
     assert found.hours == pytest.approx((3000 + 600) / 3600)
     for part in ("16 frames of 64x64", "2.7 clips/s", "1 clip unreadable", "2.0 GB", "about 1.0 h"):
         assert part in found.report()
+    more = replace(found, start_seconds=400.0, end_seconds=1400.0)
+    assert more.hours == pytest.approx((3600 + 1800) / 3600)
+    assert "400 s before the first step, 1400 s for baselines" in more.report()
     assert "validation" not in replace(found, validations=0, validation_seconds=0.0).report()
+
+
+def test_short_steps_are_taken_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry, "MOST", 30)
+    monkeypatch.setattr(dry, "ENOUGH", 1e9)
+    found = dry_run(tiny.recipe(), tiny.manifest(), baselines=True)
+    assert found.measured == 30
+    assert found.end_seconds > 0
 
 
 def test_a_slow_machine_takes_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:

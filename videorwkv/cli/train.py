@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +23,13 @@ from videorwkv.cli.options import (
     load_data,
 )
 from videorwkv.cli.run_file import RUN_FILE, apply_run_file, write_run_file
+from videorwkv.cli.train_recipe import recipe_of
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
     from videorwkv.data.manifest import Manifest
-    from videorwkv.models.config import LCRConfig
-    from videorwkv.run.pretrained import Pretrained
     from videorwkv.run.recipes import Recipe
     from videorwkv.run.run import Run
     from videorwkv.utils.processes import Processes
@@ -207,15 +207,8 @@ def add_train(commands: Commands) -> None:
     parser.set_defaults(run=run_train)
 
 
-# Options of `train` that are the recipe's.
-_RECIPE_OPTIONS = (
-    *("epochs", "steps", "batch_size", "lr", "seed", "workers", "clip_timeout", "precision"),
-    *("layer_decay", "checkpoint_minutes", "accumulate", "patience"),
-    "best_by",
-)  # fmt: skip
-
-
 def run_train(options: argparse.Namespace) -> int:
+    begun = time.perf_counter()
     from videorwkv.training.lock import locked
     from videorwkv.training.loggers import choose
     from videorwkv.training.setup import check_folder
@@ -230,7 +223,7 @@ def run_train(options: argparse.Namespace) -> int:
         options.out = f"runs/{data}-{chosen}" if chosen else f"runs/{data}"
     folder = Path(options.out)
     if options.dry_run:
-        return _dry_run(options, configured)
+        return _dry_run(options, configured, begun)
     # Locked before clips are looked for and opened, which takes long.
     with connected(options.device) as processes, locked(folder, processes):
         processes.first(lambda: list(choose(options.log, folder, resume=options.resume)))
@@ -257,7 +250,7 @@ def _train(
             init = options.init = init_noted_in(folder)
         init = None if init is None else read_pretrained(init)
     # Clips are opened, in a limited time: the same recipe for all.
-    recipe = processes.first(lambda: _recipe(options, manifest, init, configured, begun=begun))
+    recipe = processes.first(lambda: recipe_of(options, manifest, init, configured, begun=begun))
 
     # What an attempt without a checkpoint has left is of another run.
     noted = not processes.is_first or (begun and (folder / RUN_FILE).is_file())
@@ -301,23 +294,37 @@ def _train(
     return 0
 
 
-def _dry_run(options: argparse.Namespace, configured: Recipe | None) -> int:
+def _dry_run(options: argparse.Namespace, configured: Recipe | None, begun: float) -> int:
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.dry import dry_run
     from videorwkv.training.loggers import choose
-    from videorwkv.utils.processes import launched
+    from videorwkv.utils.processes import connected
 
-    if launched()[1] > 1:
-        raise UsageError("--dry-run looks at one process; start it without torchrun.")
     if options.resume:
         raise UsageError("--dry-run says what a new run would take; --resume goes on with one.")
     choose(options.log, Path(options.out), resume=False)
-    manifest = load_data(options)
-    init = None if options.init is None else read_pretrained(options.init)
-    recipe = _recipe(options, manifest, init, configured, begun=False)
-    print(manifest.summary())
-    found = dry_run(recipe, manifest, init=init, device=options.device, cache=options.cache)
-    print(found.report())
+    with connected(options.device) as processes:
+        manifest = processes.each(lambda: load_data(options))
+        init = None if options.init is None else read_pretrained(options.init)
+        recipe = processes.first(
+            lambda: recipe_of(options, manifest, init, configured, begun=False)
+        )
+        # Loading libraries, listing clips and looking at some of them are part of a run, too.
+        before = time.perf_counter() - begun
+        found = dry_run(
+            recipe,
+            manifest,
+            init=init,
+            device=options.device,
+            cache=options.cache,
+            baselines=options.baselines,
+        )
+        found = replace(found, start_seconds=found.start_seconds + before)
+        if processes.is_first:
+            print(manifest.summary())
+            if processes.size > 1:
+                print(f"{processes.size} processes share each batch")
+            print(found.report())
     return 0
 
 
@@ -350,116 +357,3 @@ def _begun(options: argparse.Namespace) -> Run | None:
         return read_run(options.out) if options.resume else None
     except VideoRWKVError:
         return None
-
-
-def _recipe(
-    options: argparse.Namespace,
-    manifest: Manifest,
-    init: Pretrained | str | None,
-    configured: Recipe | None,
-    *,
-    begun: bool,
-) -> Recipe:
-    from videorwkv.run import recipes
-    from videorwkv.run.run import read_run
-
-    why = ""
-    if configured is not None:
-        recipe = configured
-        if options.model is not None:
-            recipe = recipes.with_model(recipe, options.model)
-    elif begun:
-        run = read_run(options.out)
-        # A recipe that was laid over the one chosen for the clips stands in the run alone.
-        named = options.recipe is not None and options.recipe not in recipes.FROM_WEIGHTS
-        recipe = recipes.recipe(options.recipe) if named else run.recipe
-        if named and run.init is not None:
-            recipe = replace(recipe, model=run.recipe.model)
-        if options.model is not None:
-            recipe = recipes.with_model(recipe, options.model)
-    else:
-        recipe, why = _new_recipe(options, manifest, init)
-    if options.timeline:
-        from videorwkv.run.choose import with_timeline
-
-        recipe = with_timeline(recipe)
-    assignments = [
-        f"{name}={getattr(options, name)}"
-        for name in _RECIPE_OPTIONS
-        if getattr(options, name) is not None
-    ]
-    if options.negatives is not None:
-        assignments.append(f"augmentation.negatives={options.negatives}")
-    assignments += options.assignments
-    if why and recipe.model.stem_flow and _sets_other_stem(assignments):
-        # It was chosen, for a stem of pixels that this run has not.
-        assignments.append("model.stem_flow=false")
-        why += " Without directions of movement, as --set names a stem that has no place for them."
-    recipe = recipes.apply_overrides(recipe, assignments)
-    if options.freeze:
-        recipe = replace(recipe, freeze=tuple(options.freeze))
-    if why and not options.quiet:
-        print(why, file=sys.stderr)
-    if not recipe.timeline and not options.quiet and any(r.segment for r in manifest.rows):
-        print(
-            "note: each segment is learnt as a clip by itself; --timeline learns when they happen",
-            file=sys.stderr,
-        )
-    return recipe
-
-
-def _sets_other_stem(assignments: Sequence[str]) -> bool:
-    """Whether assignments name a stem that does not see directions, and do not ask for them."""
-    from videorwkv.models.config import PRETRAINED, TIMM
-
-    given = {
-        key.strip(): value.strip() for key, _, value in (a.partition("=") for a in assignments)
-    }
-    stem = given.get("model.stem", "")
-    other = stem == PRETRAINED or stem.startswith(TIMM) or given.get("model.stem_frames") == "1"
-    return other and "model.stem_flow" not in given
-
-
-def _with_model(recipe: Recipe, name: str | None, model: LCRConfig | None) -> Recipe:
-    """A recipe with the preset that was named, else with the model of the weights, if any."""
-    from videorwkv.run import recipes
-
-    if name is not None:
-        return recipes.with_model(recipe, name)
-    if model is None:
-        return recipe
-    return replace(recipe, model=replace(model, frame_fit=recipe.model.frame_fit))
-
-
-def _new_recipe(
-    options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None
-) -> tuple[Recipe, str]:
-    """The recipe of a new run, and in a line why it is that one; nothing where it was named."""
-    from videorwkv.run import recipes
-    from videorwkv.run.choose import choose, choose_timeline
-    from videorwkv.run.pretrained import Pretrained
-
-    model = None
-    if isinstance(init, Pretrained) and options.model is None:
-        model = init.config
-    over = options.recipe
-    if over is None and init is not None and manifest.name not in recipes.OF_DATA_SETS:
-        over = "finetune"
-    if over is not None and over not in recipes.FROM_WEIGHTS:
-        return _with_model(recipes.recipe(over), options.model, model), ""
-    if options.recipe is None and manifest.name in recipes.OF_DATA_SETS:
-        recipe = recipes.recipe(manifest.name)
-        recipe = _with_model(recipe, options.model, model)
-        return recipe, (
-            f"recipe {manifest.name}, as for every data set of this kind; --recipe default or "
-            "another one, --model and --set choose otherwise. --dry-run says how long it takes."
-        )
-    if over is not None and init is None:
-        raise UsageError(f"--recipe {over} starts from weights: name a run with --init.")
-    pick = choose_timeline if options.timeline else choose
-    recipe, why = pick(manifest, options.model, model=model, workers=int(options.workers != "0"))
-    if over is not None:
-        if model is not None and isinstance(init, Pretrained) and init.lr is not None:
-            recipe = replace(recipe, lr=init.lr)
-        recipe, why = recipes.FROM_WEIGHTS[over](recipe), f"recipe {over} over the {why}"
-    return recipe, why
