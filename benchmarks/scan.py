@@ -1,6 +1,6 @@
 """The scan alone, beside softmax attention: time and memory over length, and where they cross.
 
-One frame of B x L tokens, H heads of D channels, float32. SDPA is
+One frame of B x L tokens, H heads of D channels. SDPA is
 torch.nn.functional.scaled_dot_product_attention on the same tensors, without a mask.
 """
 
@@ -31,12 +31,16 @@ from videorwkv.ops.wkv import BACKENDS, MIN_LOG_DECAY, wkv
 LENGTHS = (197, 784, 3136, 12544)
 CROSSING = (16, 32, 49, 64, 96, 128, 160, 197, 256, 320, 400, 512, 640, 784, 1024)
 MODES = ("forward", "forward+backward")
+# B, H, D and the type.
+Shape = tuple[int, int, int, torch.dtype]
 
 
-def inputs(batch: int, length: int, heads: int, width: int) -> list[Tensor]:
+def inputs(
+    batch: int, length: int, heads: int, width: int, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     shape = (batch, length, heads, width)
-    tensors = [torch.randn(shape, generator=generator) for _ in range(3)]
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for _ in range(3)]
     tensors.append(MIN_LOG_DECAY * torch.rand(heads, width, generator=generator))
     return [*tensors, torch.ones(heads, width)]
 
@@ -70,9 +74,10 @@ def ways(backends: list[str], compile_chunked: bool) -> dict[str, Callable[..., 
 
 
 def cases(
-    found: dict[str, Callable[..., Tensor]], shape: tuple[int, int, int], length: int, mode: str
+    found: dict[str, Callable[..., Tensor]], shape: Shape, length: int, mode: str
 ) -> dict[str, Case]:
-    tensors = inputs(shape[0], length, *shape[1:])
+    batch, heads, width, dtype = shape
+    tensors = inputs(batch, length, heads, width, dtype)
     return {
         name: call(run, tensors[:3] if name == "sdpa" else tensors, mode)
         for name, run in found.items()
@@ -84,6 +89,9 @@ def main() -> int:
     made.add_argument("--batch", type=int, default=1)
     made.add_argument("--heads", type=int, default=3)
     made.add_argument("--width", type=int, default=64, help="channels of a head (64)")
+    made.add_argument(
+        "--dtype", default="float32", choices=["float32", "bfloat16"], help="(float32)"
+    )
     made.add_argument("--backends", default="native,chunked", help="names, with commas")
     made.add_argument("--compile", action="store_true", help="also torch.compile the chunked way")
     made.add_argument("--lengths", default=",".join(map(str, LENGTHS)))
@@ -93,12 +101,13 @@ def main() -> int:
     unknown = set(names) - set(BACKENDS)
     if unknown:
         made.error(f"unknown backends {sorted(unknown)}; there are {', '.join(BACKENDS)}")
-    shape = (options.batch, options.heads, options.width)
+    dtype = getattr(torch, options.dtype)
+    shape = (options.batch, options.heads, options.width, dtype)
     lengths = [int(x) for x in options.lengths.split(",")]
     found = ways(names, options.compile)
     about = machine()
     print("\n".join(f"{key:22} {value}" for key, value in about.items()))
-    print(f"{'shape':22} B {shape[0]}, H {shape[1]}, D {shape[2]}, float32\n", flush=True)
+    print(f"{'shape':22} B {shape[0]}, H {shape[1]}, D {shape[2]}, {options.dtype}\n", flush=True)
     times, memory = measure(found, shape, lengths, options.seconds)
     crossings = cross(found, shape, options.seconds / 5)
     report(found, lengths, times, memory, crossings)
@@ -106,7 +115,8 @@ def main() -> int:
         options.json,
         {
             "machine": about,
-            "shape": shape,
+            "shape": shape[:3],
+            "dtype": options.dtype,
             "times ms": {f"{mode} {length}": x for (mode, length), x in times.items()},
             "memory MiB": {f"{mode} {length}": x for (mode, length), x in memory.items()},
             "crossing": crossings,
@@ -117,7 +127,7 @@ def main() -> int:
 
 def measure(
     found: dict[str, Callable[..., Tensor]],
-    shape: tuple[int, int, int],
+    shape: Shape,
     lengths: list[int],
     seconds: float,
 ) -> tuple[dict[tuple[str, int], dict[str, Times]], dict[tuple[str, int], dict[str, float | None]]]:
@@ -147,7 +157,7 @@ def place(ours: list[float], theirs: list[float]) -> str:
 
 
 def cross(
-    found: dict[str, Callable[..., Tensor]], shape: tuple[int, int, int], seconds: float
+    found: dict[str, Callable[..., Tensor]], shape: Shape, seconds: float
 ) -> dict[str, dict[str, str]]:
     """The length from which a way is faster than SDPA, by CPU time."""
     plain = {name: run for name, run in found.items() if "compiled" not in name}

@@ -10,6 +10,10 @@ the next state as `next.NAME`, in the order of the inputs:
     pixels, seen                                  the frame before; how many there were
     votes                                         only of a model without a cell
 
+With `clip_frames` a second file, `step-float32-frames4.onnx`, takes T frames at a time: `frame` is
+[B, T, H, W, 3], `edges` [B, T, H, W], `logits` [B, T, K]; states are those before the first frame
+and after the last.
+
 A JSON beside the file, `step-float32.onnx.json`, says all that it takes to run it, for readers of
 every kind (`videorwkv.exporting.describe`). The file itself carries the same and the run's recipe,
 under the key `videorwkv` (ONNX: metadata_props; OpenVINO: rt_info). `videorwkv.open_exported` reads

@@ -4,6 +4,7 @@ library that opens the file's own metadata, such as the page in a browser or a p
     {
       "format": 1,
       "file": "step-float32.onnx", "sha256": "...", "bytes": 2561024,
+      "frames": 1, "clip": {"file": "step-float32-frames4.onnx", "frames": 4},
       "labels": ["waving", ...], "activation": "softmax", "thresholds": null,
       "frame": {"height": 112, "width": 112, "colours": "RGB", "fit": "crop",
                 "shrink": "area", "enlarge": "linear"},
@@ -24,11 +25,14 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from videorwkv.errors import CheckpointError
+from videorwkv.exporting.unroll import PER_STREAM
 from videorwkv.inference.engines import NEXT, STATE, Port
+from videorwkv.inference.exported_file import clip_path
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.models import LCRConfig
 from videorwkv.utils.files import write_atomic
@@ -61,7 +65,7 @@ def write_description(
         about: the metadata that stands in it.
         config: of the model as it was exported.
         sampling: how far apart the frames of its training were.
-        frame_ports: the graph's inputs of a frame.
+        frame_ports: the step's inputs of a frame; a graph of several takes as many of each.
         state_ports: those of the state.
 
     Returns:
@@ -71,8 +75,18 @@ def write_description(
         CheckpointError: the disk is full or the folder can't be written.
     """
     content = file.read_bytes()
+    length, clip_frames = about.get("frames", 1), about["clip_frames"]
+    clip = None
+    if clip_frames is not None and length == 1:
+        clip = {"file": clip_path(file, clip_frames).name, "frames": clip_frames}
     streams = about["batch_size"] or STREAMS
+    logits = (len(about["labels"]),) if length == 1 else (length, len(about["labels"]))
     frames, states = tuple(frame_ports), tuple(state_ports)
+    if length > 1:
+        frames = tuple(
+            port if port.name in PER_STREAM else replace(port, shape=(length, *port.shape))
+            for port in frames
+        )
     options = StreamOptions()
     life = options.life(sampling, config.cell)
     text = {
@@ -81,6 +95,8 @@ def write_description(
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
         "precision": about["precision"],
+        "frames": length,
+        "clip": clip,
         "labels": about["labels"],
         # Of the logits: with `sigmoid` several labels may hold, each from its threshold on.
         "activation": "sigmoid" if config.multilabel else "softmax",
@@ -108,7 +124,7 @@ def write_description(
             *(_port(STATE + port.name, port, streams) for port in states),
         ],
         "outputs": [
-            _port("logits", Port("logits", (len(about["labels"]),)), streams),
+            _port("logits", Port("logits", logits), streams),
             *(_port(NEXT + port.name, port, streams) for port in states),
         ],
         # Zero at a stream's first frame.

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from videorwkv.data import Manifest
 from videorwkv.errors import CheckpointError, UsageError, did_you_mean
 from videorwkv.exporting import frames, graph
+from videorwkv.exporting.about import describe_run
 from videorwkv.exporting.describe import description_path, write_description
 from videorwkv.exporting.step import RecurrentStep
+from videorwkv.exporting.unroll import unroll
 from videorwkv.exporting.verify import NUM_FRAMES, TOLERANCES, Verification, check, verify
 from videorwkv.inference.engines import SUFFIXES
-from videorwkv.inference.exported import FORMAT, ExportedModel, ExportedRun, open_exported
-from videorwkv.inference.multilabel import read_thresholds
+from videorwkv.inference.exported import ExportedModel, ExportedRun, open_exported
+from videorwkv.inference.exported_file import CLIP_FORMAT, clip_path
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import LCR, Inputs, LCRConfig
 from videorwkv.models.masking import Masks, tube_mask
-from videorwkv.run.environment import versions
-from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
 from videorwkv.utils.optional import load
 from videorwkv.utils.words import counted
@@ -37,6 +33,8 @@ if TYPE_CHECKING:
 
 PRECISIONS = tuple(TOLERANCES)
 CALIBRATION_CLIPS = 16
+# A graph of more takes minutes to write and to load, and gains nothing (docs/speed.md).
+MOST_CLIP_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -47,20 +45,22 @@ class Exported:
         path: the file; OpenVINO's weights lie beside it in a .bin.
         precision: of its matrix multiplications.
         verifications: how far it is from PyTorch: on generated frames, one stream and two, on a
-            clip of the calibration data and on a clip if one was given.
+            clip of the calibration data and on a clip if one was given; then the same of `clip`.
         notes: what is worth knowing.
+        clip: the graph of several frames beside it, if there is one.
     """
 
     path: Path
     precision: str
     verifications: tuple[Verification, ...]
     notes: tuple[str, ...] = ()
+    clip: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that was written: `path`, and OpenVINO's .bin."""
-        weights = self.path.with_suffix(".bin")
-        return (self.path, weights) if self.path.suffix.lower() == ".xml" else (self.path,)
+        """All that was written: `path` and `clip`, and the .bin of each in OpenVINO."""
+        graphs = (self.path,) if self.clip is None else (self.path, self.clip)
+        return tuple(file for path in graphs for file in reversed(_files(path)))
 
     @property
     def description(self) -> Path:
@@ -88,6 +88,7 @@ def export(
     labels: Sequence[str] | None = None,
     sampling: Sampling | None = None,
     webgpu: bool = False,
+    clip_frames: int | None = None,
 ) -> Exported:
     """Write the recurrent step, one frame of B streams and their state in, logits and state out.
 
@@ -113,6 +114,9 @@ def export(
         labels: class names for a model without a run; its class numbers if None.
         sampling: which frames of a video to take, for a model without a run.
         webgpu: avoid what ONNX Runtime's WebGPU computes wrongly (`graph.pad_channels`).
+        clip_frames: also write a graph of so many frames, FILE-framesN: whole clips run faster
+            through it (`ExportedModel.scan`), since what needs no hidden state is computed for
+            all of its frames at once.
 
     Raises:
         UsageError: a wrong option, or a library of the extras `onnx` and `openvino` is missing.
@@ -128,6 +132,7 @@ def export(
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"export: batch_size ({batch_size}) must be 1 or more; None: any number.")
     Masks(tube_mask_ratio=tube_mask_ratio)  # checks itself
+    _check_clip_frames(clip_frames, precision)
     if calibrate is not None and precision != "int8":
         raise UsageError(f"export: calibrating is for precision int8, not for {precision}.")
     if calibrate is None and precision == "int8":
@@ -146,7 +151,7 @@ def export(
     run = load_run(model) if isinstance(model, str | Path) else model
     if isinstance(run, ExportedRun):
         raise UsageError(f"{model} is an exported file already; give the run that it came from.")
-    network, recipe, about = _describe(run, labels, sampling)
+    network, recipe, about = describe_run(run, labels, sampling)
     config = recipe.model
     if config.mixer == "joint":
         raise UsageError(
@@ -167,6 +172,7 @@ def export(
         "tube_mask_ratio": tube_mask_ratio,
         "kept": kept,
     }
+
     step = RecurrentStep(
         network,
         height=config.image_size,
@@ -178,6 +184,11 @@ def export(
         half_state=to == "openvino" and precision == "bfloat16",
     ).eval()
     about["state"] = [[port.name, list(port.shape), port.dtype] for port in step.state_ports]
+    about["clip_frames"] = clip_frames
+    parts = [_Part(path, 1, about)]
+    if clip_frames is not None:
+        of_clip = {**about, "format": CLIP_FORMAT, "frames": clip_frames}
+        parts.append(_Part(clip_path(path, clip_frames), clip_frames, of_clip))
     notes: list[str] = []
     calibration: list[Inputs] = []
     if calibrate is not None:
@@ -195,40 +206,92 @@ def export(
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target: moving a finished file there can't fail half-way.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
-            proto = graph.to_onnx(step)
-            if webgpu:
-                proto = graph.pad_channels(proto)
-            if precision == "int8":
-                proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
-            elif precision != "float32":
-                proto = graph.halve(proto, precision)
-            if batch_size is not None:
-                proto = graph.fix_batch(proto, batch_size)
-            file = graph.to_openvino(proto) if to == "openvino" else proto
-            # OpenVINO writes to .xml alone, and not to .XML.
-            draft, final = (Path(folder, name + SUFFIXES[to]) for name in ("draft", "final"))
-            save(file, draft, about)
-            found = _verify(network, open_exported(draft), shown, precision)
-            about["verification"] = [one.to_dict() for one in found]
-            save(file, final, about)
-            # The weights first: the other file is what a reader looks for.
-            if to == "openvino":
-                os.replace(final.with_suffix(".bin"), path.with_suffix(".bin"))
-            os.replace(final, path)
-            write_description(
-                path,
-                about,
-                config=config,
-                sampling=recipe.sampling,
-                frame_ports=step.frame_ports,
-                state_ports=step.state_ports,
-            )
+
+            def place(part: _Part, name: str) -> Path:
+                # OpenVINO writes to .xml alone, and not to .XML.
+                found = Path(folder, name + SUFFIXES[to])
+                return found if part.frames == 1 else clip_path(found, part.frames)
+
+            of_step = graph.to_onnx(step)
+            for part in parts:
+                proto = unroll(of_step, part.frames)
+                if webgpu:
+                    proto = graph.pad_channels(proto)
+                if precision == "int8":
+                    proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
+                elif precision != "float32":
+                    proto = graph.halve(proto, precision)
+                if batch_size is not None:
+                    proto = graph.fix_batch(proto, batch_size)
+                part.graph = graph.to_openvino(proto) if to == "openvino" else proto
+                save(part.graph, place(part, "draft"), part.about)
+            for part in parts:
+                draft = open_exported(place(parts[0], "draft"))
+                part.found = _verify(network, draft, shown, precision, clip=part.frames > 1)
+                part.about["verification"] = [one.to_dict() for one in part.found]
+                save(part.graph, place(part, "final"), part.about)
+            # The step's own file last: it is what a reader looks for.
+            for part in reversed(parts):
+                final = place(part, "final")
+                for source, target in zip(_files(final), _files(part.path), strict=True):
+                    os.replace(source, target)
+                write_description(
+                    part.path,
+                    part.about,
+                    config=config,
+                    sampling=recipe.sampling,
+                    frame_ports=step.frame_ports,
+                    state_ports=step.state_ports,
+                )
     except OSError as error:
         raise CheckpointError(
             f"Can't write {path}: {error.strerror or error}. Make room, or choose another place "
             "with --out."
         ) from error
-    return Exported(path, precision, found, tuple(notes))
+    verifications = tuple(one for part in parts for one in part.found)
+    clip_file = parts[1].path if clip_frames is not None else None
+    return Exported(path, precision, verifications, tuple(notes), clip_file)
+
+
+@dataclass
+class _Part:
+    """A graph on its way into a file.
+
+    Args:
+        path: where it goes.
+        frames: T; 1: the step.
+        about: its metadata.
+        graph: what is written.
+        found: how far it is from PyTorch.
+    """
+
+    path: Path
+    frames: int
+    about: dict[str, Any]
+    graph: Any = None
+    found: tuple[Verification, ...] = ()
+
+
+def _check_clip_frames(clip_frames: int | None, precision: str) -> None:
+    if clip_frames is None:
+        return
+    if not 2 <= clip_frames <= MOST_CLIP_FRAMES:
+        raise UsageError(
+            f"export: clip_frames ({clip_frames}) must be 2 to {MOST_CLIP_FRAMES}: each frame is a "
+            "part of the graph of its own. 4 is a good choice; longer clips run in pieces."
+        )
+    if precision == "int8":
+        raise UsageError(
+            "export: int8 has no graph of several frames: ranges are calibrated for each tensor of "
+            "the graph, so it would give other numbers than the step. Leave the frames out, or "
+            "choose another precision."
+        )
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """What a graph is written to, the file that a reader looks for last: OpenVINO's has a .bin."""
+    is_openvino = path.suffix.lower() == SUFFIXES["openvino"]
+    return (path.with_suffix(".bin"), path) if is_openvino else (path,)
 
 
 def _target(out: str | Path | None, run: Run | LCR, to: str, precision: str) -> Path:
@@ -287,59 +350,22 @@ def _quantised(
 
 
 def _verify(
-    model: LCR, exported: ExportedModel, shown: Sequence[tuple[str, Inputs]], precision: str
+    model: LCR,
+    exported: ExportedModel,
+    shown: Sequence[tuple[str, Inputs]],
+    precision: str,
+    *,
+    clip: bool,
 ) -> tuple[Verification, ...]:
-    """Both on the same frames.
+    """Both on the same frames, the file's frame by frame or, with `clip`, some at a time.
 
     Raises:
         CheckpointError: the file differs from the model.
     """
     found = []
     for source, inputs in shown:
-        result = verify(model, exported, inputs, source=source, tolerance=TOLERANCES[precision])
+        tolerance = TOLERANCES[precision]
+        result = verify(model, exported, inputs, source=source, tolerance=tolerance, clip=clip)
         check(result, precision)
         found.append(result)
     return tuple(found)
-
-
-def _describe(
-    run: Run | LCR, labels: Sequence[str] | None, sampling: Sampling | None
-) -> tuple[LCR, Recipe, dict[str, Any]]:
-    """The model, its recipe and what of it goes into the file."""
-    from safetensors.torch import save
-
-    if isinstance(run, Run):
-        network, recipe = run.model(), run.recipe
-        names, flips, data = run.labels, run.flips, run.data
-        thresholds_K = None
-        if recipe.model.multilabel:
-            thresholds_K = read_thresholds(run.folder, names)
-        weights = run.weights.read_bytes()
-    else:
-        network = run.cpu().eval()
-        recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
-        names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
-        flips, data, thresholds_K = None, {}, None
-        dense = torch.contiguous_format
-        state = network.state_dict().items()
-        weights = save({name: x.float().clone(memory_format=dense) for name, x in state})
-    about = {
-        "format": FORMAT,
-        "labels": list(names),
-        "flips": None if flips is None else dict(flips),
-        "thresholds": None if thresholds_K is None else thresholds_K.tolist(),
-        "data": dict(data),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "versions": {**versions(), **_library_versions()},
-    }
-    return network, recipe, about
-
-
-def _library_versions() -> dict[str, str]:
-    found = {}
-    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

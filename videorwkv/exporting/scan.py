@@ -34,10 +34,8 @@ class FoldedScan(nn.Module):
     k_after: Tensor
     k_self: Tensor
     before_SS: Tensor
-    after_SS: Tensor
     before_weight_SS: Tensor
     after_weight_SS: Tensor
-    self_weight_SS: Tensor
     r_across: Tensor
     k_across: Tensor
     half_HD1: Tensor
@@ -72,12 +70,14 @@ class FoldedScan(nn.Module):
         keep("k_before", (shrink_HSD * one_less_H1D)[:, None])
         keep("r_after", shrink_HSD[:, None])
         keep("k_after", (grow_HSD * one_less_H1D)[:, None])
-        keep("k_self", bonus_HD.double()[:, None, None])
-        row, column = torch.arange(size)[:, None], torch.arange(size)
-        for name, mask_SS in (("before", row > column), ("after", row < column)):
-            self.register_buffer(f"{name}_SS", mask_SS, persistent=False)
-            keep(f"{name}_weight_SS", mask_SS.double())
-        keep("self_weight_SS", (row == column).double())
+        # A token reads itself as an earlier one reads it, and what is missing to the bonus: a
+        # product for the diagonal alone would cost as much as one for all pairs.
+        once_H1D = one_less_H1D if self.bidirectional else torch.zeros_like(one_less_H1D)
+        keep("k_self", (bonus_HD.double()[:, None] - once_H1D)[:, None])
+        before_SS = torch.arange(size)[:, None] > torch.arange(size)
+        self.register_buffer("before_SS", before_SS, persistent=False)
+        keep("before_weight_SS", before_SS.double())
+        keep("after_weight_SS", (~before_SS).double())
         # Between two chunks: the first is asked by the second and, backwards, asks it.
         backwards_H1D = half_H1D if self.bidirectional else torch.zeros_like(half_H1D)
         keep("r_across", torch.stack([shrink_HSD * backwards_H1D, grow_HSD * half_H1D], 1))
@@ -93,19 +93,18 @@ class FoldedScan(nn.Module):
         r, k, v = (self._chunks(x) for x in (r_BHLD, k_BHLD, v_BHLD))
         r_before, k_before = r * self.r_before, k * self.k_before
         before = r_before @ k_before.transpose(-1, -2)
-        own = r @ (k * self.k_self).transpose(-1, -2)
         if self.bidirectional:
             r_after, k_after = r * self.r_after, k * self.k_after
             after = r_after @ k_after.transpose(-1, -2)
         if self.bounded:
-            pairs = before * self.before_weight_SS + own * self.self_weight_SS
+            pairs = before * self.before_weight_SS
             if self.bidirectional:
                 pairs = pairs + after * self.after_weight_SS
         elif self.bidirectional:
-            pairs = torch.where(self.before_SS, before, torch.where(self.after_SS, after, own))
+            pairs = torch.where(self.before_SS, before, after)
         else:
-            pairs = torch.where(self.before_SS, before, own * self.self_weight_SS)
-        out = pairs @ v
+            pairs = torch.where(self.before_SS, before, 0.0)
+        out = pairs @ v + (r * (k * self.k_self)).sum(-1, keepdim=True) * v
         if self.num_chunks == 2:
             state = (k * self.k_across).transpose(-1, -2) @ v
             first, second = state.split(1, dim=2)

@@ -143,6 +143,7 @@ def verify(
     *,
     source: str,
     tolerance: Tolerance,
+    clip: bool = False,
 ) -> Verification:
     """Run the frames of `inputs` through both, one after another.
 
@@ -153,10 +154,16 @@ def verify(
         source: what they are, for the report.
         tolerance: what is allowed; the caller judges. A model that is outside is run in float64
             too: an untrained one can make 1e-4 of float32's rounding in 64 frames.
+        clip: run the file's graph of several frames, which it must have.
     """
     batch_size = inputs.frames_BTHWC.shape[0]
     start = exported.init_state(batch_size)
-    found_TBK = _run(exported, inputs, start)
+    if clip:
+        assert exported.clip is not None
+        source = f"{source}, {exported.clip.frames} frames at a time"
+        found_TBK = exported.scan(inputs, start)[0].double().transpose(0, 1).numpy()
+    else:
+        found_TBK = _run(exported, inputs, start)
     expected_TBK = _run(model, inputs, _same_start(model, exported, start, batch_size))
     is_multilabel = exported.config.multilabel
     compared = partial(compare, source=source, tolerance=tolerance, is_multilabel=is_multilabel)

@@ -12,32 +12,24 @@ B streams, T frames, H height, W width, K classes.
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from videorwkv.errors import CheckpointError, ConfigError, UsageError
-from videorwkv.inference.engines import BIN_DIGEST, NEXT, STATE, SUFFIXES, Arrays, Port, open_engine
+from videorwkv.errors import UsageError
+from videorwkv.inference.engines import NEXT, STATE, SUFFIXES, Arrays
+from videorwkv.inference.exported_file import ExportedFile, open_clip, step_path
 from videorwkv.models.masking import Masks, tube_mask
 from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess
-from videorwkv.run.description import read_description
 from videorwkv.run.run import Run
-from videorwkv.utils.options import dataclass_from_dict
-from videorwkv.utils.values import brief, parse_json, unsealed
 from videorwkv.video.base import Clip, Frame
-
-FORMAT = 1
-# In one input of a file: a state of 1 GiB in float32.
-MOST_NUMBERS = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,29 +91,6 @@ class ExportedState:
         return ExportedState(arrays)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """What an exported file says of its inputs."""
-
-    precision: Literal["float32", "float16", "bfloat16", "int8"]
-    frame_size: tuple[int, int]
-    batch_size: int | None
-    kept: int | None
-    tube_mask_ratio: float
-    state: tuple[tuple[str, tuple[int, ...], Literal["float32", "float16", "int64", "uint8"]], ...]
-
-    def __post_init__(self) -> None:
-        sizes = [self.frame_size, *(shape for _, shape, _ in self.state)]
-        if self.batch_size is not None:
-            sizes.append((self.batch_size,))
-        for shape in sizes:
-            if len(shape) > 8 or min(shape, default=1) < 1 or math.prod(shape) > MOST_NUMBERS:
-                raise ConfigError(
-                    f"metadata: got a shape of {brief(list(shape))}; allowed: 8 sizes of at least "
-                    f"1 that make {MOST_NUMBERS:,} numbers at most"
-                )
-
-
 class ExportedModel(nn.Module):
     """A model whose step runs in ONNX Runtime or OpenVINO, on the CPU.
 
@@ -133,19 +102,29 @@ class ExportedModel(nn.Module):
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         super().__init__()
         self.path = Path(path)
-        self.engine = open_engine(self.path, threads or torch.get_num_threads())
-        self.metadata = _metadata(self.path, self.engine.metadata)
-        with _of_another_version(self.path, self.metadata):
-            self.description = read_description(self.metadata)
-            own = {field.name: self.metadata[field.name] for field in fields(_Step)}
-            step = dataclass_from_dict(_Step, own, where="metadata")
-            self.precision = step.precision
-            self.labels, self.recipe = self.description.labels, self.description.recipe
-            self.config, self.sampling = self.recipe.model, self.recipe.sampling
-            self.height, self.width = step.frame_size
-            self.batch_size, self.kept = step.batch_size, step.kept
-            self.state_ports = tuple(Port(*port) for port in step.state)
-        self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
+        self.threads = threads or torch.get_num_threads()
+        self.file = file = ExportedFile(self.path, self.threads)
+        if file.frames != 1:
+            raise UsageError(
+                f"{self.path} takes {file.frames} frames at a time, for clips, and belongs to a "
+                f"file of one: give {step_path(self.path).name}, which uses it by itself."
+            )
+        self.engine, self.metadata, self.precision = file.engine, file.metadata, file.precision
+        self.description = file.description
+        self.labels, self.recipe = self.description.labels, self.description.recipe
+        self.config, self.sampling = self.recipe.model, self.recipe.sampling
+        self.height, self.width = file.height, file.width
+        self.batch_size, self.kept, self.state_ports = file.batch_size, file.kept, file.state_ports
+
+    @functools.cached_property
+    def clip(self) -> ExportedFile | None:
+        """The graph of several frames beside this file, opened when it is first asked for; None:
+        there is none (`videorwkv export --frames`).
+
+        Raises:
+            CheckpointError: it belongs to another file.
+        """
+        return open_clip(self.file, self.threads)
 
     @property
     def thresholds_K(self) -> NDArray[np.float64] | None:
@@ -252,8 +231,10 @@ class ExportedModel(nn.Module):
         Raises:
             UsageError: more than one frame, or frames that the file was not exported for.
         """
-        feeds = self.feeds(inputs, state)
-        outputs = self.engine.run(feeds)
+        return self._run(self.file, self.feeds(inputs, state))
+
+    def _run(self, file: ExportedFile, feeds: Arrays) -> tuple[Tensor, ExportedState]:
+        outputs = file.engine.run(feeds)
         following = {STATE + port.name: outputs[NEXT + port.name] for port in self.state_ports}
         if "keep" in feeds:
             following["keep"] = feeds["keep"]
@@ -261,41 +242,49 @@ class ExportedModel(nn.Module):
 
     def feeds(self, inputs: Inputs, state: ExportedState) -> Arrays:
         """What the file takes for one frame, by the names of its inputs; errors as `step`."""
-        frames_BTHWC = inputs.frames_BTHWC
+        self._check(inputs)
+        if inputs.frames_BTHWC.shape[1] != 1:
+            raise UsageError(
+                f"step takes one frame; got {inputs.frames_BTHWC.shape[1]}: use ExportedModel.scan."
+            )
+        return {**state.arrays, **self.file.pixels(inputs)}
+
+    def _check(self, inputs: Inputs) -> None:
         check_inputs(inputs, self.config.patch_size)
-        if frames_BTHWC.shape[1] != 1:
-            raise UsageError(
-                f"step takes one frame; got {frames_BTHWC.shape[1]}: use ExportedModel.scan."
-            )
-        if tuple(frames_BTHWC.shape[2:4]) != (self.height, self.width):
-            raise UsageError(
-                self._fixed("frames", f"{self.height}x{self.width}", list(frames_BTHWC.shape[2:4]))
-            )
-        feeds = dict(state.arrays)
-        feeds["frame"] = frames_BTHWC[:, 0].cpu().numpy()
-        if self.config.edges != "none":
-            feeds["edges"] = inputs.edges_BTHW[:, 0].cpu().numpy()
-        return feeds
+        size = list(inputs.frames_BTHWC.shape[2:4])
+        if size != [self.height, self.width]:
+            raise UsageError(self._fixed("frames", f"{self.height}x{self.width}", size))
 
     def scan(
         self, inputs: Inputs, state: ExportedState | None = None
     ) -> tuple[Tensor, ExportedState]:
         """Many frames: logits at every frame, float32 [B, T, K], and the state after the last.
 
+        Where a graph of several frames lies beside the file, whole pieces run through that, and
+        what is left frame by frame.
+
         Args:
             inputs: frames [B, T, H, W, 3] and edges [B, T, H, W].
             state: what came before; None starts anew, with a fixed tube mask if the file has one.
         """
-        check_inputs(inputs, self.config.patch_size)
+        self._check(inputs)
         batch, num_frames = inputs.frames_BTHWC.shape[:2]
         if state is None:
             # The same tube mask every time, so that two evaluations agree.
             state = self.init_state(batch, generator=torch.Generator().manual_seed(0))
-        logits = []
-        for t in range(num_frames):
+        logits, start = [], 0
+        if self.clip is not None:
+            whole = num_frames - num_frames % self.clip.frames
+            for start in range(0, whole, self.clip.frames):
+                piece = inputs.at(start, start + self.clip.frames)
+                feeds = {**state.arrays, **self.clip.pixels(piece)}
+                logits_BNK, state = self._run(self.clip, feeds)
+                logits.append(logits_BNK)
+            start = whole
+        for t in range(start, num_frames):
             logits_BK, state = self.step(inputs.at(t, t + 1), state)
-            logits.append(logits_BK)
-        return torch.stack(logits, dim=1), state
+            logits.append(logits_BK[:, None])
+        return torch.cat(logits, dim=1), state
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits after the last frame, float32 [B, K]."""
@@ -352,47 +341,3 @@ def load_exported_run(path: str | Path) -> ExportedRun:
         data=described.data,
         versions=described.versions,
     )
-
-
-@contextmanager
-def _of_another_version(path: Path, metadata: Mapping[str, Any]) -> Iterator[None]:
-    """What can't be understood was written by another version, or changed by hand."""
-    try:
-        yield
-    except (UsageError, LookupError, TypeError, ValueError) as error:
-        reason = error if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        versions = metadata.get("versions")
-        writer = versions.get("videorwkv", "?") if isinstance(versions, dict) else "?"
-        raise CheckpointError(
-            f"{path}: its metadata, written by videorwkv {writer}, does not fit this version "
-            f"({reason}). Export the run again."
-        ) from error
-
-
-def _metadata(path: Path, text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise CheckpointError(
-            f"{path} carries no metadata of videorwkv, so `videorwkv export` did not write it. "
-            "Give a file that it wrote, or a run's folder."
-        )
-    try:
-        metadata = unsealed(parse_json(text))
-        found = metadata["format"]
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: its metadata can't be read ({type(error).__name__}: {error}). Export the run "
-            "again."
-        ) from error
-    if found != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {brief(found)}; this version reads format {FORMAT}. Export the run "
-            "again."
-        )
-    digest = metadata.get(BIN_DIGEST)
-    weights = path.with_suffix(".bin")
-    if digest is not None and hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
-        raise CheckpointError(
-            f"{weights} is not the one that was written with {path.name}. Copy both files, or "
-            "export the run again."
-        )
-    return metadata
