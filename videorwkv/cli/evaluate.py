@@ -256,7 +256,8 @@ def _choose_split(
     """The split to score, and what to say about it."""
     from videorwkv.run.run import place_digest
 
-    drawn = options.validation_share is None and options.group_by is None and everything.held_out
+    given = (options.validation_share, options.group_by, options.group_column)
+    drawn = everything.held_out and all(value is None for value in given)
     if options.split is not None or not drawn:
         return options.split or "validation", []
     relation = run.relation(everything)

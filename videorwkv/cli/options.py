@@ -38,9 +38,11 @@ DATA_HELP = (
     "the data set: a folder with one folder per class (DATA/<class>/clip.mp4, or "
     "DATA/{train,validation,test}/<class>/clip.mp4); a CSV file with the header "
     "path,label[,split], and start,end in seconds or start_frame,end_frame where a clip is a "
-    "segment of its file; an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
-    "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT or "
-    "kinetics400:ROOT as they are distributed; imagenet:ROOT, a folder of pictures a class; shards "
+    "segment of its file; annotations of EPIC-Kitchens, ActivityNet, FineGym, Charades or WLASL; "
+    "an annotation list of MMAction2, TSM or VideoMAE without a header (`path "
+    "label`, `path,label` or `folder n_frames label`); jester:ROOT, ssv2:ROOT, "
+    "kinetics400:ROOT, ucf101:ROOT or hmdb51:ROOT as they are distributed; imagenet:ROOT, a folder "
+    "of pictures a class; shards "
     "(WebDataset's tars): their folder, DIR/train-{000000..000012}.tar, or the same at https:// or "
     "s3://; a folder with VideoFolder's metadata.csv or metadata.jsonl; "
     "hf:OWNER/NAME[@REVISION], a data set of the Hugging Face Hub in one of these forms; or "
@@ -195,6 +197,12 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         'with the number beside each name (1 Name; id,name; {"0": "Name"}), or one name per line',
     )
     group.add_argument(
+        "--label-by",
+        metavar="REGEX",
+        help="DATA is a folder of clips whose names tell the label: capture group 1 of this "
+        "expression, searched for in each path below DATA, such as 'A(\\d{3})' for NTU RGB+D",
+    )
+    group.add_argument(
         "--validation-share",
         type=number,
         metavar="X",
@@ -207,6 +215,11 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="which clips stay together if the data set defines no split: auto, those of one "
         "person, session or recording by a column or their names; none; or a regular expression "
         "on the clip's path, whose capture group 1 is the group id (default: auto)",
+    )
+    group.add_argument(
+        "--group-column",
+        metavar="NAME",
+        help="the column of a CSV file that names the groups, in place of --group-by",
     )
     group.add_argument(
         "--flips",
@@ -237,8 +250,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 # The options of `add_data_options`, by their names in the namespace.
 DATA_OPTIONS = (
-    "layout", "label_names", "validation_share", "group_by", "flips", "frame_rate", "cache",
-    "fold_by", "folds", "fold",
+    "layout", "label_names", "label_by", "validation_share", "group_by", "group_column", "flips",
+    "frame_rate", "cache", "fold_by", "folds", "fold",
 )  # fmt: skip
 
 
@@ -267,9 +280,12 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
         flips=options.flips,
         layout=options.layout,
         label_names=options.label_names,
+        label_by=options.label_by,
+        group_column=options.group_column,
     )
     manifest = load(group_by=options.group_by)
-    if run is not None and options.group_by is None and run.is_split_anew(manifest):
+    given = options.group_by or options.group_column
+    if run is not None and given is None and run.is_split_anew(manifest):
         by_path = load(group_by="none")
         if by_path.held_out and by_path.digest == run.data["digest"]:
             manifest = by_path
@@ -279,10 +295,10 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
     # Some data sets have a rate of their own.
     rate = manifest.frame_rate if rate is None else rate
     manifest = replace(manifest, decoder=decoder, frame_rate=rate)
-    given = [options.fold_by, options.folds, options.fold]
-    if all(value is None for value in given):
+    cut = [options.fold_by, options.folds, options.fold]
+    if all(value is None for value in cut):
         return manifest
-    if any(value is None for value in given):
+    if any(value is None for value in cut):
         raise UsageError("--fold-by, --folds and --fold belong together: give all three or none.")
     all_folds = folds(manifest, options.fold_by, options.folds)
     if not 0 <= options.fold < len(all_folds):

@@ -61,13 +61,16 @@ def folds(manifest: Manifest, pattern: str, groups: str) -> list[Manifest]:
     return [fold(number) for number in range(len(parts))]
 
 
-def group_pattern(what: str, pattern: str, *, instead: str = "") -> re.Pattern[str]:
-    """A regular expression whose capture group 1 is the name of a clip's group.
+def group_pattern(
+    what: str, pattern: str, *, instead: str = "", names: str = "group's name"
+) -> re.Pattern[str]:
+    """A regular expression whose capture group 1 is the name of a clip's group, or another one.
 
     Args:
         what: begins the messages.
         pattern: the expression.
         instead: what else may be given, for the message about a missing capture group.
+        names: what capture group 1 is, for that message.
 
     Raises:
         UsageError: it has no capture group, or is no regular expression.
@@ -77,5 +80,5 @@ def group_pattern(what: str, pattern: str, *, instead: str = "") -> re.Pattern[s
     except re.error as error:
         raise UsageError(f"{what}: {error}.") from error
     if compiled.groups < 1:
-        raise UsageError(f"{what} needs a capture group, (...), around the group's name{instead}.")
+        raise UsageError(f"{what} needs a capture group, (...), around the {names}{instead}.")
     return compiled

@@ -28,7 +28,9 @@ def load_manifest(
     flips: str | Path | None = None,
     layout: str | None = None,
     label_names: str | Path | None = None,
+    label_by: str | None = None,
     group_by: str | None = None,
+    group_column: str | None = None,
 ) -> Manifest:
     """A data set by its name or place.
 
@@ -45,6 +47,10 @@ def load_manifest(
             - `jester:ROOT`, `ssv2:ROOT`, `kinetics400:ROOT`: the official data sets, in the
               layouts that `videorwkv/data/formats/` draws. Their lists in a plain folder are
               recognised;
+            - `ucf101:ROOT`, `hmdb51:ROOT`, with their official splits;
+            - the annotations of EPIC-Kitchens, ActivityNet, FineGym, Charades or WLASL, a file that
+              is recognised, or `epic:ROOT`, `activitynet:ROOT`, `finegym:ROOT`, `charades:ROOT`,
+              `wlasl:ROOT`: segments of long videos;
             - `imagenet:ROOT`: a folder of pictures a class, each a clip of one frame;
             - shards: a folder of WebDataset's tars, `shards:DIR/train-{000000..000012}.tar`, or the
               same at an address: `https://...`, `s3://...`;
@@ -60,6 +66,9 @@ def load_manifest(
         group_by: which clips stay on one side where the data set defines no split: `auto` (None
             means it) those of one person, session or recording by a column or their names, `none`,
             or a regular expression whose capture group 1 names the group.
+        group_column: the column of a CSV file that names the groups, in place of `group_by`.
+        label_by: a regular expression whose capture group 1 is the label, searched for in the path
+            of every clip below the folder `spec`, whatever folders there are.
         label_names: file with the names of labels that are numbers, see `read_label_names`.
 
     Raises:
@@ -79,13 +88,26 @@ def load_manifest(
         "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
     }
     if kind in generated:
-        given = (("--layout", layout), ("--label-names", label_names), ("--group-by", group_by))
+        given = (
+            *(("--layout", layout), ("--label-names", label_names), ("--group-by", group_by)),
+            *(("--label-by", label_by), ("--group-column", group_column)),
+        )
         for name, value in given:
             if value is not None:
                 raise UsageError(f"{name} {value}: {kind} is generated and has none.")
         manifest = generated[kind](rest)
     else:
-        manifest = formats.read(place, layout=layout, label_names=label_names)
+        if group_by is not None and group_column is not None:
+            raise UsageError(
+                f"--group-by {group_by} and --group-column {group_column}: give one of them."
+            )
+        manifest = formats.read(
+            place,
+            layout=layout,
+            label_names=label_names,
+            label_by=label_by,
+            group_column=group_column,
+        )
         if fetched:
             manifest = replace(manifest, notes=(fetched, *manifest.notes))
     if not manifest.rows and manifest.missing:

@@ -15,11 +15,14 @@ from videorwkv.data.formats import (
     epic,
     finegym,
     folder,
+    hmdb51,
     imagenet,
     jester,
     kinetics,
+    named,
     shards,
     ssv2,
+    ucf101,
     videofolder,
     wlasl,
 )
@@ -38,6 +41,8 @@ READERS: dict[str, Callable[..., Manifest]] = {
     "finegym": finegym.read,
     "charades": charades.read,
     "wlasl": wlasl.read,
+    "ucf101": ucf101.read,
+    "hmdb51": hmdb51.read,
     "shards": shards.read,
     "videofolder": videofolder.read,
     "folder": folder.read,
@@ -55,6 +60,8 @@ LAYOUTS: dict[str, Mapping[str, str]] = {
     "finegym": finegym.LAYOUTS,
     "charades": charades.LAYOUTS,
     "wlasl": wlasl.LAYOUTS,
+    "ucf101": ucf101.LAYOUTS,
+    "hmdb51": hmdb51.LAYOUTS,
     "shards": {},
     "videofolder": {},
     "folder": folder.LAYOUTS,
@@ -83,12 +90,19 @@ _RECOGNISED: dict[str, tuple[str, Callable[[Path], bool]]] = {
 
 
 def read(
-    spec: str, *, layout: str | None = None, label_names: str | Path | None = None
+    spec: str,
+    *,
+    layout: str | None = None,
+    label_names: str | Path | None = None,
+    label_by: str | None = None,
+    group_column: str | None = None,
 ) -> Manifest:
     """A data set by `KIND:PLACE`, or by its place alone; see `load_manifest`.
 
     The rows are empty where none of the listed clips is on disk: all are in `missing` then.
     """
+    if label_by is not None:
+        return _read_named(spec, label_by, layout, label_names, group_column)
     kind, place, notes = _choose(spec)
     options: dict[str, Any] = {}
     if layout is not None:
@@ -103,8 +117,30 @@ def read(
                 f"labels are numbers; {spec} is read as {kind}, which names its labels."
             )
         options["label_names"] = Path(label_names)
+    if group_column is not None:
+        if kind != "csv":
+            raise UsageError(
+                f"--group-column {group_column}: for CSV files; {spec} is read as {kind}. "
+                "--group-by REGEX tells groups by the paths."
+            )
+        options["group_column"] = group_column
     manifest = READERS[kind](place, **options)
     return replace(manifest, notes=(*notes, *manifest.notes))
+
+
+def _read_named(
+    spec: str,
+    label_by: str,
+    layout: str | None,
+    label_names: str | Path | None,
+    group_column: str | None,
+) -> Manifest:
+    for name, value in (("--layout", layout), ("--group-column", group_column)):
+        if value is not None:
+            raise UsageError(f"{name} {value} does not go with --label-by, which reads a folder.")
+    if not Path(spec).is_dir():
+        raise UsageError(f"--label-by {label_by}: a folder of clips is wanted; got {spec}.")
+    return named.read(Path(spec), label_by, None if label_names is None else Path(label_names))
 
 
 def _choose(spec: str) -> tuple[str, Path | str, list[str]]:

@@ -116,6 +116,6 @@ def check_split_file(file: Path, lines: Sequence[Line]) -> None:
     if max(named, coded) > len(lines) / 2:
         raise ManifestError(
             f"{file}: a file of splits as those of HMDB51, in which 0, 1 and 2 stand for unused, "
-            "training and test clips and not for classes. Write a CSV file with the header "
-            "path,label,split."
+            "training and test clips and not for classes. Give the data set's folder: "
+            "hmdb51:ROOT. Of another data set, write a CSV file with the header path,label,split."
         )

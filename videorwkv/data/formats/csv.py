@@ -28,14 +28,14 @@ from videorwkv.data.segments import COLUMNS
 from videorwkv.data.tables import read_csv
 
 
-def read(root: Path, label_names: Path | None = None) -> Manifest:
+def read(root: Path, label_names: Path | None = None, group_column: str | None = None) -> Manifest:
     """The rows of the file; relative paths start at its folder, and addresses (`https://...`,
     `s3://...`) stay as they are.
 
-    A column that names a person or a session is the rows' `group`; the notes name columns that are
-    not used. Only a `test` row may lack its label. Labels that are numbers get their names from
-    `label_names`, see `read_label_names`. Files are not looked for: the list is the user's own, so
-    one that is not there is a bad clip, and wrong in evaluation.
+    The column `group_column`, or one that names a person or a session, is the rows' `group`; the
+    notes name columns that are not used. Only a `test` row may lack its label. Labels that are
+    numbers get their names from `label_names`, see `read_label_names`. Files are not looked for:
+    the list is the user's own, so one that is not there is a bad clip, and wrong in evaluation.
 
     Raises:
         ManifestError: names file and line: no path, no label, no split in a file that has them, a
@@ -43,4 +43,6 @@ def read(root: Path, label_names: Path | None = None) -> Manifest:
             change what is trained.
     """
     records = read_csv(root, required=("path", "label"), optional=("split", *COLUMNS))
-    return label_rows("csv", root.parent, {root: read_table(root, records)}, label_names)
+    return label_rows(
+        "csv", root.parent, {root: read_table(root, records, group_column)}, label_names
+    )

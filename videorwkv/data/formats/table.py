@@ -27,7 +27,7 @@ from videorwkv.data.manifest import (
     split_labels,
 )
 from videorwkv.data.segments import read_segment, require_pairs
-from videorwkv.errors import ManifestError, UsageError
+from videorwkv.errors import ManifestError, UsageError, did_you_mean
 from videorwkv.utils.remote import check_address, is_address
 
 
@@ -38,7 +38,11 @@ class Table(NamedTuple):
     notes: list[str]
 
 
-def read_table(file: Path, records: Iterable[tuple[int, Mapping[str, str]]]) -> Table:
+def read_table(
+    file: Path,
+    records: Iterable[tuple[int, Mapping[str, str]]],
+    group_column: str | None = None,
+) -> Table:
     """The rows of one file; relative paths start at its folder.
 
     A column that names a person or a session is the rows' `group`. Only a `test` row may lack its
@@ -48,6 +52,7 @@ def read_table(file: Path, records: Iterable[tuple[int, Mapping[str, str]]]) -> 
         file: the file, for messages.
         records: (line, column -> text) of each row, all with the same columns; `path` and `label`
             among them.
+        group_column: the column that is the rows' group; None finds one.
 
     Raises:
         ManifestError: names file and line; see `csv.read`.
@@ -62,7 +67,7 @@ def read_table(file: Path, records: Iterable[tuple[int, Mapping[str, str]]]) -> 
     for line, fields in records:
         where = f"{file}:{line}"
         if not rows:
-            group, notes = _columns(file, list(fields))
+            group, notes = _columns(file, list(fields), group_column)
             require_pairs(list(fields), f"{file}:1")
         if not fields["path"]:
             raise ManifestError(f"{where}: the path is empty.")
@@ -139,9 +144,22 @@ def _require_readable(address: str, where: str) -> None:
         raise ManifestError(f"{where}: {error}") from error
 
 
-def _columns(file: Path, header: list[str]) -> tuple[str, list[str]]:
+def _columns(file: Path, header: list[str], wanted: str | None) -> tuple[str, list[str]]:
     """The column with groups, and a note on those that are not used."""
-    group, unused = read_columns(header, f"{file}:1")
+    group, unused = read_columns([name for name in header if name != wanted], f"{file}:1")
+    if wanted is not None:
+        if wanted not in header or wanted in KNOWN:
+            others = [name for name in header if name not in KNOWN]
+            raise ManifestError(
+                f"{file}:1: no column {wanted!r} for groups. {did_you_mean(wanted, others)}"
+            )
+        if "split" in header:
+            raise ManifestError(
+                f"{file}:1: --group-column {wanted}: the column split says which clips are held "
+                "out. Leave out one of them."
+            )
+        unused = tuple(name for name in (*unused, group) if name)
+        group = wanted
     if group and "split" in header:  # which decides
         group, unused = "", tuple(name for name in header if name not in KNOWN)
     if not unused:
