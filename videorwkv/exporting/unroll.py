@@ -1,7 +1,7 @@
 """The graph of a step -> the graph of some frames: `unroll`.
 
 Whatever the model, its step says in which order frames must go: a value that `next.NAME` is made of
-and that is itself made of `state.NAME` waits for the frame before. Such values go round in circles,
+and that is itself made of `state.NAME` waits for the frame before. Such values form cycles,
 one or more for each layer, and their nodes are repeated, frame after frame. All other nodes run
 once for all frames, layer by layer, and take these for more streams: streams do not see one
 another, so what is right for B of them is right for T * B. There is one definition, the step's.
@@ -62,7 +62,7 @@ class _Unrolling:
         self.nodes = self._without_casts(nodes)
         self.producer = {name: i for i, n in enumerate(self.nodes) for name in n.output}
         self._find_constants_and_shapes()
-        self.circle = self._find_circles()
+        self.cycle = self._find_cycles()
         self.made: list[Any] = []
         self.whole: dict[str, str] = {}
         self.parts: dict[tuple[str, int], str] = {}
@@ -81,9 +81,10 @@ class _Unrolling:
         for state, following in list(self.states.items()):
             last = writer.get(following)
             first = readers.get(state, [])
-            if last is None or last.op_type != "Cast" or following in readers:
+            if last is None or following in readers or len(first) != 1:
                 continue
-            if len(first) == 1 and first[0].op_type == "Cast":
+            kinds = self.onnx.TensorProto
+            if _cast_to(first[0]) == kinds.FLOAT and _cast_to(last) == kinds.FLOAT16:
                 del self.states[state]
                 self.states[first[0].output[0]] = last.input[0]
                 self.head.append(first[0])
@@ -111,29 +112,29 @@ class _Unrolling:
         names = [self.states.get(name, name) for name in self._inputs(i)]
         return {self.producer[name] for name in names if name in self.producer}
 
-    def _find_circles(self) -> dict[int, int]:
-        """Node -> the circle that it is a part of, named by one of its nodes."""
+    def _find_cycles(self) -> dict[int, int]:
+        """Node -> the cycle that it is a part of, named by one of its nodes."""
         before = [self._waits_for(i) for i in range(len(self.nodes))]
         after: list[set[int]] = [set() for _ in self.nodes]
         for i, others in enumerate(before):
             for other in others:
                 after[other].add(i)
-        circle: dict[int, int] = {}
+        cycle: dict[int, int] = {}
         for following in self.states.values():
             start = self.producer.get(following)
-            if start is None or start in circle:
+            if start is None or start in cycle:
                 continue
             for i in _reached(start, before) & _reached(start, after):
-                circle[i] = start
-        # What is made of two values of a circle joins it: one value leaves in the place of two.
+                cycle[i] = start
+        # What is made of two values of a cycle joins it: one value leaves in the place of two.
         for i in range(len(self.nodes)):
             names = set(self._inputs(i))
-            circles = {circle.get(self.producer.get(name, -1)) for name in names}
-            if i not in circle and len(names) > 1 and len(circles) == 1:
-                (only,) = circles
+            cycles = {cycle.get(self.producer.get(name, -1)) for name in names}
+            if i not in cycle and len(names) > 1 and len(cycles) == 1:
+                (only,) = cycles
                 if only is not None:
-                    circle[i] = only
-        return circle
+                    cycle[i] = only
+        return cycle
 
     # What it becomes.
 
@@ -141,7 +142,7 @@ class _Unrolling:
         graph = self.model.graph
         for unit in self._units():
             varying = [i for i in unit if not self._is_lazy(i)]
-            if varying and varying[0] in self.circle:
+            if varying and varying[0] in self.cycle:
                 for t in range(self.frames):
                     for i in varying:
                         self._emit(self.nodes[i], t)
@@ -170,10 +171,10 @@ class _Unrolling:
         return all(name in self.constants or name in self.shapes for name in names)
 
     def _units(self) -> list[list[int]]:
-        """Nodes that run together, a circle or one by itself, each after what it waits for."""
+        """Nodes that run together, a cycle or one by itself, each after what it waits for."""
         members: dict[int, list[int]] = {}
         for i in range(len(self.nodes)):
-            members.setdefault(self.circle.get(i, i), []).append(i)
+            members.setdefault(self.cycle.get(i, i), []).append(i)
         unit = {i: key for key, nodes in members.items() for i in nodes}
         waits = {
             key: {unit[j] for i in nodes for j in self._waits_for(i)} - {key}
@@ -279,6 +280,12 @@ class _Unrolling:
         )
         self.model.graph.initializer.append(tensor)
         self._add("Reshape", [source, f"{target}.sizes"], [target])
+
+
+def _cast_to(node: Any) -> int | None:
+    """The type that a cast gives; None of another node."""
+    found = [one.i for one in node.attribute if one.name == "to"]
+    return found[0] if node.op_type == "Cast" else None
 
 
 def _reached(start: int, edges: Sequence[Iterable[int]]) -> set[int]:
