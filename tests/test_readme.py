@@ -22,6 +22,7 @@ import videorwkv
 from videorwkv import LCRConfig, list_models, load_run, model_config
 from videorwkv.cli.info import describe_models
 from videorwkv.cli.main import make_parser
+from videorwkv.models.shipped import SHIPPED
 from videorwkv.run.choose import CLOSE_SECONDS, SMALL, WHOLE_SECONDS, choose
 from videorwkv.run.recipes import Recipe, apply_overrides, default, recipe
 
@@ -233,7 +234,8 @@ def test_live_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_rules_of_the_choice_are_those_of_the_code() -> None:
     rules = {row[0]: row[1] for row in table("docs/training.md", "what is looked at")}
-    number, length, close, shape = rules.values()
+    number, length, start, close, shape = rules.values()
+    assert all(f"`{name}`" in start for name in SHIPPED)
     assert f"{CLOSE_SECONDS:g} seconds apart" in close
     assert set(re.findall(r"[\d,]*\d", number)) == {f"{SMALL:,}"}
     assert f"at most {WHOLE_SECONDS:g} seconds" in length

@@ -93,7 +93,7 @@ def test_a_recipe_is_chosen_and_said(
         assert main([*train, "--no-baselines", *options]) == 0
         shown = capsys.readouterr()
         model = "lcr_nano" if "nano" in name else None
-        wanted, why = choose(manifest, model) if "default" not in name else (default(), "")
+        wanted, why, _ = choose(manifest, model) if "default" not in name else (default(), "", None)
         assert "recipe" not in shown.out
         lines = [line for line in shown.err.splitlines() if line.startswith("recipe")]
         assert lines == ([why] if said else [])

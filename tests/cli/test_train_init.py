@@ -14,6 +14,7 @@ from videorwkv.cli.train_recipe import new_recipe
 from videorwkv.errors import ConfigError
 from videorwkv.models import model_config
 from videorwkv.run import recipes
+from videorwkv.run.choose import Choice
 from videorwkv.run.pretrained import Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import read_run
@@ -71,19 +72,19 @@ def test_a_dry_run_writes_nothing(
 def test_known_data_sets_have_recipes_of_their_own(name: str, tmp_path: Path) -> None:
     manifest = replace(tiny.manifest(), name=name)
 
-    def chosen(init: Pretrained | None = None, **options: str) -> tuple[Recipe, str]:
-        known = {"recipe": None, "model": None, "workers": "0", **options}
-        return new_recipe(Namespace(**known), manifest, init)
+    def chosen(init: Pretrained | None = None, **options: str) -> Choice:
+        known = {"recipe": None, "model": None, "workers": "0", "init": None, **options}
+        return new_recipe(Namespace(assignments=[], timeline=False, **known), manifest, init)
 
-    recipe, why = chosen()
+    recipe, why, _ = chosen()
     assert recipe == recipes.recipe(name)
     assert f"recipe {name}, as for every data set of this kind" in why
-    assert chosen(recipe="default") == (recipes.default(), "")
-    small, _ = chosen(model="lcr_nano")
+    assert chosen(recipe="default") == (recipes.default(), "", None)
+    small, *_ = chosen(model="lcr_nano")
     fit = recipe.model.frame_fit
     assert small == replace(recipe, model=model_config("lcr_nano", frame_fit=fit))
     given = read_pretrained(tiny.trained(tmp_path / "old", steps=1))
-    started, why = chosen(given)
+    started, why, _ = chosen(given)
     assert started.model.width == 16
     assert (started.epochs, started.lr) == (recipe.epochs, recipe.lr)
     assert "finetune" not in why
@@ -95,13 +96,13 @@ def test_a_stem_that_is_named_goes_without_the_directions_that_were_chosen(
 ) -> None:
     chosen = recipes.default("lcr_pico")
     chosen = replace(chosen, model=replace(chosen.model, stem_flow=True))
-    monkeypatch.setattr(train_module, "new_recipe", lambda *_: (chosen, "chosen."))
+    monkeypatch.setattr(train_module, "new_recipe", lambda *_: Choice(chosen, "chosen."))
 
     def made(*assignments: str) -> Recipe:
         options = make_parser().parse_args(
             ["train", "motion", *(f"--set={text}" for text in assignments)]
         )
-        return train_module.recipe_of(options, tiny.manifest(), None, None, begun=False)
+        return train_module.recipe_of(options, tiny.manifest(), None, None, begun=False)[0]
 
     assert made().model.stem_flow
     assert made("model.stem=patch").model.stem_flow

@@ -230,7 +230,7 @@ def test_the_command_that_follows_reads_the_entries(
         return first, shlex.split(line.partition(": ")[2])
 
     command = ["videorwkv", "train", str(videos), "--cache", str(tmp_path / "c")]
-    chosen, why = choose(load_manifest(videos))
+    chosen, why, _ = choose(load_manifest(videos))
     size = chosen.model.image_size
     assert following() == (f"{size} px, as `train` chooses: {why}", command)
     first, same = following(f"--size={size}")

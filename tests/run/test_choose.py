@@ -88,7 +88,7 @@ def clips(
 
 
 def test_few_short_wide_clips() -> None:
-    recipe, why = choose(load_manifest("gestures:train=20,validation=10,test=10,size=32"))
+    recipe, why, _ = choose(load_manifest("gestures:train=20,validation=10,test=10,size=32"))
     assert recipe.model == model_config("lcr_pico", frame_fit="stretch")
     assert (recipe.sampling.fps, recipe.repeats, recipe.loss_frames) == (None, 1, "last")
     assert recipe.augmentation.erase_probability == 0
@@ -99,19 +99,19 @@ def test_few_short_wide_clips() -> None:
 def test_directions_are_seen_where_the_frames_of_a_whole_clip_lie_close() -> None:
     longest = CLOSE_SECONDS * WHOLE_FRAMES
     close, far = clips(longest - 0.5), clips(longest + 0.5)
-    recipe, why = choose(close)
+    recipe, why, _ = choose(close)
     assert recipe.model == model_config("lcr_pico", stem_flow=True)
     assert "directions of movement" in why
     assert choose(far)[0].model == model_config("lcr_pico")
     assert not choose(clips(LONG))[0].model.stem_flow
     # A preset that is named is taken as it is.
-    named, why = choose(close, "lcr_pico")
+    named, why, _ = choose(close, "lcr_pico")
     assert named.model == model_config("lcr_pico")
     assert "directions" not in why
 
 
 def test_long_clips_are_cut_into_windows() -> None:
-    recipe, why = choose(clips(LONG))
+    recipe, why, _ = choose(clips(LONG))
     assert recipe.model == model_config("lcr_pico")
     assert recipe.sampling.fps is not None
     assert recipe.sampling.num_frames / recipe.sampling.fps < WHOLE_SECONDS
@@ -127,7 +127,7 @@ def test_activities_are_seen_by_a_pretrained_stem_where_its_weights_are_installe
 ) -> None:
     without = choose(clips(LONG))[0]
     monkeypatch.setattr(module, "has_lite0_weights", lambda: True)
-    recipe, why = choose(clips(LONG))
+    recipe, why, _ = choose(clips(LONG))
     assert recipe.model == model_config("lcr_lite")
     assert recipe.steps == round(without.steps / 2)
     assert (recipe.sampling, recipe.lr, recipe.ema) == (
@@ -137,7 +137,7 @@ def test_activities_are_seen_by_a_pretrained_stem_where_its_weights_are_installe
     )
     assert "lcr_lite, as the weights of its stem are installed; windows" in why
     assert choose(clips(SHORT))[0].model == model_config("lcr_pico")
-    named, why = choose(clips(LONG), "lcr_pico")
+    named, why, _ = choose(clips(LONG), "lcr_pico")
     assert named == without
     assert "installed" not in why
 
@@ -149,7 +149,7 @@ def test_activities_are_seen_by_a_pretrained_stem_where_its_weights_are_installe
 def test_a_few_long_clips_among_short_ones_change_nothing(
     lengths: dict[int, float], whole: bool
 ) -> None:
-    recipe, why = choose(clips(count=30, others=lengths))
+    recipe, why, _ = choose(clips(count=30, others=lengths))
     assert (recipe.sampling.fps is None) == whole
     longest = LONG if lengths else SHORT
     assert f"{SHORT:.1f} to {longest:.1f} s" in why
@@ -160,7 +160,7 @@ def test_a_few_long_clips_among_short_ones_change_nothing(
     [(24, 24, "crop"), (24, 26, "crop"), (24, 40, "stretch"), (40, 24, "stretch")],
 )
 def test_wide_and_tall_frames_are_stretched(height: int, width: int, fit: str) -> None:
-    recipe, why = choose(clips(height=height, width=width))
+    recipe, why, _ = choose(clips(height=height, width=width))
     assert recipe.model.frame_fit == fit
     assert ("centred square" in why) == (fit == "crop")
     assert f"{width}x{height}" in why
@@ -168,7 +168,7 @@ def test_wide_and_tall_frames_are_stretched(height: int, width: int, fit: str) -
 
 @pytest.mark.parametrize("name", [None, "lcr_nano"])
 def test_many_clips_get_the_default_recipe(name: str | None) -> None:
-    recipe, why = choose(clips(count=SMALL + 1), name)
+    recipe, why, _ = choose(clips(count=SMALL + 1), name)
     assert recipe == default(name or "lcr_tiny")
     assert why.startswith(
         f"recipe default with {name or 'lcr_tiny'}, as there are {SMALL + 1:,} clips"
@@ -184,17 +184,17 @@ def test_steps_grow_with_the_clips_within_bounds() -> None:
 
 
 def test_a_named_model_is_kept() -> None:
-    recipe, why = choose(clips(width=40), "lcr_nano")
+    recipe, why, _ = choose(clips(width=40), "lcr_nano")
     assert recipe.model == model_config("lcr_nano", frame_fit="stretch")
     own = default("lcr_nano")
-    chosen = choose(clips(width=40))[0]
+    chosen = choose(clips(width=40), starts=False)[0]
     assert recipe == replace(chosen, model=recipe.model, lr=own.lr, ema=own.ema)
     assert "lcr_nano" in why
     assert "lcr_pico" not in why
 
 
 def test_presets_for_few_clips_are_trained_as_they_were_measured() -> None:
-    chosen = choose(clips(width=40))[0]
+    chosen = choose(clips(width=40), starts=False)[0]
     pico = model_config("lcr_pico", frame_fit="stretch")
     assert choose(clips(width=40), "lcr_pico")[0] == replace(chosen, model=pico)
     lite = choose(clips(width=40), "lcr_lite")[0]
@@ -252,7 +252,7 @@ def test_a_daemonic_process_looks_by_itself() -> None:
 def test_where_no_clip_can_be_read(manifest: Manifest, why: str, workers: int) -> None:
     assert measure_clips(manifest, workers=workers) is None
     chosen = choose(manifest, workers=workers)
-    assert chosen == (default("lcr_tiny"), f"recipe default, as {why}.")
+    assert chosen == (default("lcr_tiny"), f"recipe default, as {why}.", None)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -276,6 +276,6 @@ def test_the_middle_size_counts() -> None:
 
 
 def test_single_pictures_in_which_nothing_moves() -> None:
-    recipe, why = choose(clips(1 / FPS))
+    recipe, why, _ = choose(clips(1 / FPS))
     assert recipe == default("lcr_tiny")
     assert "single pictures" in why

@@ -247,7 +247,7 @@ def _fill_cache(options: argparse.Namespace, spec: str) -> int:
 
     options.data = spec
     manifest = load_data(options)
-    chosen, why = choose(manifest)
+    chosen, why, _ = choose(manifest)
     size = chosen.model.image_size if options.size is None else options.size
     cache = replace(_cache(options, size), frame_rate=manifest.frame_rate)
     plan = plan_fill(manifest, cache)

@@ -46,7 +46,7 @@ DATA_HELP = (
     "(WebDataset's tars): their folder, DIR/train-{000000..000012}.tar, or the same at https:// or "
     "s3://; a folder with VideoFolder's metadata.csv or metadata.jsonl; "
     "hf:OWNER/NAME[@REVISION], a data set of the Hugging Face Hub in one of these forms; or "
-    "`motion` or `gestures`, generated data sets (motion:train=800,size=64 sets "
+    "`motion`, `gestures` or `scenes`, generated (motion:train=800,size=64 sets "
     "options). The prefixes folder:, csv:, list: and shards: choose the reader by name"
 )
 

@@ -80,16 +80,19 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help="training recipe: default, motion_demo, handwash, jester, ssv2, kinetics400 or "
-        "imagenet; with --init also finetune and linear_probe (default: that of a known data set, "
-        "else chosen by number, length and shape of the clips, with --init finetune; it is said)",
+        help="training recipe: default, motion_demo, motion_timeline, pretrain_scenes, handwash, "
+        "jester, ssv2, kinetics400 or imagenet; with --init also finetune and linear_probe "
+        "(default: that of a known data set, else chosen by number, length and shape of the clips, "
+        "with --init finetune; it is said)",
     )
     parser.add_argument(
         "--init",
         metavar="RUN",
         help="start from the weights of a run, RUN/last, hf:OWNER/NAME or a safetensors file: "
         "every tensor that fits by name and shape, of the classifier the classes that both have; "
-        "the model is that of the weights unless --model is given",
+        "the model is that of the weights unless --model is given; scenes: weights that come with "
+        "the package, learnt from generated clips (default where lcr_pico is chosen for short "
+        "clips); none: random weights",
     )
     parser.add_argument(
         "--freeze",
@@ -238,6 +241,7 @@ def _train(
     configured: Recipe | None,
     processes: Processes,
 ) -> int:
+    from videorwkv.models.shipped import NOTHING
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.loggers.jsonl import describe_best
     from videorwkv.training.loop import train
@@ -248,9 +252,13 @@ def _train(
     if not begun:
         if init is None and options.resume:
             init = options.init = init_noted_in(folder)
-        init = None if init is None else read_pretrained(init)
+        init = None if init in (None, NOTHING) else read_pretrained(init)
     # Clips are opened, in a limited time: the same recipe for all.
-    recipe = processes.first(lambda: recipe_of(options, manifest, init, configured, begun=begun))
+    recipe, start = processes.first(
+        lambda: recipe_of(options, manifest, init, configured, begun=begun)
+    )
+    if start is not None:
+        options.init, init = start, read_pretrained(start)
 
     # What an attempt without a checkpoint has left is of another run.
     noted = not processes.is_first or (begun and (folder / RUN_FILE).is_file())
@@ -295,6 +303,7 @@ def _train(
 
 
 def _dry_run(options: argparse.Namespace, configured: Recipe | None, begun: float) -> int:
+    from videorwkv.models.shipped import NOTHING
     from videorwkv.run.pretrained import read_pretrained
     from videorwkv.training.dry import dry_run
     from videorwkv.training.loggers import choose
@@ -305,10 +314,11 @@ def _dry_run(options: argparse.Namespace, configured: Recipe | None, begun: floa
     choose(options.log, Path(options.out), resume=False)
     with connected(options.device) as processes:
         manifest = processes.each(lambda: load_data(options))
-        init = None if options.init is None else read_pretrained(options.init)
-        recipe = processes.first(
+        init = None if options.init in (None, NOTHING) else read_pretrained(options.init)
+        recipe, start = processes.first(
             lambda: recipe_of(options, manifest, init, configured, begun=False)
         )
+        init = init if start is None else read_pretrained(start)
         # Loading libraries, listing clips and looking at some of them are part of a run, too.
         before = time.perf_counter() - begun
         found = dry_run(

@@ -13,6 +13,7 @@ from videorwkv.errors import UsageError
 if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.models.config import LCRConfig
+    from videorwkv.run.choose import Choice
     from videorwkv.run.pretrained import Pretrained
     from videorwkv.run.recipes import Recipe
 
@@ -31,8 +32,9 @@ def recipe_of(
     configured: Recipe | None,
     *,
     begun: bool,
-) -> Recipe:
-    """The recipe that the options describe; why it was chosen is said, where it was.
+) -> tuple[Recipe, str | None]:
+    """The recipe that the options describe, and weights to start from where they are chosen with
+    it; why it was chosen is said, where it was.
 
     Args:
         options: of `train`, those of the file given by --config taken over.
@@ -44,7 +46,7 @@ def recipe_of(
     from videorwkv.run import recipes
     from videorwkv.run.run import read_run
 
-    why = ""
+    why, start = "", None
     if configured is not None:
         recipe = configured
         if options.model is not None:
@@ -59,7 +61,7 @@ def recipe_of(
         if options.model is not None:
             recipe = recipes.with_model(recipe, options.model)
     else:
-        recipe, why = new_recipe(options, manifest, init)
+        recipe, why, start = new_recipe(options, manifest, init)
     if options.timeline:
         from videorwkv.run.choose import with_timeline
 
@@ -86,7 +88,7 @@ def recipe_of(
             "note: each segment is learnt as a clip by itself; --timeline learns when they happen",
             file=sys.stderr,
         )
-    return recipe
+    return recipe, start
 
 
 def _sets_other_stem(assignments: Sequence[str]) -> bool:
@@ -114,10 +116,12 @@ def _with_model(recipe: Recipe, name: str | None, model: LCRConfig | None) -> Re
 
 def new_recipe(
     options: argparse.Namespace, manifest: Manifest, init: Pretrained | str | None
-) -> tuple[Recipe, str]:
-    """The recipe of a new run, and in a line why it is that one; nothing where it was named."""
+) -> Choice:
+    """The recipe of a new run, in a line why it is that one (nothing where it was named), and
+    weights to start from."""
+    from videorwkv.models.shipped import FREE_OPTIONS
     from videorwkv.run import recipes
-    from videorwkv.run.choose import choose, choose_timeline
+    from videorwkv.run.choose import Choice, choose, choose_timeline
     from videorwkv.run.pretrained import Pretrained
 
     model = None
@@ -127,20 +131,29 @@ def new_recipe(
     if over is None and init is not None and manifest.name not in recipes.OF_DATA_SETS:
         over = "finetune"
     if over is not None and over not in recipes.FROM_WEIGHTS:
-        return _with_model(recipes.recipe(over), options.model, model), ""
+        return Choice(_with_model(recipes.recipe(over), options.model, model), "")
     if options.recipe is None and manifest.name in recipes.OF_DATA_SETS:
         recipe = recipes.recipe(manifest.name)
         recipe = _with_model(recipe, options.model, model)
-        return recipe, (
+        return Choice(
+            recipe,
             f"recipe {manifest.name}, as for every data set of this kind; --recipe default or "
-            "another one, --model and --set choose otherwise. --dry-run says how long it takes."
+            "another one, --model and --set choose otherwise. --dry-run says how long it takes.",
         )
     if over is not None and init is None:
         raise UsageError(f"--recipe {over} starts from weights: name a run with --init.")
-    pick = choose_timeline if options.timeline else choose
-    recipe, why = pick(manifest, options.model, model=model, workers=int(options.workers != "0"))
-    if over is not None:
-        if model is not None and isinstance(init, Pretrained) and init.lr is not None:
-            recipe = replace(recipe, lr=init.lr)
-        recipe, why = recipes.FROM_WEIGHTS[over](recipe), f"recipe {over} over the {why}"
-    return recipe, why
+    names = {assignment.partition("=")[0].strip() for assignment in options.assignments}
+    free = {f"model.{option}" for option in FREE_OPTIONS}
+    other = any(name.startswith("model.") and name not in free for name in names)
+    workers = int(options.workers != "0")
+    if options.timeline:
+        chosen = choose_timeline(manifest, options.model, model=model, workers=workers)
+    else:
+        starts = options.init is None and not other
+        chosen = choose(manifest, options.model, model=model, starts=starts, workers=workers)
+    if over is None:
+        return chosen
+    recipe = chosen.recipe
+    if model is not None and isinstance(init, Pretrained) and init.lr is not None:
+        recipe = replace(recipe, lr=init.lr)
+    return Choice(recipes.FROM_WEIGHTS[over](recipe), f"recipe {over} over the {chosen.why}")

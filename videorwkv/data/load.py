@@ -14,6 +14,7 @@ from videorwkv.data.manifest import Manifest
 from videorwkv.data.motion.clips import MotionOptions, motion_manifest
 from videorwkv.data.motion.film import film_manifest
 from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
+from videorwkv.data.motion.scenes import SceneOptions, scene_manifest
 from videorwkv.data.segments import segment_notes
 from videorwkv.errors import ManifestError, UsageError
 
@@ -86,6 +87,7 @@ def load_manifest(
     generated: dict[str, Callable[[str], Manifest]] = {
         "motion": _motion,
         "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
+        "scenes": lambda options: scene_manifest(SceneOptions.parse(options)),
     }
     if kind in generated:
         given = (

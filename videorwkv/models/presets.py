@@ -11,6 +11,7 @@ from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.lcr import LCR
 from videorwkv.models.pretrained_stem import load_stem_weights
+from videorwkv.models.shipped import load_start
 
 # The options as the paper publishes them, whatever the size.
 PUBLISHED: dict[str, Any] = {
@@ -59,19 +60,28 @@ def model_config(name: str, **overrides: Any) -> LCRConfig:
     )
 
 
-def create_model(name: str, **overrides: Any) -> LCR:
+def create_model(name: str, *, pretrained: bool = False, **overrides: Any) -> LCR:
     """A model by its preset's name, with random weights (torch's global seed), but for a pretrained
     stem, which has its own.
+
+    Args:
+        name: of the preset.
+        pretrained: give all but the classifier the weights that come with the package, learnt from
+            generated clips (`lcr_pico` has some).
+        overrides: other options than the preset's.
 
     Example:
         create_model("lcr_nano", num_classes=27, edges="sobel")
 
     Raises:
         ConfigError: as `model_config`.
-        UsageError: the preset has a pretrained stem, and the package with its weights is missing.
+        UsageError: the preset has a pretrained stem, and the package with its weights is missing;
+            or no weights come with the package for such a model.
     """
     model = build_model(model_config(name, **overrides))
     load_stem_weights(model)
+    if pretrained:
+        load_start(model)
     return model
 
 

@@ -20,7 +20,8 @@ from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import VideoRWKVError
 from videorwkv.models import LCRConfig, model_config
 from videorwkv.models.pretrained_stem import has_lite0_weights
-from videorwkv.run.recipes import Recipe, default
+from videorwkv.models.shipped import START_LR, start_of
+from videorwkv.run.recipes import Recipe, default, finetune
 from videorwkv.utils.words import counted
 from videorwkv.utils.workers import Lost, one_by_one
 from videorwkv.video.base import Sampling
@@ -65,6 +66,20 @@ AUGMENTATION = Augmentation(
     rotate=12.0,
     erase_probability=0.0,
 )
+
+
+class Choice(NamedTuple):
+    """What `choose` has chosen.
+
+    Args:
+        recipe: the recipe.
+        why: a line that says why it is that one.
+        init: weights to start from, as of `read_pretrained`; None: random ones.
+    """
+
+    recipe: Recipe
+    why: str
+    init: str | None = None
 
 
 class ClipStatistics(NamedTuple):
@@ -143,19 +158,23 @@ def choose(
     model_name: str | None = None,
     *,
     model: LCRConfig | None = None,
+    starts: bool = True,
     workers: int = 1,
-) -> tuple[Recipe, str]:
-    """A recipe for the training split of a data set, and in a line why it is that one.
+) -> Choice:
+    """A recipe for the training split of a data set, in a line why it is that one, and weights to
+    start from.
 
     Few clips get a small model that sees what changes and keeps where; it is read out at the end
     of the clip where clips are short, and of windows where they go on. Where they go on and its
-    weights are installed, it sees change by a pretrained stem. Many get `default`.
+    weights are installed, it sees change by a pretrained stem. Where they are short and frames lie
+    far apart, it starts from the weights that generated scenes have left. Many get `default`.
 
     Args:
         manifest: the data set.
         model_name: a preset that is wanted in any case, with the learning rate of `default` unless
             it is one of `FOUND_FOR`; None chooses.
         model: one that is given, as weights to start from are for it, in place of a preset.
+        starts: whether weights to start from may be chosen.
         workers: as in `measure_clips`.
     """
     clips = len(_training_rows(manifest))
@@ -165,16 +184,19 @@ def choose(
         fallback = replace(fallback, model=model)
         many = "the model of the weights"
     if clips > SMALL:
-        return fallback, (
+        return Choice(
+            fallback,
             f"recipe default with {many}, as there are {clips:,} clips to train on. On a CPU, "
-            "--model lcr_nano or lcr_pico is far faster."
+            "--model lcr_nano or lcr_pico is far faster.",
         )
     seen = measure_clips(manifest, workers=workers)
     if seen is None:
         why = "no clip could be opened in time" if clips else "there is no clip to train on"
-        return fallback, f"recipe default, as {why}."
+        return Choice(fallback, f"recipe default, as {why}.")
     if seen.long_seconds == 0:
-        return fallback, "recipe default, as the clips are single pictures, in which nothing moves."
+        return Choice(
+            fallback, "recipe default, as the clips are single pictures, in which nothing moves."
+        )
     whole = seen.long_seconds <= WHOLE_SECONDS
     stretch = not 1 / WIDE < seen.width / seen.height < WIDE
     own = model_name is None and model is None
@@ -212,12 +234,19 @@ def choose(
         parts = f"windows of {WINDOW.num_frames / WINDOW.fps:g} s, as clips are long"
     elif own and close:
         parts += ", and directions of movement, as their frames lie close"
+    init = start_of(recipe.model) if starts and own and whole else None
+    start = ""
+    if init is not None:
+        recipe = replace(finetune(recipe), lr=START_LR)
+        start = f" from the weights that {init} have left (--init none: from random ones)"
     fit = "whole frames, as they are not square" if stretch else "the frame's centred square"
-    return recipe, (
+    return Choice(
+        recipe,
         f"recipe chosen for {counted(clips, 'clip')} of {seen.seconds[0]:.1f} to "
         f"{seen.seconds[1]:.1f} s, mostly of {seen.width}x{seen.height}: "
-        f"{few}; {parts}; {fit}; "
-        "strong augmentation. --recipe, --model and --set choose otherwise."
+        f"{few}{start}; {parts}; {fit}; "
+        "strong augmentation. --recipe, --model and --set choose otherwise.",
+        init,
     )
 
 
@@ -227,7 +256,7 @@ def choose_timeline(
     *,
     model: LCRConfig | None = None,
     workers: int = 1,
-) -> tuple[Recipe, str]:
+) -> Choice:
     """A recipe that learns when something happens, and in a line why it is that one.
 
     Args:
@@ -268,10 +297,11 @@ def choose_timeline(
     )
     lengths = "" if seen is None else f" of {seen.seconds[0]:.1f} to {seen.seconds[1]:.1f} s"
     few = "the model of the weights" if model is not None else model_name or "lcr_pico"
-    return recipe, (
+    return Choice(
+        recipe,
         f"recipe for a timeline of {counted(len(segments), 'segment')} in "
         f"{counted(len(files.rows), 'file')}{lengths}: {few}, windows of {window:.1f} s, "
-        "`background` where there is no segment. --recipe, --model and --set choose otherwise."
+        "`background` where there is no segment. --recipe, --model and --set choose otherwise.",
     )
 
 

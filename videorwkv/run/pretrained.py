@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from videorwkv.errors import CheckpointError, UsageError
 from videorwkv.models.config import LCRConfig
+from videorwkv.models.shipped import START_LR, shipped_folder
 from videorwkv.models.vrwkv6 import convert
 from videorwkv.run.description import Description, read_description
 from videorwkv.run.run import read_run
@@ -66,8 +67,9 @@ class Pretrained:
 
 
 def read_pretrained(source: str | Path) -> Pretrained:
-    """Read a run (`runs/a`, `runs/a/last`, `hf:owner/name`), a bare safetensors file, or with
-    `vrwkv6:FILE` the checkpoint of a Vision-RWKV classifier, as it is distributed.
+    """Read a run (`runs/a`, `runs/a/last`, `hf:owner/name`), a bare safetensors file, the weights
+    that come with the package (`scenes`), or with `vrwkv6:FILE` the checkpoint of a Vision-RWKV
+    classifier, as it is distributed.
 
     Raises:
         UsageError: nothing is there, or a file of another kind.
@@ -75,6 +77,9 @@ def read_pretrained(source: str | Path) -> Pretrained:
     """
     if str(source).startswith(VRWKV6):
         return _read_vrwkv6(str(source))
+    if (shipped := shipped_folder(str(source))) is not None:
+        # Under its name: where the package lies says nothing to whoever reads config.json.
+        return replace(read_pretrained(shipped), source=str(source), lr=START_LR)
     path, config, labels, lr = Path(source), None, None, None
     is_named = is_hub(source)  # its name may end in anything
     if not is_named and path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".pkl"):

@@ -19,6 +19,7 @@ from videorwkv.data.mixing import Mixing
 from videorwkv.data.order import Order
 from videorwkv.data.timeline_dataset import TimelineDataset
 from videorwkv.errors import CheckpointError, DataError, UsageError
+from videorwkv.models.shipped import NOTHING
 from videorwkv.run.pretrained import Fit, Pretrained, read_pretrained
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import (
@@ -91,7 +92,7 @@ def resolve_init(
         return None
     if init is None and resume:
         init = init_noted_in(folder)
-    if init is None:
+    if init is None or init == NOTHING:
         return None
     return init if isinstance(init, Pretrained) else read_pretrained(init)
 
@@ -127,8 +128,10 @@ def _check_same_init(init: str | Path | Pretrained | None, run: Run) -> None:
     given = init.source if isinstance(init, Pretrained) else init
     if given is None or (run.init is not None and str(given) == run.init["source"]):
         return
+    if given == NOTHING and run.init is None:
+        return
     begun = "random weights" if run.init is None else f"those of {run.init['source']}"
-    if run.init is not None:
+    if run.init is not None and given != NOTHING:
         found = init if isinstance(init, Pretrained) else read_pretrained(str(given))
         if found.sha256 == run.init["sha256"]:
             return

@@ -160,7 +160,7 @@ def _choose(spec: str) -> tuple[str, Path | str, list[str]]:
     if colon and len(kind) > 1 and kind.isalnum():
         kind = ALIASES.get(kind, kind)
         if kind not in READERS:
-            names = ["motion", "gestures", *READERS, *ALIASES]
+            names = ["motion", "gestures", "scenes", *READERS, *ALIASES]
             raise UsageError(f"Unknown data set reader {kind!r}. {did_you_mean(kind, names)}")
         path = Path(rest)
         if not path.exists():
@@ -170,7 +170,7 @@ def _choose(spec: str) -> tuple[str, Path | str, list[str]]:
         if kind == "csv" and path.is_dir():
             raise UsageError(f"{spec}: a CSV file is wanted, and {rest} is a folder.")
         return kind, path, []
-    hint = " 'motion' and 'gestures' are generated." if "/" not in spec else ""
+    hint = " 'motion', 'gestures' and 'scenes' are generated." if "/" not in spec else ""
     raise UsageError(f"{spec}: no such file or folder.{hint}")
 
 
@@ -196,7 +196,7 @@ def _choose_for_file(path: Path) -> str:
             f"{path}: a data set is a folder with a folder per class, a .csv file with the header "
             "path,label[,split], a list (.txt) of `path label`, the annotations of EPIC-Kitchens, "
             "ActivityNet, FineGym, Charades or WLASL, the root of jester:, ssv2:, kinetics400: or "
-            "imagenet:, shards (.tar), 'motion' or 'gestures'."
+            "imagenet:, shards (.tar), 'motion', 'gestures' or 'scenes'."
         )
     header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
     if {"youtube_id", "time_start"} <= {*header} and "path" not in header:

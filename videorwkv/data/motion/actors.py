@@ -7,7 +7,9 @@ to the right and y down; angles are in turns, clockwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -24,6 +26,8 @@ REACH = (0.2, 0.6)
 MARGIN = 0.12
 # Side of the texture that a body is cut out of, in pixels.
 PATCH = 48
+
+Path: TypeAlias = Callable[[np.random.Generator, int], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,18 +109,15 @@ def draw_actor(rng: np.random.Generator, frames: int) -> Actor:
     for k in range(2, 6):  # lobes
         outline_P += rng.uniform(0, 0.22 / k) * np.cos(k * turn_P + rng.uniform(0, 2 * np.pi))
     limbs = int(rng.choice(4, p=(0.4, 0.25, 0.25, 0.1)))
-    still = np.zeros(frames)
     way_T2 = _travel(rng, frames)
     low, high = way_T2.min(0), way_T2.max(0)
     room = np.maximum(1 - 2 * MARGIN - (high - low), 0)
-    limb_paths = [
-        rng.uniform() + _maybe(rng, 0.7, _limb_path(rng, frames), still) for _ in range(limbs)
-    ]
+    limb_paths = [rng.uniform() + _maybe(rng, 0.7, _limb_path, frames) for _ in range(limbs)]
     return Actor(
         place_T2=way_T2 + MARGIN - low + rng.uniform(0, 1, size=2) * room,
-        spin_T=rng.uniform() + _maybe(rng, 0.25, _spin(rng, frames), still),
-        size_T=np.exp(_maybe(rng, 0.25, _swell(rng, frames), still)),
-        squeeze_T=rng.uniform(-0.6, 0.6) + _maybe(rng, 0.2, _swell(rng, frames), still),
+        spin_T=rng.uniform() + _maybe(rng, 0.25, _spin, frames),
+        size_T=np.exp(_maybe(rng, 0.25, _swell, frames)),
+        squeeze_T=rng.uniform(-0.6, 0.6) + _maybe(rng, 0.2, _swell, frames),
         limbs_TL=np.stack(limb_paths, 1) if limbs else np.zeros((frames, 0)),
         radius=radius,
         outline_P=outline_P,
@@ -139,13 +140,9 @@ def progress(
     return np.asarray((0.5 - 0.5 * np.cos(np.pi * done_T)) ** np.exp(rng.uniform(-0.7, 0.7)))
 
 
-def _maybe(
-    rng: np.random.Generator,
-    share: float,
-    path_T: NDArray[np.float64],
-    still_T: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    return path_T if rng.uniform() < share else still_T
+def _maybe(rng: np.random.Generator, share: float, path: Path, frames: int) -> NDArray[np.float64]:
+    """A path that `share` of the bodies have, the others rest [T]."""
+    return path(rng, frames) if rng.uniform() < share else np.zeros(frames)
 
 
 def _acts(rng: np.random.Generator, most: int) -> list[tuple[float, float]]:

@@ -13,16 +13,21 @@ A clip is exact by (seed, split, index). T frames, A actors, H height, W width.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.manifest import Manifest, Row, join_labels
 from videorwkv.data.motion.actors import Actor, draw_actor, draw_surface, progress
+from videorwkv.data.motion.clips import SPLITS, clip_generator, parse_options
 from videorwkv.data.motion.gestures import clutter
 from videorwkv.data.motion.render import add_noise
+from videorwkv.errors import ConfigError
+from videorwkv.video.array import ArrayVideo
 
 THIRDS = ("early", "middle", "late")
 WAYS = ("left", "right", "up", "down")
@@ -36,6 +41,10 @@ PLACES = tuple(
     for column in ("left", "middle", "right")
 )
 LIGHTS = ("brighter", "darker", "flicker")
+
+FPS = 8.0
+_MIRRORED = {"left": "right", "clockwise": "counterclockwise"}
+_MIRRORED |= {there: here for here, there in _MIRRORED.items()}
 
 # In units of the frame's side: what counts as a movement in a third of the clip.
 MOVED = 0.06
@@ -60,6 +69,81 @@ LABELS = tuple(
         )
     )
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """What `scenes:name=value,...` can set.
+
+    Args:
+        train, validation, test: clips of each split.
+        seed: another seed is another data set.
+        size: height and width of the frames in pixels.
+        frames: frames of a clip, `FPS` a second.
+    """
+
+    train: int = 32000
+    validation: int = 500
+    test: int = 500
+    seed: int = 1
+    size: int = 64
+    frames: int = 16
+
+    def __post_init__(self) -> None:
+        least = {"size": 32, "frames": 8}
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if value < least.get(option.name, 0):
+                raise ConfigError(
+                    f"scenes: {option.name} ({value}) must be at least {least.get(option.name, 0)}."
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> SceneOptions:
+        """`train=400,size=64` -> options; raises `ConfigError` on an unknown name or value."""
+        return cls(**parse_options("scenes", cls, text))
+
+
+def scene_manifest(options: SceneOptions) -> Manifest:
+    """The rows of the data set; what happens in every clip is drawn for its labels, which takes
+    about a second for 1,000 clips."""
+    root = f"scenes-{options.seed}-{options.size}px-{options.frames}f"
+    rows = []
+    for split in SPLITS:
+        for index in range(getattr(options, split)):
+            rng = clip_generator(options.seed, split, index, stream=4)
+            label = join_labels(draw_scene(rng, options.frames).labels)
+            rows.append(Row(f"{root}/{split}/{index:06d}", label, split, index))
+    return Manifest(
+        name="scenes",
+        rows=tuple(rows),
+        labels=LABELS,
+        flips={label: flipped(label) for label in LABELS},
+        multilabel=True,
+        opener=SceneOpener(options),
+    )
+
+
+@dataclass(frozen=True)
+class SceneOpener:
+    """Row -> video. A class and not a closure: worker processes pickle it."""
+
+    options: SceneOptions
+
+    def __call__(self, row: Row) -> ArrayVideo:
+        options = self.options
+        happens, looks = (
+            clip_generator(options.seed, row.split, row.line, stream=stream) for stream in (4, 5)
+        )
+        scene = draw_scene(happens, options.frames)
+        frames_THWC = paint_scene(scene, looks, options.size)
+        return ArrayVideo(row.path, frames_THWC, np.arange(options.frames) / FPS)
+
+
+def flipped(label: str) -> str:
+    """The label of the horizontally flipped clip."""
+    words = re.split(r"(\W)", label)
+    return "".join(_MIRRORED.get(word, word) for word in words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,13 +222,10 @@ def _draw_camera(rng: np.random.Generator, frames: int) -> tuple[str, NDArray[np
         zoom_T = np.exp((done_T - 0.5) * rng.uniform(0.25, 0.7) * (1 if camera == "closer" else -1))
     elif camera:  # the picture turns the other way
         turn_T = (done_T - 0.5) * rng.uniform(0.06, 0.2) * (-1 if camera == "turn clockwise" else 1)
-    camera_T23 = np.empty((frames, 2, 3))
-    for t in range(frames):
-        cos, sin = (f(2 * np.pi * turn_T[t]) * zoom_T[t] for f in (np.cos, np.sin))
-        turn_22 = np.array([[cos, -sin], [sin, cos]])
-        camera_T23[t, :, :2] = turn_22
-        camera_T23[t, :, 2] = 0.5 + shift_T2[t] - turn_22 @ (0.5, 0.5)
-    return camera, camera_T23
+    cos_T, sin_T = (f(2 * np.pi * turn_T) * zoom_T for f in (np.cos, np.sin))
+    turn_T22 = np.stack([cos_T, -sin_T, sin_T, cos_T], 1).reshape(frames, 2, 2)
+    middle_T2 = 0.5 + shift_T2 - turn_T22.sum(2) / 2
+    return camera, np.concatenate([turn_T22, middle_T2[:, :, None]], 2)
 
 
 def _draw_light(rng: np.random.Generator, frames: int) -> tuple[str, NDArray[np.float64]]:

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The weights that come with the package as `scenes`: training, test, and the folder that is shipped. One CPU core and one for
+# its clips; about 35 minutes. Usage: experiments/scenes.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${OUT:-runs/scenes}
+export OMP_NUM_THREADS=1
+[ -f "$out/best.safetensors" ] && resume=(--resume) || resume=()
+videorwkv train scenes --recipe pretrain_scenes --out "$out" --no-baselines "${resume[@]}"
+videorwkv evaluate "$out" scenes --split test
+python experiments/ship.py "$out" scenes
