@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ SECONDS = """path,label,start,end
 one.mp4,up,0,1.5
 one.mp4,down,1.5,2
 one.mp4,up,0:02,0:00:04.5
-two.mp4,down,3.2,6
+two.mp4,down,3.2,end
 two.mp4,up,,
 """
 FRAMES = """path,label,start_frame,end_frame
@@ -119,9 +120,9 @@ def test_training_and_workers_take_frames_of_the_segment_alone(root: Path) -> No
 
 def test_what_a_table_says(root: Path) -> None:
     manifest = load(root, SECONDS, validation_share=0)
-    segments = [Segment(0, 1.5), Segment(1.5, 2), Segment(2, 4.5), Segment(3.2, 6), None]
+    segments = [Segment(0, 1.5), Segment(1.5, 2), Segment(2, 4.5), Segment(3.2, math.inf), None]
     assert [row.segment for row in manifest.rows] == segments
-    names = ["one.mp4#0-1.5", "one.mp4#1.5-2", "one.mp4#2-4.5", "two.mp4#3.2-6", "two.mp4"]
+    names = ["one.mp4#0-1.5", "one.mp4#1.5-2", "one.mp4#2-4.5", "two.mp4#3.2-end", "two.mp4"]
     assert [manifest.relative_name(row) for row in manifest.rows] == names
     assert manifest.notes == (
         "4 clips are segments of 2 files",
@@ -147,6 +148,9 @@ def test_what_a_table_says(root: Path) -> None:
         ("path,label,start,end\na,x,0,two\n", "at 'two'"),
         ("path,label,start,end\na,x,0,1_0\n", "at '1_0'"),
         ("path,label,start,end\na,x,0,1:75:1:1\n", "at '1:75:1:1'"),
+        ("path,label,start,end\na,x,0,0:61\n", "at '0:61'"),
+        ("path,label,start,end\na,x,0,1:60:00\n", "at '1:60:00'"),
+        ('path,label,start,end\na,x,0,"2,5"\n', "at '2,5'; wanted .*, with a decimal point"),
         ("path,label,start_frame,end_frame\na,x,0,2.5\n", "at '2.5'; wanted the number of a frame"),
         ("path,label,start_frame,end_frame\na,x,0,0:02\n", "at '0:02'; wanted the number"),
         ("path,label,start_frame,end_frame\na,x,4,4\n", "`end_frame` is not part of the segment"),
@@ -229,7 +233,7 @@ one.mp4,down,4,4.5,,,train
 one.mp4,down,,,15,30,test
 one.mp4,down,5.5,7,,,test
 two.mp4,up,0,3,,,train
-two.mp4,up,3,6,,,validation
+two.mp4,up,3,end,,,validation
 frames,down,0,3,,,train
 frames,down,,,,,validation
 """

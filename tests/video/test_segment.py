@@ -186,12 +186,12 @@ def test_the_end_of_the_video(folder: Path) -> None:
             clip = video.read_all()
         assert numbers_of(clip.frames_THWC) == list(range(55, 60))
         assert clip.warnings == (
-            "the segment ends 0.40 s behind the video's end; it is read up to there",
+            "the segment ends 0.40 s behind the video and is read up to its end",
         )
         for segment, message in (
-            (Segment(5.5, 6.6), r"#5.5-6.6: the segment ends behind the video's end, of 6 s"),
+            (Segment(5.5, 6.6), r"#5.5-6.6: the segment ends behind the end of the video .6 s."),
             (Segment(6, 6.2), "#6-6.2: the segment begins behind"),
-            (Segment(50, 70, in_frames=True), "#f50-70: the segment ends .* 60 frames, 0 to 59"),
+            (Segment(50, 70, in_frames=True), "#f50-70: the segment ends .*60 frames, 0 to 59"),
             (Segment(60, 61, in_frames=True), "#f60-61: the segment begins behind"),
             (Segment(0, 1e300), "ends behind"),
         ):
@@ -230,13 +230,20 @@ def test_frames_in_memory() -> None:
         ((1.5, 1.5), "must lie behind"),
         ((-1, 2), r"start \(-1\) must be finite and 0 or more"),
         ((0, math.nan), r"end \(nan\)"),
-        ((0, math.inf), r"end \(inf\)"),
+        ((0, math.inf, True), r"end \(inf\)"),
+        ((math.inf, math.inf), r"start \(inf\)"),
         ((0.5, 2, True), r"start \(0.5\) must be the whole number of a frame"),
     ],
 )
 def test_what_is_no_segment(values: tuple[float, float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Segment(*values)
+
+
+def test_up_to_the_end(folder: Path) -> None:
+    assert seen(folder / "one_gop.mp4", Segment(5.0, math.inf))[0] == list(range(50, 60))
+    assert seen(folder / "frames", Segment(5.0, math.inf))[0] == list(range(50, 60))
+    assert str(Segment(5, math.inf)) == "5-end"
 
 
 def test_equal_segments_are_one() -> None:

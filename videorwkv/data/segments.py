@@ -15,6 +15,8 @@ from videorwkv.video.segment import Segment
 # Columns of a table: in seconds, and in frames.
 PAIRS = (("start", "end"), ("start_frame", "end_frame"))
 COLUMNS = tuple(name for pair in PAIRS for name in pair)
+# In the place of a number of seconds: up to the end of the file.
+END = "end"
 
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)")
 
@@ -50,13 +52,15 @@ def read_segment(fields: Mapping[str, str], where: str) -> Segment | None:
 
 
 def make_segment(start: str, end: str, where: str, *, in_frames: bool = False) -> Segment:
-    """A segment from two numbers as text, or two times as `[hours:]minutes:seconds`.
+    """A segment from two numbers as text, or two times as `[hours:]minutes:seconds`; `end` may be
+    `END`.
 
     Raises:
         ManifestError: they are none, or `end` does not lie behind `start`; the message begins with
             `where`.
     """
-    low, high = (_number(text, where, in_frames) for text in (start, end))
+    low = _number(start, where, in_frames)
+    high = math.inf if end == END and not in_frames else _number(end, where, in_frames)
     if high <= low:
         hint = " The frame `end_frame` is not part of the segment." if in_frames else ""
         raise ManifestError(
@@ -70,6 +74,8 @@ def _number(text: str, where: str, in_frames: bool) -> float:
     try:
         if clock is not None and not in_frames:
             hours, minutes, seconds = clock.groups()
+            if float(seconds) >= 60 or (hours and int(minutes) >= 60):
+                raise ValueError("no time of a clock")
             value = 3600.0 * int(hours or 0) + 60.0 * int(minutes) + float(seconds)
         else:
             value = float(text)
@@ -78,6 +84,7 @@ def _number(text: str, where: str, in_frames: bool) -> float:
     whole = not in_frames or value == math.floor(value) if math.isfinite(value) else False
     if not whole or value < 0 or "_" in text:
         kind = "the number of a frame, 0 for the first" if in_frames else "seconds, 0 or more"
+        kind += ", with a decimal point" * (not in_frames and "," in text)
         raise ManifestError(f"{where}: a segment can't begin or end at {text!r}; wanted {kind}.")
     return value
 
@@ -95,7 +102,8 @@ def segment_fields(row: Row, columns: Sequence[str]) -> list[str]:
     if segment is None:
         return [""] * len(columns)
     pair = PAIRS[segment.in_frames]
-    values = dict(zip(pair, (repr(segment.start), repr(segment.end)), strict=True))
+    end = END if segment.end == math.inf else repr(segment.end)
+    values = dict(zip(pair, (repr(segment.start), end), strict=True))
     return [values.get(name, "") for name in columns]
 
 

@@ -301,8 +301,10 @@ def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
     lines = ["## Accuracy", ""]
     if not found:
         return [*lines, "Not measured, or not recorded for these weights.", ""]
+    several = run.recipe.model.multilabel
+    top1 = "best class right" if several else "top-1"
     lines += [
-        "| split | clips | top-1 (95 % interval) | top-5 | best baseline without a network |",
+        f"| split | clips | {top1} (95 % interval) | top-5 | best baseline without a network |",
         "|---|---|---|---|---|",
     ]
     for one in found:
@@ -313,10 +315,12 @@ def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
             f"| {split} | {one.clips:,} | {one.top1:.3f} ({low:.3f} to {high:.3f}) | "
             f"{'-' if one.top5 is None else format(one.top5, '.3f')} | {baseline} |"
         )
+    chance = f"Chance is {1 / len(run.labels):.3f}, if all classes are as frequent. "
+    if several:
+        chance = "Clips have several labels; it is enough that the best class is one of them. "
     lines += [
         "",
-        f"Chance is {1 / len(run.labels):.3f}, if all classes are as frequent. "
-        "A clip that can't be read counts as wrong. The interval (exact, Clopper and Pearson) is "
+        f"{chance}A clip that can't be read counts as wrong. The interval (exact, Clopper and Pearson) is "
         "about the choice of the clips alone: another seed, place or camera can change more.",
     ]
     if any(one.split.startswith("validation") for one in found):

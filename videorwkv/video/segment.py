@@ -48,7 +48,7 @@ class Segment:
             raise UsageError(f"Segment: end ({self.end}) must lie behind start ({self.start}).")
         kind = int if self.in_frames else float
         # As equal segments are one, whatever type the numbers came in.
-        object.__setattr__(self, "start", kind(self.start))
+        object.__setattr__(self, "start", kind(self.start) + 0)  # -0.0 is 0
         object.__setattr__(self, "end", kind(self.end))
 
     def __str__(self) -> str:
@@ -99,7 +99,7 @@ class Segment:
             too_far = "ends"
         if too_far:
             has = self._length(times)
-            raise DecodeError(f"{name}: the segment {too_far} behind the video's end, of {has}.")
+            raise DecodeError(f"{name}: the segment {too_far} behind the end of the video ({has}).")
         if self.in_frames:
             first, stop = int(self.start), min(int(self.end), count)
         else:
@@ -110,7 +110,7 @@ class Segment:
                 stop = max(1, int(np.searchsorted(times, middle, side="right")))
                 first = stop - 1
         if over > max(step, 1e-3) * 0.999:
-            text = f"the segment ends {over:.2f} s behind the video's end; it is read up to there"
+            text = f"the segment ends {over:.2f} s behind the video and is read up to its end"
             return Found(first, stop, (text,))
         return Found(first, stop)
 

@@ -25,8 +25,9 @@ def of_segment(manifest: Manifest, row: Row, finding: Finding) -> Finding:
     step = frame_seconds(manifest, finding)
     part = segment.in_seconds(step)
     length = finding.frames * step if finding.seconds is None else finding.seconds
-    seconds = min(part.end, length) - part.start
-    if part.start >= length or part.end > length + SLACK:
+    end = length if part.end == math.inf else part.end
+    seconds = min(end, length) - part.start
+    if part.start >= length or end > length + SLACK:
         if finding.verdict == "truncated":
             return finding
         has = f"{finding.frames} frames" if segment.in_frames else f"{length:.3f} s"
@@ -34,7 +35,7 @@ def of_segment(manifest: Manifest, row: Row, finding: Finding) -> Finding:
             finding, verdict="outside", detail=f"{segment.described}, and the file has {has}"
         )
     if finding.verdict == "truncated":
-        if part.end > length:
+        if part.end > length:  # or up to the end, wherever that was
             return finding
         detail = f"the file is truncated behind this segment: {finding.detail}"
         finding = replace(finding, verdict="damaged", detail=detail)
