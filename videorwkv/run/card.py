@@ -320,8 +320,8 @@ def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
         chance = "Clips have several labels; it is enough that the best class is one of them. "
     lines += [
         "",
-        f"{chance}A clip that can't be read counts as wrong. The interval (exact, Clopper and Pearson) is "
-        "about the choice of the clips alone: another seed, place or camera can change more.",
+        f"{chance}A clip that can't be read counts as wrong. The interval (exact, Clopper and "
+        "Pearson) is about the choice of the clips alone: another seed, place or camera can change more.",
     ]
     if any(one.split.startswith("validation") for one in found):
         lines.append("The validation split chose the weights, so its figure is optimistic.")
