@@ -321,7 +321,8 @@ def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
     lines += [
         "",
         f"{chance}A clip that can't be read counts as wrong. The interval (exact, Clopper and "
-        "Pearson) is about the choice of the clips alone: another seed, place or camera can change more.",
+        "Pearson) is about the choice of the clips alone: another seed, place or camera can change "
+        "more.",
     ]
     if any(one.split.startswith("validation") for one in found):
         lines.append("The validation split chose the weights, so its figure is optimistic.")
