@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,10 @@ from videorwkv.errors import UsageError
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
     from videorwkv.data.manifest import Manifest
+    from videorwkv.inference.alarms import FalseAlarms
     from videorwkv.inference.baselines import Baseline
+    from videorwkv.inference.calibration import Calibration
+    from videorwkv.inference.metrics import Evaluation
     from videorwkv.run.run import Run
     from videorwkv.utils.processes import Processes
 
@@ -53,6 +57,8 @@ def add_evaluate(commands: Commands) -> None:
         "  videorwkv evaluate runs/mine my_videos --motion-mask 0.5\n"
         "  videorwkv evaluate runs/mine my_videos --baselines\n"
         "  videorwkv evaluate runs/mine segments.csv --timeline --threshold 0.6\n"
+        "  videorwkv evaluate runs/mine my_videos --choose-thresholds\n"
+        "  videorwkv evaluate runs/mine my_videos --unknown nothing:minutes=10\n"
         "  videorwkv evaluate runs/mine/last clips.csv --split all --json",
     )
     parser.add_argument("model", metavar="RUN", help=RUN_HELP)
@@ -93,12 +99,6 @@ def add_evaluate(commands: Commands) -> None:
         "of small grey frames and their gradients, with a nearest neighbour and ridge regression",
     )
     parser.add_argument(
-        "--choose-thresholds",
-        action="store_true",
-        help="where clips have several labels: keep with the run, for each class, the probability "
-        "with the best F1 on these clips, from which on it is taken to hold (else 0.5)",
-    )
-    parser.add_argument(
         "--scores",
         action="store_true",
         help="write the score of every class into predictions.csv, a column for each",
@@ -107,6 +107,28 @@ def add_evaluate(commands: Commands) -> None:
         "--timeline",
         action="store_true",
         help="score when something happens: the segments that are found in whole files",
+    )
+    parser.add_argument(
+        "--choose-thresholds",
+        action="store_true",
+        help="on the validation split, fit a temperature to the probabilities and choose the "
+        "threshold below which no class is named; where clips have several labels, for each class "
+        "the probability with the best F1, from which on it is taken to hold. They are kept with "
+        "the run, and predict, stream and exported files go by them",
+    )
+    parser.add_argument(
+        "--keep-recall",
+        type=number,
+        metavar="X",
+        help="with --choose-thresholds: share of the recognised clips that stay named "
+        "(default: 0.95)",
+    )
+    parser.add_argument(
+        "--unknown",
+        metavar="DATA",
+        help="also stream videos that show none of the classes, and count false alarms an hour by "
+        "threshold: a data set as DATA, or `nothing:minutes=10`, which is generated (black, still, "
+        "noisy and flickering pictures)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     add_timeline_options(parser)
@@ -118,6 +140,7 @@ def add_evaluate(commands: Commands) -> None:
 
 _NOT_OF_TIMELINES = (
     "views", "batch_size", "workers", "clip_timeout", "baselines", "scores", "cache",
+    "choose_thresholds", "keep_recall", "unknown",
 )  # fmt: skip
 
 
@@ -132,11 +155,13 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     from videorwkv.data.frame_rate import frame_rate_note
     from videorwkv.data.transforms import check_views
     from videorwkv.inference.baselines import baselines
+    from videorwkv.inference.calibration import calibration_path
     from videorwkv.inference.evaluate import evaluate
     from videorwkv.inference.multilabel import MultilabelEvaluation, save_thresholds
     from videorwkv.inference.recogniser import is_exported, load_run
     from videorwkv.models.masking import Masks
     from videorwkv.utils.files import make_folder
+    from videorwkv.utils.options import dataclass_to_dict
 
     if options.timeline:
         refuse(options, _NOT_OF_TIMELINES, "does not go with --timeline")
@@ -149,7 +174,14 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
         split, notes = _choose_split(options, run, everything)
         return run, everything, split, notes, split_of(everything, split)
 
+    if options.keep_recall is not None and not options.choose_thresholds:
+        raise UsageError("--keep-recall needs --choose-thresholds.")
     run, everything, split, notes, manifest = processes.each(opened)
+    unknown = None
+    if options.unknown is not None:
+        from videorwkv.data.load import load_manifest
+
+        unknown = processes.each(lambda: load_manifest(options.unknown))
     if rate := frame_rate_note(everything, run.recipe.sampling):
         notes.append(rate)
     if run.is_split_anew(everything):
@@ -169,15 +201,15 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     processes.first(lambda: make_folder(out))  # before the work, which may take hours
     scored: tuple[Baseline, ...] = ()
     is_multilabel = run.recipe.model.multilabel
-    if options.choose_thresholds and not is_multilabel:
-        raise UsageError(
-            "--choose-thresholds: thresholds are for classes of which several may hold; this run "
-            "names one class a clip."
-        )
     if options.choose_thresholds and (run.source or is_exported(options.model)):
         raise UsageError(
             "--choose-thresholds writes into a run's folder; choose them for the run before it is "
             "exported or shared."
+        )
+    if is_multilabel and (options.unknown is not None or options.keep_recall is not None):
+        raise UsageError(
+            "--unknown and --keep-recall are for runs that name one class a clip; this one answers "
+            "each class by itself."
         )
     if options.choose_thresholds and options.split in ("train", "test", "all"):
         print(
@@ -210,6 +242,7 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             clip_timeout=options.clip_timeout,
             on_batch=on_batch,
             processes=processes,
+            calibrated=not options.choose_thresholds,
         )
     if not processes.is_first:
         return 0
@@ -220,15 +253,24 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             scored = tuple(baselines(known, manifest, on_clip, clip_timeout=limit))
     evaluation = replace(evaluation, baselines=scored)
     evaluation.save(out, scores=options.scores)
-    if options.choose_thresholds:
-        assert isinstance(evaluation, MultilabelEvaluation)
+    chosen = alarms = None
+    if options.choose_thresholds and isinstance(evaluation, MultilabelEvaluation):
         saved = save_thresholds(run.folder, evaluation)
         notes.append(f"thresholds with the best F1 here are kept in {saved}: predict, evaluate "
                      "and export take them from now on")  # fmt: skip
+    elif options.choose_thresholds:
+        chosen = _choose(options, run, evaluation)
+    if unknown is not None:
+        alarms = _count_alarms(options, run, unknown, out)
     for note in notes:  # beside the numbers that they are about
         print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print(as_json(evaluation.to_dict(), indent=2))
+        values = evaluation.to_dict()
+        if chosen is not None:
+            values["calibration"] = dataclass_to_dict(chosen)
+        if alarms is not None:
+            values["false_alarms"] = alarms.to_dict()
+        print(as_json(values, indent=2))
         return 0
     of = f", {len(manifest):,} of {len(everything):,} clips" if split != "all" else ""
     print(f"{options.data}: {split}{of}")
@@ -246,8 +288,62 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
         print(f"note: {text}")
     if len(kinds) > 5:
         print(f"note: {len(kinds) - 5} more of other kinds in evaluation.json")
+    if chosen is not None:
+        print(f"{chosen.summary()}\nKept in {calibration_path(run)}")
+    if alarms is not None:
+        shares = {threshold: evaluation.named(threshold) for threshold in alarms.alarms}
+        make_console().print(alarms.table(shares))
+        for path, reason in (alarms.unreadable or {}).items():
+            print(f"unreadable, left out: {path}: {reason}")
+        if alarms.known:
+            print(f"note: {alarms.known} of its clips show classes of the run and were left out")
     print(f"Written to {out}")
     return 0
+
+
+def _choose(options: argparse.Namespace, run: Run, evaluation: Evaluation) -> Calibration:
+    """Choose the temperature and the threshold, and keep them with the run."""
+    from videorwkv.inference.calibration import KEEP, Calibration, calibration_path
+
+    scores_NK, truth_N = evaluation.arrays()
+    chosen = Calibration.choose(
+        scores_NK,
+        truth_N,
+        labels=evaluation.labels,
+        weights_sha256=hashlib.sha256(run.weights.read_bytes()).hexdigest(),
+        data=evaluation.data or {},
+        keep=KEEP if options.keep_recall is None else options.keep_recall,
+    )
+    chosen.save(calibration_path(run))
+    return chosen
+
+
+def _count_alarms(
+    options: argparse.Namespace, run: Run, unknown: Manifest, out: Path
+) -> FalseAlarms:
+    """Stream the videos of no class; the counts are written beside the evaluation."""
+    from videorwkv.inference.alarms import THRESHOLDS, count_alarms
+    from videorwkv.inference.recogniser import Recogniser
+    from videorwkv.models.masking import Masks
+    from videorwkv.utils.files import write_atomic
+
+    recogniser = Recogniser.open(
+        run,
+        what="evaluate",
+        masks=Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask),
+        device=options.device,
+        fastest=True,
+    )
+    own = () if recogniser.threshold is None else (recogniser.threshold,)
+    with show_progress("false alarms", len(unknown)) as on_video:
+        found = count_alarms(
+            recogniser,
+            unknown,
+            thresholds=sorted({*THRESHOLDS, *own}),
+            on_video=on_video,
+        )
+    write_atomic(out / "false_alarms.json", as_json(found.to_dict(), indent=2) + "\n")
+    return found
 
 
 def _choose_split(

@@ -78,10 +78,10 @@ def add_stream(commands: Commands) -> None:
     parser.add_argument(
         "--threshold",
         type=number,
-        default=0.5,
         metavar="X",
         help="a class is shown once its probability reaches X, until another class reaches X or "
-        "its own falls below X/2; without one the line says `(no class)` (default: 0.5)",
+        "its own falls below X/2; without one, and for a class `background` or `none`, the line "
+        "says `(no class)` (default: what evaluate --choose-thresholds has chosen, else 0.5)",
     )
     parser.add_argument(
         "--smooth",

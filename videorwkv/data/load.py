@@ -15,6 +15,7 @@ from videorwkv.data.motion.clips import MotionOptions, motion_manifest
 from videorwkv.data.motion.film import film_manifest
 from videorwkv.data.motion.gestures import GestureOptions, gesture_manifest
 from videorwkv.data.motion.scenes import SceneOptions, scene_manifest
+from videorwkv.data.nothing import NothingOptions, nothing_manifest
 from videorwkv.data.segments import segment_notes
 from videorwkv.errors import ManifestError, UsageError
 
@@ -38,8 +39,8 @@ def load_manifest(
     Args:
         spec: one of
 
-            - `motion` or `motion:train=4000,size=64,...`, `gestures` or `gestures:train=100,...`:
-              generated;
+            - `motion` or `motion:train=4000,size=64,...`, `gestures` or `gestures:train=100,...`,
+              `nothing` or `nothing:minutes=10`: generated;
             - a folder per class: `root/<class>/clip.mp4`, or
               `root/{train,validation,test}/<class>/clip.mp4`;
             - a CSV file with header `path,label[,split]`, and with `start,end` in seconds or
@@ -88,6 +89,7 @@ def load_manifest(
         "motion": _motion,
         "gestures": lambda options: gesture_manifest(GestureOptions.parse(options)),
         "scenes": lambda options: scene_manifest(SceneOptions.parse(options)),
+        "nothing": lambda options: nothing_manifest(NothingOptions.parse(options)),
     }
     if kind in generated:
         given = (

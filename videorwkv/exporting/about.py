@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from videorwkv.inference.calibration import read_calibration
 from videorwkv.inference.exported_file import FORMAT
 from videorwkv.inference.multilabel import read_thresholds
 from videorwkv.models import LCR
@@ -31,11 +32,13 @@ def describe_run(
         if recipe.model.multilabel:
             thresholds_K = read_thresholds(run.folder, names)
         weights = run.weights.read_bytes()
+        kept = read_calibration(run, hashlib.sha256(weights).hexdigest())
+        calibration = None if kept is None else kept.chosen._asdict()
     else:
         network = run.cpu().eval()
         recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
         names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
-        flips, data, thresholds_K = None, {}, None
+        flips, data, thresholds_K, calibration = None, {}, None, None
         dense = torch.contiguous_format
         state = network.state_dict().items()
         weights = save({name: x.float().clone(memory_format=dense) for name, x in state})
@@ -44,6 +47,7 @@ def describe_run(
         "labels": list(names),
         "flips": None if flips is None else dict(flips),
         "thresholds": None if thresholds_K is None else thresholds_K.tolist(),
+        "calibration": calibration,
         "data": dict(data),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": {**versions(), **_library_versions()},

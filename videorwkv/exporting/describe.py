@@ -29,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from videorwkv.data.background import background_places
 from videorwkv.errors import CheckpointError
 from videorwkv.exporting.unroll import PER_STREAM
 from videorwkv.inference.engines import NEXT, STATE, Port
@@ -88,6 +89,7 @@ def write_description(
             for port in frames
         )
     options = StreamOptions()
+    chosen = about.get("calibration") or {"threshold": options.threshold, "temperature": 1.0}
     life = options.life(sampling, config.cell)
     text = {
         "format": FORMAT,
@@ -113,7 +115,11 @@ def write_description(
         "sampling": dataclass_to_dict(sampling),
         "stream": {
             "fps": options.rate(sampling),
-            "threshold": options.threshold,
+            "threshold": chosen["threshold"],
+            # Divides the logits before the softmax.
+            "temperature": chosen["temperature"],
+            # Places of the classes that are never named.
+            "background": list(background_places(about["labels"])),
             "smooth": options.smooth,
             "gap": options.gap,
             "reset_every": life if math.isfinite(life) else None,

@@ -19,6 +19,7 @@ from videorwkv.data.dataset import CROPPED, make_dataset
 from videorwkv.data.loader import Batch, make_loader
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError
+from videorwkv.inference.calibration import tempered
 from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.inference.multilabel import MultilabelEvaluation, require_fitting
 from videorwkv.inference.recogniser import ModelLike, Recogniser
@@ -49,6 +50,7 @@ def evaluate(
     on_batch: Callable[[int], None] | None = None,
     processes: Processes = ALONE,
     stopped: Callable[[], bool] = lambda: False,
+    calibrated: bool = True,
 ) -> Evaluation:
     """Score every labelled clip of a manifest; scores are averaged over its views.
 
@@ -79,6 +81,7 @@ def evaluate(
             whole; each clip is scored once, in the same batches as by one process.
         stopped: whether to end with KeyboardInterrupt, asked before each batch; with several
             processes it ends all of them.
+        calibrated: at the temperature that is kept with the run (`Calibration`), if one is.
 
     Raises:
         ManifestError: a label that the model does not know.
@@ -105,6 +108,7 @@ def evaluate(
         device=device,
         precision=precision,
         clip_timeout=clip_timeout,
+        calibrated=calibrated,
     )
     require_fitting(recogniser.network.config.multilabel, manifest.multilabel, manifest.name)
     scores = score(
@@ -268,4 +272,5 @@ def _score(
         logits_BK = recogniser.scan(Inputs(*part), "evaluate", generator)[:, -1]
         parts.append(probabilities(logits_BK.double(), recogniser.network.config).cpu())
     scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
-    yield from zip(batch.indices.tolist(), scores_BVK.mean(1).numpy(), strict=True)
+    scores_BK = tempered(scores_BVK.mean(1).numpy(), recogniser.temperature)
+    yield from zip(batch.indices.tolist(), scores_BK, strict=True)

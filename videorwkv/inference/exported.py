@@ -115,6 +115,7 @@ class ExportedModel(nn.Module):
         self.config, self.sampling = self.recipe.model, self.recipe.sampling
         self.height, self.width = file.height, file.width
         self.batch_size, self.kept, self.state_ports = file.batch_size, file.kept, file.state_ports
+        self.calibration = file.calibration
 
     @functools.cached_property
     def clip(self) -> ExportedFile | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
+from videorwkv.inference.calibration import Chosen
 from videorwkv.inference.engines import BIN_DIGEST, Port, open_engine
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.description import read_description
@@ -92,6 +93,7 @@ class ExportedFile:
             self.batch_size, self.tube_mask_ratio = step.batch_size, step.tube_mask_ratio
             self.state_ports = tuple(Port(*port) for port in step.state)
             self.frames, self.clip_frames = step.frames, step.clip_frames
+            self.calibration = Chosen.parse(self.metadata.get("calibration"))
         self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
 
     def pixels(self, inputs: Inputs) -> dict[str, Any]:

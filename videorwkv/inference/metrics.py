@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.background import background_places
 from videorwkv.inference.baselines import Baseline
+from videorwkv.inference.calibration import calibration_error, tempered
 from videorwkv.utils.files import make_folder, write_atomic, write_csv
 from videorwkv.utils.interval import interval, interval_text
 from videorwkv.utils.options import dataclass_to_dict
@@ -98,6 +100,31 @@ class Evaluation:
             if clip.scores_K is not None
         ]
         return float(np.mean(losses)) if losses else float("nan")
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error of the readable clips (`calibration_error`)."""
+        return calibration_error(*self.arrays())
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Probabilities [N, K] and true classes [N] of the readable clips."""
+        good = [clip for clip in self.clips if clip.scores_K is not None]
+        scores_NK = np.array([clip.scores_K for clip in good], np.float64)
+        truth_N = np.array([self._index[clip.label] for clip in good], np.int64)
+        return scores_NK.reshape(len(good), len(self.labels)), truth_N
+
+    def named(self, threshold: float, temperature: float = 1.0) -> tuple[float, float]:
+        """Shares of all clips that are named right, and wrong, from a probability on, if a
+        background class is never named."""
+        scores_NK, truth_N = self.arrays()
+        scores_NK = tempered(scores_NK, temperature)
+        best_N = scores_NK.argmax(1)
+        is_named_N = (scores_NK.max(1) >= threshold) & ~np.isin(
+            best_N, background_places(self.labels)
+        )
+        right = int((is_named_N & (best_N == truth_N)).sum())
+        total = max(1, self.n_total)
+        return right / total, (int(is_named_N.sum()) - right) / total
 
     @property
     def per_class(self) -> dict[str, float]:
@@ -190,6 +217,7 @@ class Evaluation:
             "majority": self.majority,
             "only_class": self.only_class,
             "loss": self.loss if self.n_ok else None,
+            "calibration_error": self.calibration_error if self.n_ok else None,
             "n_ok": self.n_ok,
             "n_total": self.n_total,
             "n_unlabelled": self.n_unlabelled,
@@ -211,8 +239,9 @@ class Evaluation:
         if self.motion_mask_ratio:
             masked = f", {self.motion_mask_ratio:.0%} masked by motion"
         missing = f" (and {self.n_missing} not on disk, not counted)" if self.n_missing else ""
+        trust = f", calibration error {self.calibration_error:.3f}" if self.n_ok else ""
         return (
-            f"{self.accuracies()}, clips read {self.n_ok}/{self.n_total}{missing}, "
+            f"{self.accuracies()}{trust}, clips read {self.n_ok}/{self.n_total}{missing}, "
             f"views {self.views[0]}x{self.views[1]}{masked}"
         )
 

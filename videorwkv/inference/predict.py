@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from videorwkv.data.background import BACKGROUNDS
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
+from videorwkv.inference.calibration import tempered
 from videorwkv.inference.multilabel import above
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
@@ -50,6 +52,8 @@ class Prediction:
         warnings: what was wrong with the file without being fatal.
         error: why it could not be read; empty if it could.
         save_error: why its annotated video was not written; empty if it was, or none was wanted.
+        named: whether the best class is named: its probability reaches the threshold that is kept
+            with the run (`evaluate --choose-thresholds`), and it is no background class.
     """
 
     path: str
@@ -60,6 +64,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     error: str = ""
     save_error: str = ""
+    named: bool = True
 
     @property
     def label(self) -> str:
@@ -231,6 +236,8 @@ def iter_predictions(
                 above=_above(recogniser, found.scores_K),
                 warnings=found.clip.warnings + _about_rate(video, recogniser.sampling, rate),
                 save_error=save_error,
+                named=recogniser.labels[best[0]] not in BACKGROUNDS
+                and bool(found.scores_K[best[0]] >= (recogniser.threshold or 0.0)),
             )
 
 
@@ -284,7 +291,8 @@ def _recognise(recogniser: Recogniser, video: Video) -> _Scores:
         logits_BTK = recogniser.scan(inputs, video.name, generator)
         running.append(probabilities(logits_BTK[0].float(), config).cpu().numpy())
     scores_K = np.mean([running_TK[-1] for running_TK in running], axis=0)
-    return _Scores(scores_K, running[0], clips[0], (float(read.times[0]), float(read.times[-1])))
+    scores_K, running_TK = (tempered(x, recogniser.temperature) for x in (scores_K, running[0]))
+    return _Scores(scores_K, running_TK, clips[0], (float(read.times[0]), float(read.times[-1])))
 
 
 def expand(sources: Source | Sequence[Source]) -> Iterator[Source]:
@@ -388,7 +396,9 @@ def predictions_table(predictions: Sequence[Prediction]) -> Table:
             table.add_row(escape(prediction.path), "[red]not readable[/red]", "", "")
             table.add_section()
             continue
-        notes = (f"[yellow]{escape(w)}[/yellow]" for w in prediction.warnings)
+        notes = [f"[yellow]{escape(w)}[/yellow]" for w in prediction.warnings]
+        if not prediction.named:
+            notes.insert(0, "[yellow]no class is certain enough[/yellow]")
         seconds = f"{prediction.times[0]:.2f}-{prediction.times[1]:.2f}"
         # Of several labels those that hold are marked.
         held = prediction.above

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.errors import NonFiniteError, UsageError
+from videorwkv.inference.calibration import Chosen, calibration_path, read_calibration
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
 from videorwkv.inference.multilabel import read_thresholds
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.nonfinite import first_bad_module
+from videorwkv.models.scores import probabilities
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.run import Run, read_run
 from videorwkv.run.tensors import tensors_bytes
@@ -52,6 +54,9 @@ class Recogniser:
         fingerprint: computes the SHA-256 of the weights.
         thresholds_K: of a model for several labels: the probability from which on each class is
             taken to hold, where they were chosen.
+        temperature: that was chosen for the weights (`Calibration`); 1: none was.
+        threshold: probability, at that temperature, from which on a class is named; None: none was
+            chosen.
     """
 
     network: LCR | ExportedModel
@@ -65,6 +70,8 @@ class Recogniser:
     frame_rate: float | None = None
     fingerprint: Callable[[], str] = lambda: ""
     thresholds_K: NDArray[np.float64] | None = None
+    temperature: float = 1.0
+    threshold: float | None = None
 
     @classmethod
     def open(
@@ -82,6 +89,7 @@ class Recogniser:
         clip_timeout: float | None = None,
         fastest: bool = False,
         half: bool = False,
+        calibrated: bool = True,
     ) -> Recogniser:
         """Resolve what the user gave. What is None is the model's own, or the usual.
 
@@ -100,6 +108,7 @@ class Recogniser:
             clip_timeout: seconds for a clip; else 300.
             fastest: run a run's weights as `LCR.for_inference` does.
             half: with `fastest`, run matrix multiplications in bfloat16.
+            calibrated: take the temperature and threshold that are kept with a run or a file.
 
         Raises:
             UsageError: no such run or file, no such device, another number of labels than the model
@@ -114,7 +123,8 @@ class Recogniser:
                     f"{what}: device and half are chosen when a Recogniser is opened "
                     f"(it runs on {model.device}); open another one."
                 )
-            return model._changed(what, labels, sampling, views, masks, precision, clip_timeout)
+            same = model if calibrated else model.uncalibrated()
+            return same._changed(what, labels, sampling, views, masks, precision, clip_timeout)
         if isinstance(model, str | Path):
             model = load_run(model)
         chosen = pick_device(device)
@@ -138,6 +148,15 @@ class Recogniser:
         _check_labels(names, num_classes, what)
         if fastest and isinstance(model, Run) and not isinstance(network, ExportedModel):
             network = network.for_inference(half=half)
+        fingerprint = _fingerprint(model, network)
+        chosen_on_data: Chosen | None = None
+        if not calibrated:
+            pass
+        elif isinstance(network, ExportedModel):
+            chosen_on_data = network.calibration
+        elif isinstance(model, Run) and calibration_path(model).is_file():
+            kept = read_calibration(model, fingerprint())
+            chosen_on_data = None if kept is None else kept.chosen
         if clip_timeout is None:
             clip_timeout = CLIP_TIMEOUT if recipe is None else recipe.clip_timeout
         return cls(
@@ -150,8 +169,10 @@ class Recogniser:
             precision=precision or "float32",
             clip_timeout=clip_timeout,
             frame_rate=model.data.get("frame_rate") if isinstance(model, Run) else None,
-            fingerprint=_fingerprint(model, network),
             thresholds_K=_thresholds(model, network, names),
+            fingerprint=fingerprint,
+            temperature=1.0 if chosen_on_data is None else chosen_on_data.temperature,
+            threshold=None if chosen_on_data is None else chosen_on_data.threshold,
         )
 
     def _changed(
@@ -263,6 +284,14 @@ class Recogniser:
             logits_BTK, following = network.scan(inputs, state)
             require_finite(logits_BTK, network, lambda: network.scan(inputs, state)[0], name)
         return logits_BTK, following
+
+    def probabilities(self, logits_BK: Tensor) -> Tensor:
+        """Logits [..., K] -> probabilities, at the chosen temperature."""
+        return probabilities(logits_BK / self.temperature, self.network.config)
+
+    def uncalibrated(self) -> Recogniser:
+        """The same without a temperature or a threshold."""
+        return replace(self, temperature=1.0, threshold=None)
 
     def weights_sha256(self) -> str:
         """Tells the weights from those of other models, however they are run; as an exported file

@@ -26,13 +26,13 @@ from videorwkv.inference.multilabel import above
 from videorwkv.inference.pacing import AfterDrop, Due, Latest, paced
 from videorwkv.inference.predict import Source
 from videorwkv.inference.recogniser import ModelLike, Recogniser
+from videorwkv.inference.stream_options import THRESHOLD
 from videorwkv.inference.stream_options import StreamOptions as StreamOptions
 from videorwkv.inference.stream_sources import open_sources, title
 from videorwkv.inference.stream_state import read_state, write_state
 from videorwkv.inference.track import StreamEvent as StreamEvent
 from videorwkv.inference.track import StreamPrediction as StreamPrediction
 from videorwkv.inference.track import Track
-from videorwkv.models.scores import probabilities
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.utils.files import require_no_source
 from videorwkv.utils.words import counted
@@ -73,7 +73,11 @@ class Stream:
     ) -> None:
         self.labels, self.fps = recogniser.labels, options.rate(recogniser.sampling)
         self.names = tuple(track.name for track in tracks)
-        self.notes = (*options.notes(recogniser.sampling), *notes)
+        chosen: tuple[str, ...] = ()
+        if recogniser.threshold is not None:
+            kept = f"threshold {options.threshold:g}, temperature {recogniser.temperature:g}"
+            chosen = (f"{kept}: chosen for this model",)
+        self.notes = (*options.notes(recogniser.sampling), *chosen, *notes)
         self.is_live = any(track.video.is_live for track in tracks)
         self.steps = 0
         self.seconds = 0.0
@@ -278,7 +282,7 @@ class Stream:
         names = ", ".join(track.video.name for track, _ in batch)
         logits_BK, state = recogniser.step(inputs, state, names)
         self._state = state if is_all else self._state.put(rows, state)
-        scores_BK = probabilities(logits_BK.float(), recogniser.network.config).cpu().numpy()
+        scores_BK = recogniser.probabilities(logits_BK.float()).cpu().numpy()
         milliseconds = (time.perf_counter() - before) * 1e3
         self._milliseconds.append(milliseconds)
         self.steps += 1
@@ -310,7 +314,7 @@ def stream(
     *,
     labels: Sequence[str] | None = None,
     fps: float | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     smooth: float = 0.5,
     gap: float = 2.0,
     reset_every: float | None = None,
@@ -344,7 +348,8 @@ def stream(
         source: what `open_video` takes, such as 0 for the first camera; `-` or a FIFO; an open
             `Video`; or a list of them.
         labels: class names; the run's or the file's if None, else class numbers.
-        fps, threshold, smooth, gap, reset_every, top, stall, after_drop: see `StreamOptions`.
+        fps, smooth, gap, reset_every, top, stall, after_drop: see `StreamOptions`.
+        threshold: see `StreamOptions`; None: what is kept with the run (`Calibration`), else 0.5.
         tube_mask_ratio, motion_mask_ratio: see `StreamOptions`.
         half: run matrix multiplications in bfloat16; only for a run that is not exported.
         device: `auto`, or a device by name.
@@ -379,7 +384,7 @@ def stream(
     """
     options = StreamOptions(
         fps=fps,
-        threshold=threshold,
+        threshold=THRESHOLD if threshold is None else threshold,
         smooth=smooth,
         gap=gap,
         reset_every=reset_every,
@@ -406,6 +411,8 @@ def stream(
         fastest=True,
         half=half,
     )
+    if threshold is None and recogniser.threshold is not None:
+        options = replace(options, threshold=recogniser.threshold)
     with ExitStack() as resources:
         resources.enter_context(recogniser.evaluating())
         if not all(isinstance(one, Video) for one in several):

@@ -19,6 +19,8 @@ Scores = NDArray[np.float32]
 # A run whose clips were spread over whole videos does not say how far apart its frames were:
 # clips of gestures and short actions last about as long.
 SPREAD_SECONDS = 3.0
+# Where none was chosen on data.
+THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class StreamOptions:
     """
 
     fps: float | None = None
-    threshold: float = 0.5
+    threshold: float = THRESHOLD
     smooth: float = 0.5
     gap: float = 2.0
     reset_every: float | None = None

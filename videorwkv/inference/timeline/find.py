@@ -20,7 +20,6 @@ from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.inference.timeline.segments import Segmenter, Timeline, TimelineOptions
 from videorwkv.models.masking import Masks
-from videorwkv.models.scores import probabilities
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.video import Video, open_video
 
@@ -90,7 +89,7 @@ def _advance(
         torch.cat([one.inputs.edges_BTHW for one in waiting], 1),
     )
     logits_BTK, state = recogniser.advance(inputs, state, name)
-    scores_TK = probabilities(logits_BTK[0].float(), recogniser.network.config).cpu().numpy()
+    scores_TK = recogniser.probabilities(logits_BTK[0].float()).cpu().numpy()
     pairs = zip(waiting, scores_TK, strict=True)
     return [FrameScores(one.time, scores_K, one.reset) for one, scores_K in pairs], state
 

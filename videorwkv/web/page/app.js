@@ -177,8 +177,8 @@ class App {
   ready({ site, about, backend, threads, notes }) {
     Object.assign(this, { site, about, backend });
     const { stream, labels } = about;
-    const { threshold, smooth, fps } = stream;
-    this.options = { threshold, smooth, fps };
+    const { threshold, smooth, fps, background } = stream;
+    this.options = { threshold, smooth, fps, background };
     at("threshold").value = threshold;
     at("smooth").value = smooth;
     at("fps-wanted").value = Number(fps.toFixed(3));

@@ -84,7 +84,8 @@ export class Recogniser {
     };
     // Of a model for several labels a clip, each class by itself.
     const score = this.about.activation === "sigmoid" ? sigmoid : softmax;
-    const probabilities = score(outputs.logits.data);
+    const temperature = this.about.stream.temperature ?? 1;
+    const probabilities = score(Array.from(outputs.logits.data, (x) => x / temperature));
     return { probabilities, square, edges: map, milliseconds };
   }
 

@@ -33,7 +33,7 @@ export class Pace {
 /** Probabilities smoothed over time, and the label by threshold and hysteresis. */
 export class Naming {
   constructor(options) {
-    this.options = options; // threshold, smooth
+    this.options = options; // threshold, smooth, background (numbers of classes never named)
     this.reset();
   }
 
@@ -46,7 +46,7 @@ export class Naming {
 
   /** The probabilities of a frame -> the smoothed scores and the label's number or null. */
   next(time, probabilities) {
-    const { threshold, smooth } = this.options;
+    const { threshold, smooth, background = [] } = this.options;
     if (this.scores === null || smooth === 0) this.scores = Float32Array.from(probabilities);
     else {
       const share = Math.fround(-Math.expm1(-(time - this.last) / smooth));
@@ -55,7 +55,7 @@ export class Naming {
     this.last = time;
     const best = largest(this.scores);
     const stays = this.label !== null && this.scores[this.label] >= threshold / 2;
-    if (this.scores[best] >= threshold) this.label = best;
+    if (this.scores[best] >= threshold) this.label = background.includes(best) ? null : best;
     else if (!stays) this.label = null;
     return { scores: this.scores, label: this.label };
   }
