@@ -217,7 +217,7 @@ class Evaluation:
             "majority": self.majority,
             "only_class": self.only_class,
             "loss": self.loss if self.n_ok else None,
-            "calibration_error": self.calibration_error if self.n_ok else None,
+            "calibration_error": None if np.isnan(error := self.calibration_error) else error,
             "n_ok": self.n_ok,
             "n_total": self.n_total,
             "n_unlabelled": self.n_unlabelled,
@@ -239,7 +239,8 @@ class Evaluation:
         if self.motion_mask_ratio:
             masked = f", {self.motion_mask_ratio:.0%} masked by motion"
         missing = f" (and {self.n_missing} not on disk, not counted)" if self.n_missing else ""
-        trust = f", calibration error {self.calibration_error:.3f}" if self.n_ok else ""
+        error = self.calibration_error
+        trust = "" if np.isnan(error) else f", calibration error {error:.3f}"
         return (
             f"{self.accuracies()}{trust}, clips read {self.n_ok}/{self.n_total}{missing}, "
             f"views {self.views[0]}x{self.views[1]}{masked}"

@@ -94,6 +94,11 @@ class MultilabelEvaluation(Evaluation):
     thresholds_K: NDArray[np.float64] | None = None
 
     @property
+    def calibration_error(self) -> float:
+        """Not defined where each class is answered by itself."""
+        return float("nan")
+
+    @property
     def measures(self) -> dict[str, float]:
         return {**super().measures, "mean_average_precision": self.mean_average_precision}
 
