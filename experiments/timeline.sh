@@ -9,5 +9,8 @@ films=motion:timeline=60,train=200,validation=5,test=20,size=48
 [ -f "$out/clips/best.safetensors" ] || videorwkv train motion:train=8000,validation=160,test=400,size=48 --recipe motion_demo \
   --set model.image_size=48 --steps 400 --negatives 0.2 --no-baselines --workers 0 --out "$out/clips"
 [ -f "$out/films/best.safetensors" ] || videorwkv train "$films" --recipe motion_timeline --init "$out/clips" --out "$out/films"
-videorwkv evaluate "$out/films" "$films" --timeline --split test
-python experiments/timeline.py "$out/films" "$films" --picture docs/images/timeline.png --hour
+[ -f "$out/more/best.safetensors" ] || videorwkv train "$films" --recipe motion_timeline --init "$out/films" --lr 1.5e-3 --steps 260 \
+  --set eval_every=65 --out "$out/more"
+videorwkv evaluate "$out/more" "$films" --timeline  # validation: says which lag
+videorwkv evaluate "$out/more" "$films" --timeline --split test --lag "${LAG:-0.6}"
+python experiments/timeline.py "$out/more" "$films" --lag "${LAG:-0.6}" --picture docs/images/timeline.png --hour

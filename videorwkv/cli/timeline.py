@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from videorwkv.utils.processes import Processes
 
 # Those that only a timeline has; `stream` has a threshold and a smoothing of its own.
-OWN_OPTIONS = ("min_length", "merge")
+OWN_OPTIONS = ("min_length", "merge", "lag")
 ALL_OPTIONS = ("threshold", "smooth", *OWN_OPTIONS)
 
 
@@ -56,6 +56,13 @@ def add_timeline_options(parser: argparse.ArgumentParser, *, is_stream: bool = F
         metavar="S",
         help="a class that is recognised again at most S seconds after its last segment goes on "
         "with it (default: 0.5)",
+    )
+    group.add_argument(
+        "--lag",
+        type=number,
+        metavar="S",
+        help="date segments back by S seconds, which the model needs to be sure; `evaluate "
+        "--timeline` measures it (default: 0)",
     )
 
 

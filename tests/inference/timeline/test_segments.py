@@ -105,6 +105,13 @@ def test_after_a_pause_of_the_source_everything_begins_anew():
     assert [x[:3] for x in rules.finish(state)] == [(50, 51, "a")]
 
 
+def test_segments_are_dated_back():
+    options = TimelineOptions(smooth=0, min_length=0, merge=0, lag=1.5)
+    assert found("..aaa..cc", options) == [(0.5, 3.5, "a"), (5.5, 9, "c")]
+    assert found("aaacc..", options) == [(0, 1.5, "a"), (1.5, 3.5, "c")]
+    assert found("a......", options) == []
+
+
 def test_classes_of_their_own_may_overlap():
     rows = np.array([[0.9, 0, 0], [0.9, 0, 0.9], [0.9, 0, 0.9], [0, 0, 0.9], [0, 0, 0]])
     segments = find_segments(

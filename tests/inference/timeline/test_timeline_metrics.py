@@ -16,6 +16,7 @@ from videorwkv.inference.timeline.metrics import (
     edit_score,
     false_alarms,
     hits,
+    lateness,
     mean_average_precision,
     point_mean_average_precision,
     start_average_precision,
@@ -101,6 +102,13 @@ def test_false_alarms_by_hand():
     found = [[s(9, 12, "a"), s(10, 12, "a"), s(20, 30, "a"), s(25, 26, "b")]]
     assert false_alarms(truth, found) == 2
     assert false_alarms(truth, found, "b") == 0
+
+
+def test_lateness_by_hand():
+    truth = [[s(0, 10, "a"), s(20, 30, "b")], [s(5, 6, "a")]]
+    found = [[s(1, 12, "a"), s(20.5, 30, "b"), s(40, 50, "b")], [s(5.8, 6.1, "a"), s(0, 4, "a")]]
+    assert lateness(truth, found) == (pytest.approx(0.8), pytest.approx(0.1))
+    assert all(math.isnan(x) for x in lateness(truth, [[], []]))
 
 
 def test_confusion_leaves_out_what_is_not_known():

@@ -203,6 +203,23 @@ def false_alarms(truth: Timelines, found: Timelines, label: str | None = None) -
     )
 
 
+def lateness(truth: Timelines, found: Timelines) -> tuple[float, float]:
+    """By how many seconds found segments begin and end after the true ones of their label that they
+    overlap most: two medians, NaN where none overlaps. Both are above 0 for a model that sees no
+    future, and a lag of about that much makes good for it."""
+    starts, ends = [], []
+    for true_ones, found_ones in zip(truth, found, strict=True):
+        for segment in found_ones:
+            own = [s for s in true_ones if s.label == segment.label]
+            nearest = max(own, key=lambda s: temporal_iou(s, segment), default=None)
+            if nearest is not None and temporal_iou(nearest, segment) > 0:
+                starts.append(segment.start - nearest.start)
+                ends.append(segment.end - nearest.end)
+    if not starts:
+        return float("nan"), float("nan")
+    return float(np.median(starts)), float(np.median(ends))
+
+
 def confusion(
     truth_T: NDArray[np.int64], found_T: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:

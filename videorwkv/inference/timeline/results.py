@@ -153,6 +153,11 @@ class TimelineEvaluation:
         return metrics.point_mean_average_precision(self.truth, self.found, offset)
 
     @property
+    def lateness(self) -> tuple[float, float]:
+        """Seconds by which found segments begin and end too late, the medians."""
+        return metrics.lateness(self.truth, self.found)
+
+    @property
     def false_alarms(self) -> int:
         """Segments during which nothing of their label happens."""
         return metrics.false_alarms(self.truth, self.found)
@@ -227,7 +232,20 @@ class TimelineEvaluation:
             f"{counted(self.false_alarms, 'false alarm')} in {self.minutes:.1f} minutes "
             f"({self.false_alarms_in_10_minutes:.2f} in 10), {counted(total, 'segment')} in "
             f"{counted(self.n_total, 'video')}, read {self.n_ok}/{self.n_total}{missing}"
+            + self._about_lateness()
         )
+
+    def _about_lateness(self) -> str:
+        """What to do where boundaries are found late, as by all models that see no future."""
+        late = float(np.mean(self.lateness))
+        if math.isnan(late):
+            return ""
+        start, end = self.lateness
+        text = f"\nsegments begin {start:+.2f} s and end {end:+.2f} s after the true ones (median)"
+        lag = round(self.options.lag + late, 1)
+        if abs(late) < 0.1 or lag < 0:
+            return text
+        return f"{text}; on data that the result is not reported for, try --lag {lag:g}"
 
     def warning(self) -> str:
         """What makes the numbers say less than they seem to; empty where nothing does."""
@@ -248,6 +266,7 @@ class TimelineEvaluation:
             "point_map": {
                 f"{k:g}": _clean(self.point_mean_average_precision(k)) for k in metrics.OFFSETS
             },
+            "lateness": [_clean(value) for value in self.lateness],
             "false_alarms": self.false_alarms,
             "false_alarms_in_10_minutes": self.false_alarms_in_10_minutes,
             "minutes": self.minutes,

@@ -36,17 +36,20 @@ class TimelineOptions:
         min_length: seconds; a shorter segment is left out.
         merge: seconds; a class that is recognised again at most so long after the end of its last
             segment goes on with it, unless another class had a segment meanwhile.
+        lag: seconds by which segments are dated back: what a model needs to see something before it
+            is sure, and the smoothing adds. `TimelineEvaluation.lateness` measures it.
     """
 
     threshold: float = 0.5
-    smooth: float = 0.25
+    smooth: float = 0.5
     min_length: float = 0.5
     merge: float = 0.5
+    lag: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise UsageError(f"timeline: threshold ({self.threshold}) must lie in (0, 1].")
-        for name in ("smooth", "min_length", "merge"):
+        for name in ("smooth", "min_length", "merge", "lag"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(
                     f"timeline: {name} ({getattr(self, name)}) must be at least 0, in seconds."
@@ -162,7 +165,9 @@ class Segmenter:
     def finish(self, state: TimelineState) -> list[ActionSegment]:
         """The segments that are left when the source ends, `step` after its last frame."""
         new = _Working(state)
-        done = self._close(new, ~np.isnan(new.start_K), state.time + self.step)
+        # What lasts until then has not been seen to end: that is not dated back.
+        end = state.time + self.step + self.options.lag
+        done = self._close(new, ~np.isnan(new.start_K), end)
         return done + self._release(new, ~np.isnan(new.held_end_K))
 
     def _close(
@@ -187,7 +192,9 @@ class Segmenter:
             new.held_start_K[k] = new.held_end_K[k] = np.nan
             if self._is_long(start, end):
                 score = float(new.held_sums_K[k] / new.held_counts_K[k])
-                found.append(ActionSegment(start, end, self.labels[k], score))
+                start, end = max(0.0, start - self.options.lag), end - self.options.lag
+                if end > start:  # else it was over before the video began
+                    found.append(ActionSegment(start, end, self.labels[k], score))
         return sorted(found)
 
     def _is_long(self, start: float, end: float) -> bool:
