@@ -20,13 +20,13 @@ from pathlib import Path
 from videorwkv.cli.main import main as videorwkv
 
 DEFAULT = ["motion", "--recipe", "motion_demo"]
-_UNITS = {"h": 3600.0, "minutes": 60.0}
+_UNITS = {"h": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
 def predicted(arguments: list[str]) -> tuple[float, str]:
     """Seconds that a dry run says, and all that it says."""
     said = _run([*arguments, "--dry-run"])
-    found = re.search(r"steps would take about ([\d.]+) (h|minutes)", said)
+    found = re.search(r"steps would take about ([\d.]+) (h|minutes|seconds)", said)
     if found is None:
         raise SystemExit(f"The dry run said nothing of its time:\n{said}")
     return float(found[1]) * _UNITS[found[2]], said

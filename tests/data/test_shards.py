@@ -110,11 +110,17 @@ def test_shards_say_what_the_files_say(files: Path, packed: Path) -> None:
         (row.label, row.split) for row in by_shard.rows
     ]
     assert (by_shard.labels, by_shard.name) == (by_file.labels, "folder")
-    assert by_shard.relative_path(by_shard.rows[0]) == "train-000000.tar/000000.mp4"
-    with tarfile.open(packed / "train-000000.tar") as tar:
-        assert tar.getnames()[:3] == ["000000.json", "000000.cls", "000000.mp4"]
-        about = json.load(tar.extractfile("000000.json"))  # type: ignore[arg-type]
+    first = by_shard.relative_path(by_shard.rows[0])
+    shard, _, name = first.partition("/")
+    key = name.removesuffix(".mp4")
+    with tarfile.open(packed / shard) as tar:
+        assert tar.getnames()[:2] == ["000000.json", "000000.cls"]
+        about = json.load(tar.extractfile(f"{key}.json"))  # type: ignore[arg-type]
     assert about == {"path": "train/left/clip 0.a.mp4", "label": "left"}
+    # Read by shard, clips of all classes come soon.
+    assert by_shard.shards is not None
+    labels = {row.label for row in by_shard.rows if row.path.startswith(f"{packed / shard}/")}
+    assert labels == {"left", "right"}
 
 
 def test_training_from_shards_is_that_from_files_to_the_bit(
@@ -138,7 +144,7 @@ def test_without_an_index_the_tars_are_looked_through(shards: Path) -> None:
     indexed = load_manifest(shards)
     (shards / "shards.json").unlink()
     found = load_manifest(shards)
-    assert found.rows == indexed.rows
+    assert set(found.rows) == set(indexed.rows)
     for place in (
         f"shards:{shards}/train-{{000000..000001}}.tar",
         str(shards / "train-000000.tar"),
@@ -152,6 +158,7 @@ def test_a_shard_cut_short_is_named_and_counted(shards: Path, index: bool) -> No
     whole = load_manifest(shards)
     assert whole.shards is not None
     wanted = [row for row in whole.rows if row.path.startswith(f"{first}/")]
+    wanted.sort(key=lambda row: whole.shards.found[row.path])  # type: ignore[union-attr]
     cut(first, whole.shards.found[wanted[2].path][2] - 600)  # within the third clip
     if not index:
         (shards / "shards.json").unlink()
@@ -171,8 +178,8 @@ def test_a_shard_cut_between_two_members(shards: Path) -> None:
         third = [member for member in tar if member.name.endswith(".mp4")][2]
     cut(shards / "train-000000.tar", third.offset)
     manifest = load_manifest(shards)
-    assert [row.path.rpartition("/")[2] for row in manifest.missing] == ["000002"]
-    assert [row.label for row in manifest.missing] == ["left"]
+    assert [row.path.rpartition("/")[2] for row in manifest.missing] == [third.name[:6]]
+    assert manifest.missing[0].label in ("left", "right")
 
 
 def test_frames_that_may_be_cut_are_lost_as_a_whole(shards: Path) -> None:
@@ -189,9 +196,10 @@ def test_a_shard_that_changes_while_it_is_read(shards: Path) -> None:
     manifest = load_manifest(shards)
     cut(shards / "validation-000000.tar", 5000)
     bad = samples(manifest.split("validation"))
-    assert all(isinstance(sample, BadClip) for sample in bad[1:])
-    assert "the shard is cut short" in bad[-1].reason
-    assert f"{shards}/validation-000000.tar" in bad[-1].reason
+    reasons = [sample.reason for sample in bad if isinstance(sample, BadClip)]
+    assert len(reasons) == 3  # of four, the first is whole
+    for reason in reasons:
+        assert f"{shards}/validation-000000.tar: the shard is cut short" in reason
     (shards / "validation-000000.tar").unlink()
     assert "can't be read" in samples(manifest.split("validation"))[0].reason
     again = load_manifest(shards)
@@ -303,7 +311,7 @@ def test_shards_of_a_server_without_an_index(server: tuple[str, list[str]], shar
         load_manifest(address)
     place = f"{address}/train-{{000000..000001}}.tar"
     first = load_manifest(place)
-    assert [row.label for row in first.rows] == ["left"] * 5 + ["right"] * 4
+    assert sorted(row.label or "" for row in first.rows) == ["left"] * 5 + ["right"] * 4
     asked.clear()
     assert load_manifest(place).rows == first.rows
     assert not any(line.startswith("GET") for line in asked)  # it is known by now
@@ -315,8 +323,9 @@ def test_shards_of_a_server_without_an_index(server: tuple[str, list[str]], shar
 def test_a_server_whose_shard_is_cut_short(server: tuple[str, list[str]], shards: Path) -> None:
     manifest = load_manifest(server[0]).split("validation")
     cut(shards / "validation-000000.tar", 5000)
-    bad = samples(manifest)
-    assert "validation-000000.tar: the shard is cut short" in bad[-1].reason
+    reasons = [sample.reason for sample in samples(manifest) if isinstance(sample, BadClip)]
+    assert len(reasons) == 3
+    assert all("validation-000000.tar: the shard is cut short" in reason for reason in reasons)
 
 
 def test_a_server_that_is_gone(server: tuple[str, list[str]], shards: Path) -> None:

@@ -39,6 +39,8 @@ def test_hours_by_hand() -> None:
     assert found.hours == pytest.approx((3000 + 600) / 3600)
     for part in ("16 frames of 64x64", "2.7 clips/s", "1 clip unreadable", "2.0 GB", "about 1.0 h"):
         assert part in found.report()
+    assert "about 60 minutes" in replace(found, steps=990, seconds=3.02).report()
+    assert "about 590 seconds" in replace(found, steps=100, seconds=2.9, validations=5).report()
     more = replace(found, start_seconds=400.0, end_seconds=1400.0)
     assert more.hours == pytest.approx((3600 + 1800) / 3600)
     assert "400 s before the first step, 1400 s for baselines" in more.report()

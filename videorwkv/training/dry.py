@@ -103,7 +103,9 @@ class DryRun:
         """A few lines for a user."""
         clips, frames, side = self.batch
         rate = clips / max(self.seconds, 1e-9)
-        duration = f"{self.hours:.1f} h" if self.hours >= 1 else f"{60 * self.hours:.1f} minutes"
+        duration = f"{self.hours:.1f} h" if self.hours >= 1 else f"{60 * self.hours:.0f} minutes"
+        if self.hours < 1 / 6:
+            duration = f"{3600 * self.hours:.0f} seconds"
         lines = [
             f"batches of {counted(clips, 'clip')}: {counted(frames, 'frame')} of {side}x{side}",
             f"{counted(self.measured, 'step')} taken on {self.device}: {self.seconds:.2f} s each, "

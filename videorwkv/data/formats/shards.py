@@ -38,7 +38,7 @@ from videorwkv.data.shards.store import ShardStore
 from videorwkv.errors import DataError, DecodeError, ManifestError, UsageError
 from videorwkv.utils.files import atomic, decimal
 from videorwkv.utils.remote import check_address, describe_address, is_address, read_address
-from videorwkv.utils.values import read_json, sealed
+from videorwkv.utils.values import sealed
 from videorwkv.utils.words import counted
 
 # Shards of one data set, braces written out.
@@ -48,8 +48,9 @@ MOST_SHARDS = 1_000_000
 def read(place: Path | str, label_names: Path | None = None) -> Manifest:
     """The clips of a folder of tars, of one tar, or of all that `train-{000000..000012}.tar` names.
 
-    Order is that of the shards' names, and in each that of its clips. What a shard that is cut
-    short has lost is missing, and a note says which shard that is.
+    Order is that of the shards' names, and in each that of its clips; with an index on this disk,
+    that of the data set that they were made from. What a shard that is cut short has lost is
+    missing, and a note says which shard that is.
 
     Raises:
         UsageError: no such file or folder; or a package that reads the address is not installed.
@@ -66,6 +67,7 @@ def read(place: Path | str, label_names: Path | None = None) -> Manifest:
         index, store = _read_local(where), None
     rows: list[Row] = []
     missing: list[Row] = []
+    places: dict[str, int] = {}
     found: dict[str, tuple[int, int, int]] = {}
     notes = [_how_read(index.shards, remote=store is not None)]
     for number, shard in enumerate(index.shards):
@@ -80,6 +82,7 @@ def read(place: Path | str, label_names: Path | None = None) -> Manifest:
             if path in found:
                 raise ManifestError(f"{path}: two clips have this name.")
             found[path] = number, clip.start, clip.stop
+            places[path] = clip.place
             row = Row(path, clip.label, shard.split, 0, clip.group)
             if store is None and clip.stop > shard.present:
                 missing.append(row)
@@ -89,6 +92,8 @@ def read(place: Path | str, label_names: Path | None = None) -> Manifest:
         if lost or shard.problem:
             problem = shard.problem or f"cut short after {shard.present:,} of {shard.size:,} bytes"
             notes.append(f"{shard.place}: {problem}; {counted(lost, 'clip')} lost")
+    if store is None:  # else the clips of a shard come one after the other
+        rows.sort(key=lambda row: places[row.path])
     splits = Counter(shard.split for shard in index.shards)
     if splits[""] and len(splits) > 1:
         odd = next(shard.place for shard in index.shards if not shard.split)
@@ -241,9 +246,8 @@ def _look_through_remote(place: str, sign: str, size: int | None) -> Shard:
     store = ShardStore.of(sign)
     known = Path(store.folder).with_suffix(".json")
     try:
-        shard = read_index(json.dumps(read_json(known)).encode(), "", str(known)).shards[0]
-        return replace(shard, place=place)
-    except (OSError, ValueError, ManifestError):
+        return replace(read_index(known.read_bytes(), "", str(known)).shards[0], place=place)
+    except (OSError, ManifestError):
         pass  # not looked through yet, or the note is damaged
     shard = look_through(store.path(place), place, _split(place))
     store.remove(place)

@@ -26,6 +26,7 @@ class ShardClip(NamedTuple):
         label: name of its class; None if unknown.
         group: who or what was recorded, if known.
         start, stop: bytes of the shard with the headers and the content of all its members.
+        place: of the clip in the data set that the shards were made from; -1 where nobody says.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ShardClip(NamedTuple):
     group: str
     start: int
     stop: int
+    place: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)

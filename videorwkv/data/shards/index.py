@@ -184,15 +184,15 @@ def _shard(folder: str, values: dict[str, Any], labels: Sequence[str]) -> Shard:
         raise ValueError(f"a shard is called {brief(name)}")
     clips = []
     last = 0
-    for clip, label, group, start, stop in values["clips"]:
-        whole = all(type(n) is int for n in (start, stop)) and last <= start < stop <= size
+    for clip, label, group, start, stop, place in values["clips"]:
+        whole = all(type(n) is int for n in (start, stop, place)) and last <= start < stop <= size
         if not whole or not isinstance(clip, str) or not isinstance(group, str):
             raise ValueError(f"{name}: clip {brief(clip)} from {brief(start)} to {brief(stop)}")
         last = stop
         known = None if label is None else labels[label]
-        clips.append(ShardClip(clip, known, group, start, stop))
-    place = f"{folder.rstrip('/')}/{name}" if "://" in folder else os.path.join(folder, name)
-    return Shard(place=place, size=size, split=str(values["split"]), clips=tuple(clips))
+        clips.append(ShardClip(clip, known, group, start, stop, place))
+    where = f"{folder.rstrip('/')}/{name}" if "://" in folder else os.path.join(folder, name)
+    return Shard(place=where, size=size, split=str(values["split"]), clips=tuple(clips))
 
 
 def index_values(index: Index) -> dict[str, Any]:
@@ -209,8 +209,8 @@ def index_values(index: Index) -> dict[str, Any]:
                 "size": shard.size,
                 "split": shard.split,
                 "clips": [
-                    [c.name, None if c.label is None else number[c.label], c.group, c.start, c.stop]
-                    for c in shard.clips
+                    [name, None if label is None else number[label], group, start, stop, at]
+                    for name, label, group, start, stop, at in shard.clips
                 ],
             }
             for shard in index.shards

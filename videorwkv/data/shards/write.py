@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.shards import Shard, ShardClip
 from videorwkv.data.shards.index import INDEX, Index, index_values, split_of
@@ -41,10 +43,12 @@ def write_shards(
     shard_size: int = SHARD_SIZE,
     on_clip: Callable[[int], None] = lambda done: None,
 ) -> Written:
-    """Pack the clips of a manifest, split by split, in its order, and write the index.
+    """Pack the clips of a manifest, split by split, and write the index.
 
-    The bytes of each clip are packed as they are. Training from these shards takes the same clips
-    in the same order as from the manifest, so it ends with the same weights.
+    The bytes of each clip are packed as they are. Clips are shuffled, so that every shard has some
+    of all classes; the index keeps their order in the manifest. Training from these shards on this
+    disk takes the same clips in the same order as from the manifest, so it ends with the same
+    weights.
 
     Args:
         manifest: its clips are files, folders of frames or addresses.
@@ -81,7 +85,8 @@ def write_shards(
     unreadable: dict[str, str] = {}
     done = 0
     for split in manifest.splits:
-        rows = iter([row for row in manifest.rows if row.split == split])
+        chosen = [(at, row) for at, row in enumerate(manifest.rows) if row.split == split]
+        rows = iter([chosen[n] for n in np.random.default_rng(0).permutation(len(chosen))])
         number = 0
         waiting = next(rows, None)
         while waiting is not None:
@@ -95,12 +100,13 @@ def write_shards(
                     tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
                 ):
                     while waiting is not None and tar.offset < shard_size:
+                        at, row = waiting
                         try:
-                            members = list(_members(waiting, f"{len(clips):06d}", manifest))
+                            members = list(_members(row, f"{len(clips):06d}", manifest))
                         except VideoRWKVError as error:
-                            unreadable[waiting.path] = str(error)
+                            unreadable[row.path] = str(error)
                         else:
-                            clips.append(_add(tar, waiting, members))
+                            clips.append(_add(tar, row, members)._replace(place=at))
                         done += 1
                         on_clip(done)
                         waiting = next(rows, None)
