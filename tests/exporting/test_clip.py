@@ -151,8 +151,8 @@ def test_names_of_files() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clip_frames": 1}, r"clip_frames \(1\) must be 2 to 16"),
-        ({"clip_frames": 17}, r"must be 2 to 16"),
+        ({"clip_frames": 1}, r"\(--frames\) is 1; allowed: 2 to 16"),
+        ({"clip_frames": 17}, r"is 17; allowed: 2 to 16"),
         ({"clip_frames": 4, "precision": "int8", "calibrate": None}, "int8 has no graph of"),
     ],
 )

@@ -277,13 +277,14 @@ def _check_clip_frames(clip_frames: int | None, precision: str) -> None:
         return
     if not 2 <= clip_frames <= MOST_CLIP_FRAMES:
         raise UsageError(
-            f"export: clip_frames ({clip_frames}) must be 2 to {MOST_CLIP_FRAMES}: each frame is a "
-            "part of the graph of its own. 4 is a good choice; longer clips run in pieces."
+            f"export: clip_frames (--frames) is {clip_frames}; allowed: 2 to {MOST_CLIP_FRAMES}: "
+            "each frame is a part of the graph of its own. 4 is a good choice; longer clips run in "
+            "pieces."
         )
     if precision == "int8":
         raise UsageError(
             "export: int8 has no graph of several frames: ranges are calibrated for each tensor of "
-            "the graph, so it would give other numbers than the step. Leave the frames out, or "
+            "the graph, so it would give other numbers than the step. Leave --frames out, or "
             "choose another precision."
         )
 
