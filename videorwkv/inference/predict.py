@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from videorwkv.data.background import BACKGROUNDS
 from videorwkv.errors import NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.inference.calibration import tempered
-from videorwkv.inference.multilabel import above
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.models.masking import Masks
 from videorwkv.models.scores import probabilities
@@ -233,7 +232,7 @@ def iter_predictions(
                 labels=tuple(recogniser.labels[k] for k in best),
                 scores=tuple(float(found.scores_K[k]) for k in best),
                 times=found.times,
-                above=_above(recogniser, found.scores_K),
+                above=recogniser.above(found.scores_K),
                 warnings=found.clip.warnings + _about_rate(video, recogniser.sampling, rate),
                 save_error=save_error,
                 named=recogniser.labels[best[0]] not in BACKGROUNDS
@@ -246,12 +245,6 @@ def _about_rate(video: Video, sampling: Sampling, rate: float | None) -> tuple[s
     if not isinstance(video, FolderVideo) or sampling.fps is None or rate is not None:
         return ()
     return (f"taken for {FOLDER_FPS:g} frames a second, as a folder has no clock; --frame-rate",)
-
-
-def _above(recogniser: Recogniser, scores_K: NDArray[np.float32]) -> tuple[str, ...] | None:
-    if not recogniser.network.config.multilabel:
-        return None
-    return above(scores_K, recogniser.labels, recogniser.thresholds_K)
 
 
 def _annotate(target: Path, video: Video, recogniser: Recogniser, found: _Scores) -> str:

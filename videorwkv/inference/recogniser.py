@@ -24,7 +24,7 @@ from videorwkv.errors import NonFiniteError, UsageError
 from videorwkv.inference.calibration import Chosen, calibration_path, read_calibration
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
-from videorwkv.inference.multilabel import read_thresholds
+from videorwkv.inference.multilabel import above, read_thresholds
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.nonfinite import first_bad_module
@@ -197,6 +197,13 @@ class Recogniser:
             precision=precision or self.precision,
             clip_timeout=self.clip_timeout if clip_timeout is None else clip_timeout,
         )
+
+    def above(self, scores_K: NDArray[Any]) -> tuple[str, ...] | None:
+        """Of a model for several labels: those at or above their thresholds, the most probable
+        first; None of other models."""
+        if not self.network.config.multilabel:
+            return None
+        return above(scores_K, self.labels, self.thresholds_K)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

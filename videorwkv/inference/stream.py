@@ -22,7 +22,6 @@ import torch
 
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.inference.annotate import AnnotatedVideoWriter
-from videorwkv.inference.multilabel import above
 from videorwkv.inference.pacing import AfterDrop, Due, Latest, paced
 from videorwkv.inference.predict import Source
 from videorwkv.inference.recogniser import ModelLike, Recogniser
@@ -293,8 +292,7 @@ class Stream:
             )
             if recogniser.network.config.multilabel:
                 assert track.scores_K is not None
-                held = above(track.scores_K, self.labels, recogniser.thresholds_K)
-                prediction = replace(prediction, above=held)
+                prediction = replace(prediction, above=recogniser.above(track.scores_K))
             if track.writer is not None:
                 assert track.scores_K is not None
                 edges_HW = inputs.edges_BTHW[place, 0].numpy()
