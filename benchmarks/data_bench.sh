@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # How fast clips are read, beside bare PyAV: the figures in docs/results.md. About 5 minutes on two idle
-# cores. Usage: benchmarks/data_bench.sh [DATA] [ROUNDS] [OPTIONS of `videorwkv data bench` ...]
+# cores. Usage: benchmarks/data_bench.sh DATA [ROUNDS] [OPTIONS of `videorwkv data bench` ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${1:-../shared/clips/kinetics400} rounds=${2:-7}
+data=${1:?a data set, as in: benchmarks/data_bench.sh DATA} rounds=${2:-7}
 shift $(($# < 2 ? $# : 2))
 export OMP_NUM_THREADS=1
 

@@ -4,7 +4,7 @@
 # Usage: benchmarks/export.sh [FOLD ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${DATA:-../shared/data/handwash} runs=${RUNS:-runs/handwash} out=${OUT:-runs/export}
+data=${DATA:?the folder of HandWash, as in: DATA=handwash benchmarks/export.sh} runs=${RUNS:-runs/handwash} out=${OUT:-runs/export}
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 

@@ -4,7 +4,7 @@
 # Figures that are there stay, so it can be stopped and called again. Usage: benchmarks/masking.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${DATA:-../shared/data/handwash} runs=${RUNS:-runs/handwash} demo=${DEMO:-runs/demo/run}
+data=${DATA:?the folder of HandWash, as in: DATA=handwash benchmarks/masking.sh} runs=${RUNS:-runs/handwash} demo=${DEMO:-runs/demo/run}
 out=${OUT:-runs/masking}
 export OMP_NUM_THREADS=1
 python -m benchmarks.masking --handwash "$data" --folds "$runs/default" --cache "$runs/cache" \

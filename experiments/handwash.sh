@@ -3,7 +3,7 @@
 # One CPU thread a run; two folds run side by side. Usage: experiments/handwash.sh [VARIANT ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${DATA:-../shared/data/handwash} out=${OUT:-runs/handwash}
+data=${DATA:?the folder of HandWash, as in: DATA=handwash experiments/handwash.sh} out=${OUT:-runs/handwash}
 export OMP_NUM_THREADS=1
 folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008)
 

@@ -4,7 +4,7 @@
 # One CPU thread. Usage: experiments/init.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${DATA:-../shared/data/handwash} out=${OUT:-runs/init}
+data=${DATA:?the folder of HandWash, as in: DATA=handwash experiments/init.sh} out=${OUT:-runs/init}
 export OMP_NUM_THREADS=1
 folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008 --fold 3)
 

@@ -10,7 +10,7 @@ case ${1:-quick} in
   quick) videorwkv study all --quick --out runs/study/quick ;;
   full) videorwkv study all --out docs/study ;;
   handwash)
-    data=${DATA:-../shared/data/handwash}
+    data=${DATA:?the folder of HandWash, as in: DATA=handwash experiments/study.sh}
     for name in ablation edges; do
       videorwkv study "$name" "$data" --recipe handwash --set model.image_size=80 --set steps=200 --flips experiments/handwash_flips.csv \
         --fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008 \

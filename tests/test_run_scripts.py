@@ -38,7 +38,7 @@ def test_a_fold_that_fails_is_noticed(tmp_path: Path, fails: str) -> None:
         (out / "default" / f"fold{fold}").mkdir(parents=True)
     done = subprocess.run(
         ["bash", ROOT / "experiments/handwash.sh"],
-        env={**os.environ, "PATH": path, "OUT": str(out), "FAILS": fails},
+        env={**os.environ, "PATH": path, "OUT": str(out), "DATA": "data", "FAILS": fails},
         capture_output=True,
         text=True,
         check=False,

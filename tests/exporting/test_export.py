@@ -336,7 +336,9 @@ def test_onnxruntime_alone_as_documented_without_edges(
     model = {"edges": "none", "key_value_source": "frame"}
     run = tiny.trained(tmp_path / "run", steps=1, model=model)
     file = videorwkv.export(run, to="onnx").path
-    follow_documentation(file, tmp_path, capsys)
+    names = follow_documentation(file, tmp_path, capsys)
+    assert names["logits_BK"].shape == (1, 8)
+    assert np.isfinite(names["logits_BK"]).all()
 
 
 def test_onnxruntime_alone_as_documented(

@@ -210,9 +210,11 @@ def test_no_scans():
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # 2.15's
 def test_operator_is_well_formed():
     inputs = make(5, torch.float32)
-    torch.library.opcheck(torch.ops.videorwkv.scan.default, (*inputs, True))
+    found = torch.library.opcheck(torch.ops.videorwkv.scan.default, (*inputs, True))
+    assert set(found.values()) == {"SUCCESS"}
     arguments = (torch.ones_like(inputs[0]), *(x.detach() for x in inputs), False)
-    torch.library.opcheck(torch.ops.videorwkv.scan_backward.default, arguments)
+    found = torch.library.opcheck(torch.ops.videorwkv.scan_backward.default, arguments)
+    assert set(found.values()) == {"SUCCESS"}
 
 
 @pytest.mark.parametrize("backend", [pytest.param("native", marks=needs_compiler), "chunked"])

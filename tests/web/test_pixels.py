@@ -81,14 +81,13 @@ def images(height: int, width: int) -> Iterator[NDArray[np.uint8]]:
     yield np.ascontiguousarray(moving_HWC[:height, :width])
 
 
-def compare(node: Node, folder: Path, cases: list[dict[str, Any]]) -> None:
+def differing(node: Node, folder: Path, cases: list[dict[str, Any]]) -> list[Any]:
     for n, case in enumerate(cases):
         for kind in ("given", "wanted"):
             (folder / f"{n}.{kind}").write_bytes(case.pop(kind).tobytes())
     (folder / "cases.json").write_text(json.dumps(cases))
     found = json.loads(node(COMPARE, folder))
-    wrong = [(case, got) for case, got in zip(cases, found, strict=True) if got != [0, 0]]
-    assert not wrong, wrong
+    return [(case, got) for case, got in zip(cases, found, strict=True) if got != [0, 0]]
 
 
 # Shrunk by whole and by other factors, enlarged, as it is, and both at once.
@@ -106,7 +105,7 @@ def test_resized_as_in_python(node: Node, tmp_path: Path, height: int, width: in
                 square_HWC = fit_image(image_HWC, size, fit)
                 names = {"height": height, "width": width, "size": size, "fit": fit}
                 cases.append({"given": rgba_HWC, "wanted": square_HWC, **names})
-    compare(node, tmp_path, cases)
+    assert differing(node, tmp_path, cases) == []
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -125,4 +124,4 @@ def test_edges_as_in_python(
             cases.append({"given": image_HWC, "wanted": edges_HW, **names})
     assert min(shares) == 0  # a flat frame has no edge
     assert max(shares) > 0.02
-    compare(node, tmp_path, cases)
+    assert differing(node, tmp_path, cases) == []
