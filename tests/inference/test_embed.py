@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from videorwkv.cli.main import main
+from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Row, make_manifest
 from videorwkv.errors import DataError, UsageError
 from videorwkv.exporting import export
@@ -52,6 +53,15 @@ def test_pieces_of_a_clip_end_in_the_vector_of_its_whole(run: Path, tmp_path: Pa
     whole = embed(run, manifest, every=100.0)
     np.testing.assert_array_equal(whole.vectors_NE[0], pieces.vectors_NE[-1])
     assert not np.allclose(pieces.vectors_NE[0], pieces.vectors_NE[1], atol=1e-4)
+
+
+def test_segments_have_vectors_of_their_own(run: Path, tmp_path: Path) -> None:
+    path = tiny.write_clip(tmp_path / "clip.mp4", frames=24)
+    (tmp_path / "clips.csv").write_text("path,label,start,end\nclip.mp4,a,0,1\nclip.mp4,b,1.5,3\n")
+    found = embed(run, load_manifest(str(tmp_path / "clips.csv"), validation_share=0))
+    assert len(set(found.paths)) == 2
+    assert all(name.startswith(f"{path}#") for name in found.paths)
+    assert not np.allclose(found.vectors_NE[0], found.vectors_NE[1], atol=1e-4)
 
 
 def test_a_clip_that_cant_be_read_is_named_and_has_no_vector(run: Path, tmp_path: Path) -> None:
