@@ -24,8 +24,9 @@ import numpy as np
 
 from videorwkv.errors import DecodeError
 from videorwkv.inference.pacing import paced
-from videorwkv.inference.recogniser import ModelLike
+from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.inference.stream import StreamEvent, stream
+from videorwkv.preprocess.inputs import Inputs
 from videorwkv.video import Frame, Video
 from videorwkv.video.array import ArrayVideo
 from videorwkv.video.reconnect import Reconnecting
@@ -45,7 +46,7 @@ class World:
 
     Args:
         speed: see above.
-        seconds: after which all sources end.
+        seconds: after which the stream is closed.
         rate: frames a second of each source.
     """
 
@@ -70,14 +71,13 @@ class Camera(Video):
     Args:
         world: its clock.
         number: which camera.
-        given: gets the times, by the world's clock, of all frames of that camera.
     """
 
     is_live = True
 
-    def __init__(self, world: World, number: int, given: np.ndarray) -> None:
+    def __init__(self, world: World, number: int) -> None:
         super().__init__(f"camera {number}")
-        self.world, self.number, self.given = world, number, given
+        self.world, self.number = world, number
         now = world.now()
         for begins, ends in AWAY.get(number, []):
             if begins * world.seconds <= now < ends * world.seconds:
@@ -93,21 +93,33 @@ class Camera(Video):
         change, other = RESIZED.get(self.number, (2.0, SIZE))
         for tick in range(10**9):
             due = start + tick / world.rate
-            if world.wait(due - world.now()) or due >= world.seconds:
+            if world.wait(due - world.now()):
                 return
             if any(start < at <= due for at in breaks):
                 raise DecodeError(f"{self.name}: the stream broke off: unplugged.")
             image_HWC = self.grounds[other if due >= change * world.seconds else SIZE].copy()
             left = int(20 * due) % (image_HWC.shape[1] - 16)
             image_HWC[12:28, left : left + 16] = 220
-            count = int(np.isfinite(self.given).sum())
-            self.given[count] = due
             yield Frame(image_HWC, due - start)
 
     def _scan(self) -> Any:
         raise NotImplementedError
 
     _rescan = _fetch = _scan  # type: ignore[assignment]
+
+
+class Recorded(Reconnecting):
+    """A camera that notes the times of its frames, as the stream gets them."""
+
+    given: np.ndarray
+    count = 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            if self.count < len(self.given):
+                self.given[self.count] = frame.time
+                self.count += 1
+            yield frame
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,20 +148,24 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(run: ModelLike, sources: int, world: World, fps: float) -> dict[str, Any]:
     """The stream of all sources until the world's end."""
     # Filled, not only asked for: pages that are touched later would look like growth.
-    given = [np.full(int(world.seconds * world.rate) + 2, np.nan) for _ in range(sources)]
-    seen = [np.full(int(world.seconds * world.rate) + 2, -1) for _ in range(sources)]
+    room = int(1.2 * world.seconds * world.rate) + 1000
+    given = [np.full(room, np.nan) for _ in range(sources)]
+    seen = [np.full(room, -1) for _ in range(sources)]
     cameras = [
-        Reconnecting(
+        Recorded(
             f"camera {number}",
-            lambda number=number: Camera(world, number, given[number]),  # type: ignore[misc]
+            lambda number=number: Camera(world, number),  # type: ignore[misc]
             clock=world.now,
             wait=world.wait,
         )
         for number in range(sources)
     ]
+    for camera, times in zip(cameras, given, strict=True):
+        camera.given = times
+    recogniser = warmed(run, sources)
     events: list[StreamEvent] = []
     memory = np.full(1000, np.nan)
-    with stream(run, cameras, fps=fps, on_event=events.append) as predictions:
+    with stream(recogniser, cameras, fps=fps, on_event=events.append) as predictions:
         world.began = time.monotonic()
         place = {name: number for number, name in enumerate(predictions.names)}
         counts = np.zeros(sources, int)
@@ -161,10 +177,10 @@ def measure(run: ModelLike, sources: int, world: World, fps: float) -> dict[str,
             memory[min(999, int(1000 * now / world.seconds))] = resident()
             if now >= world.seconds:
                 break
-        world.ended.set()
         summary = predictions.summary().splitlines()[0]
         dropped = [track.dropped for track in predictions._tracks]
         frames, drops, sizes = predictions.frames, predictions.drops, predictions.sizes
+        world.ended.set()
     known = memory[np.isfinite(memory)]
     tenth = len(known) // 10
     second, last = known[tenth : 2 * tenth].mean(), known[-tenth:].mean()
@@ -182,12 +198,25 @@ def measure(run: ModelLike, sources: int, world: World, fps: float) -> dict[str,
         "connections_lost": f"{drops} of {expected}",
         "changes_of_size": f"{sizes} of {resized}",
         "events": dict(told),
+        "rss_by_tenth_mib": [round(float(part.mean()), 1) for part in np.array_split(known, 10)],
         "rss_second_tenth_mib": round(second, 2),
         "rss_last_tenth_mib": round(last, 2),
         "rss_change": f"{last / second - 1:+.3%}",
         "memory_flat": bool(abs(last / second - 1) <= FLOOR),
         "all_accounted_for": not any(lost) and (drops, sizes) == (expected, resized),
     }
+
+
+def warmed(run: ModelLike, sources: int) -> Recogniser:
+    """The model, after a step of each size: PyTorch keeps some memory for each."""
+    recogniser = Recogniser.open(run, what="stream", fastest=True)
+    black = recogniser.network.preprocess(np.zeros((*SIZE, 3), np.uint8))
+    for count in range(1, sources + 1):
+        inputs = Inputs(*(part.repeat_interleave(count, 0) for part in black))
+        state = recogniser.init_state(sources)
+        rows = list(range(count))
+        state.put(rows, recogniser.step(inputs, state.select(rows), "black frames")[1])
+    return recogniser
 
 
 def unaccounted(given: np.ndarray, seen: np.ndarray, dropped: int, fps: float) -> int:
