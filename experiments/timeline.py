@@ -131,12 +131,13 @@ def main() -> int:
         print(f"{name}: {seconds / found[name].minutes:.2f} CPU seconds a minute of film")
         print(found[name].summary(), flush=True)
     values = {name: one.to_dict() for name, one in found.items()}
-    (options.run / "timeline.json").write_text(json.dumps(values, indent=2) + "\n")
+    folder = options.run if options.run.is_dir() else options.run.parent
+    (folder / "timeline.json").write_text(json.dumps(values, indent=2) + "\n")
     if options.picture is not None:
         with test.open(test.rows[0]._replace(segment=None)) as video:
             draw(options.picture, video, found, 40.0)
     if options.hour:
-        watch_an_hour(recogniser, options.run)
+        watch_an_hour(recogniser, folder)
     return 0
 
 

@@ -11,6 +11,7 @@ films=motion:timeline=60,train=200,validation=5,test=20,size=48
 [ -f "$out/films/best.safetensors" ] || videorwkv train "$films" --recipe motion_timeline --init "$out/clips" --out "$out/films"
 [ -f "$out/more/best.safetensors" ] || videorwkv train "$films" --recipe motion_timeline --init "$out/films" --lr 1.5e-3 --steps 260 \
   --set eval_every=65 --out "$out/more"
-videorwkv evaluate "$out/more" "$films" --timeline  # validation: says which lag
-videorwkv evaluate "$out/more" "$films" --timeline --split test --lag "${LAG:-0.6}"
-python experiments/timeline.py "$out/more" "$films" --lag "${LAG:-0.6}" --picture docs/images/timeline.png --hour
+[ -f "$out/last/last.safetensors" ] || videorwkv train "$films" --recipe motion_timeline --init "$out/more/last" --lr 1.5e-3 --steps 300 \
+  --set eval_every=150 --out "$out/last"
+videorwkv evaluate "$out/last/last" "$films" --timeline  # validation: says which lag
+python experiments/timeline.py "$out/last/last" "$films" --lag "${LAG:-0.6}" --picture docs/images/timeline.png --hour

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,9 +113,10 @@ def _as_json(timelines: Sequence[Timeline]) -> str:
 
 
 def csv_row(path: str, segment: ActionSegment) -> list[str]:
-    """A line of the CSV: see `CSV_HEADER`."""
+    """A line of the CSV: see `CSV_HEADER`. A file is named by its whole path: the table may lie in
+    another folder than the one that a path is relative to."""
     return [
-        path,
+        str(Path(path).absolute()) if os.path.exists(path) else path,
         segment.label,
         f"{segment.start:.3f}",
         f"{segment.end:.3f}",
