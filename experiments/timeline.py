@@ -117,7 +117,10 @@ def main() -> int:
     parser.add_argument("data")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--hour", action="store_true")
-    parser.add_argument("--lag", type=float, default=0.0, help="chosen on the validation split")
+    for name in ("lag", "threshold"):
+        default = getattr(TimelineOptions(), name)
+        text = "to be chosen on the validation split"
+        parser.add_argument(f"--{name}", type=float, default=default, help=text)
     options = parser.parse_args()
     torch.set_num_threads(1)
     recogniser = Recogniser.open(options.run, what="timeline", device="cpu", fastest=True)
@@ -125,7 +128,7 @@ def main() -> int:
     found: dict[str, TimelineEvaluation] = {}
     for name, scorer in (("stream", frame_scores), ("sliding window", sliding)):
         began = time.process_time()
-        rules = TimelineOptions(lag=options.lag)
+        rules = TimelineOptions(lag=options.lag, threshold=options.threshold)
         found[name] = evaluate_timeline(recogniser, test, options=rules, scorer=scorer)
         seconds = time.process_time() - began
         print(f"{name}: {seconds / found[name].minutes:.2f} CPU seconds a minute of film")
