@@ -169,17 +169,19 @@ def measure(run: ModelLike, sources: int, world: World, fps: float) -> dict[str,
         world.began = time.monotonic()
         place = {name: number for number, name in enumerate(predictions.names)}
         counts = np.zeros(sources, int)
+        dropped = [0] * sources
         for prediction in predictions:
             number = place[prediction.source]
             seen[number][counts[number]] = prediction.number
             counts[number] += 1
+            # As of this frame: a step may have counted on for sources whose turn is still to come.
+            dropped[number] = prediction.dropped
             now = world.now()
             memory[min(999, int(1000 * now / world.seconds))] = resident()
             if now >= world.seconds:
                 break
         summary = predictions.summary().splitlines()[0]
-        dropped = [track.dropped for track in predictions._tracks]
-        frames, drops, sizes = predictions.frames, predictions.drops, predictions.sizes
+        frames, drops, sizes = int(counts.sum()), predictions.drops, predictions.sizes
         world.ended.set()
     known = memory[np.isfinite(memory)]
     tenth = len(known) // 10
