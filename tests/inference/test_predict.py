@@ -196,7 +196,7 @@ def test_many_annotated_videos_go_to_a_folder(run: Path, tmp_path: Path) -> None
 def test_a_full_disk_costs_no_prediction_and_names_the_file(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **options: object) -> None:
         raise error
 
     monkeypatch.setattr("videorwkv.inference.annotate.write_video", full)
