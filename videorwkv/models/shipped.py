@@ -5,6 +5,8 @@ Each is a run's folder below `weights/`, with its model card and float16 weights
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,13 +41,19 @@ def shipped_folder(name: str) -> Path | None:
 
 def start_of(config: LCRConfig) -> str | None:
     """The start whose weights fit a model whole, but for its classifier; None if there is none."""
-    from videorwkv.models.presets import model_config
-
-    for name, preset in SHIPPED.items():
-        known = model_config(preset)
+    for name in SHIPPED:
+        known = _config_of(name)
         if replace(config, **{option: getattr(known, option) for option in FREE_OPTIONS}) == known:
             return name
     return None
+
+
+@functools.cache
+def _config_of(name: str) -> LCRConfig:
+    folder = shipped_folder(name)
+    assert folder is not None
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return LCRConfig.from_dict(values["recipe"]["model"])
 
 
 def load_start(model: LCR) -> None:
