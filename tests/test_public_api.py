@@ -164,3 +164,9 @@ def test_importing_is_free() -> None:
     verbs, modules = map(int, done.stdout.split())
     assert verbs == 3
     assert modules > 40
+
+
+def test_every_file_of_tests_has_a_name_of_its_own() -> None:
+    # pytest imports them by their names alone.
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
