@@ -58,7 +58,7 @@ def seen(path: Path, segment: Segment) -> tuple[list[int], list[int]]:
         return numbers_of(clip.frames_THWC), iterated
 
 
-@pytest.mark.parametrize("name", [*(set(FILES) - {"no_times.h264"}), "frames"])
+@pytest.mark.parametrize("name", [*sorted(FILES.keys() - {"no_times.h264"}), "frames"])
 @pytest.mark.parametrize(
     ("segment", "first", "last"),
     [
