@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import tiny
 
 from videorwkv.cli.main import main
 from videorwkv.data import Manifest, Row
+from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
 from videorwkv.inference.metrics import Scored
 from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.submission import predict_split, write_submission
+from videorwkv.training.loop import train
 
 LABELS = ("a", "b, c", "d", "e", "f", "g")
 
@@ -88,6 +91,27 @@ def test_own_data(tmp_path: Path) -> None:
     )
     assert [first[f"label{k}"] for k in range(2, 6)] == ["d", "a", "e", "f"]
     assert (second["path"], second["label"]) == ("2.mp4", "a")
+
+
+def test_a_background_that_was_added_is_never_named(tmp_path: Path) -> None:
+    rows = manifest("jester", "20bn/7.mp4")
+    scored = Scores((*LABELS, "background"), (Scored("0", "", np.arange(7.0) / 21),), (1, 1))
+    write_submission(tmp_path / "out.csv", rows, scored)
+    assert (tmp_path / "out.csv").read_text() == "7;g\n"
+    # Where the data have such a class, it may be the answer.
+    rows = replace(rows, labels=("a", "background"))
+    write_submission(tmp_path / "own.csv", rows, scored)
+    assert (tmp_path / "own.csv").read_text() == "7;background\n"
+
+
+def test_a_run_with_a_background_answers_data_without(tmp_path: Path) -> None:
+    recipe = tiny.recipe(steps=1, eval_every=1, augmentation=Augmentation(negatives=0.5))
+    train(recipe, tiny.manifest(), tmp_path / "run", quiet=True)
+    recogniser = Recogniser.open(tmp_path / "run", what="test")
+    assert "background" in recogniser.labels
+    rows = replace(tiny.manifest().split("validation"), name="jester")
+    assert predict_split(recogniser, rows, tmp_path / "out.csv").is_complete
+    assert "background" not in (tmp_path / "out.csv").read_text()
 
 
 def test_nothing_readable_writes_nothing(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.data import Manifest, Row
+from videorwkv.data.background import BACKGROUNDS
 from videorwkv.data.formats.kinetics import youtube_id
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.evaluate import Scores, score
@@ -108,7 +109,8 @@ def predict_split(
     if path.is_dir():
         raise UsageError(f"{path} is a folder; --submission wants a file.")
     make_folder(path.parent)
-    strange = sorted(set(recogniser.labels) - set(manifest.labels))
+    # A background class that training has added is never named.
+    strange = sorted(set(recogniser.labels) - {*manifest.labels, *BACKGROUNDS})
     if manifest.name in _FORMATS and strange:
         raise DataError(
             f"{manifest.name}: the model knows classes that this data set lacks, so the benchmark "
@@ -148,7 +150,9 @@ def write_submission(path: Path, manifest: Manifest, scores: Scores) -> Submissi
 def _best(
     manifest: Manifest, row: Row, scores_K: NDArray[np.float64], labels: tuple[str, ...]
 ) -> RankedLabels:
-    best = np.argsort(-scores_K, kind="stable")[:TOP]
+    hidden = {*BACKGROUNDS} - {*manifest.labels}
+    order = np.argsort(-scores_K, kind="stable")
+    best = [k for k in order if labels[k] not in hidden][:TOP]
     return RankedLabels(
         manifest.relative_name(row),
         tuple(labels[k] for k in best),
