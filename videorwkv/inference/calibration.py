@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.data.background import background_places
 from videorwkv.errors import CheckpointError, DataError, UsageError
 from videorwkv.utils.files import write_atomic
 from videorwkv.utils.interval import interval_text
@@ -149,7 +150,8 @@ class Calibration:
         weights_sha256: of the weights.
         data: name and digest of the clips, and their split.
         clips: how many they were.
-        recognised: how many of them were recognised without a threshold.
+        recognised: how many of them were recognised without a threshold, those of a background
+            class aside.
         wrongly_named: how many of the others are named all the same.
         error_before: expected calibration error at temperature 1.
         error_after: the same at `temperature`, on the clips that chose it.
@@ -193,9 +195,11 @@ class Calibration:
             raise UsageError(f"--keep-recall {keep}: a share above 0, at most 1.")
         temperature = round(fit_temperature(scores_NK, truth_N), 4)
         fitted_NK = tempered(scores_NK, temperature)
-        threshold = choose_threshold(fitted_NK, truth_N, keep)
+        # A background class is never named, so no threshold keeps or prevents that.
+        action_N = ~np.isin(fitted_NK.argmax(1), background_places(labels))
+        threshold = choose_threshold(fitted_NK[action_N], truth_N[action_N], keep)
         right_N = fitted_NK.argmax(1) == truth_N
-        named_N = fitted_NK.max(1) >= threshold
+        named_N = (fitted_NK.max(1) >= threshold) & action_N
         return cls(
             temperature=temperature,
             threshold=threshold,
@@ -204,7 +208,7 @@ class Calibration:
             weights_sha256=weights_sha256,
             data=dict(data),
             clips=len(truth_N),
-            recognised=int(right_N.sum()),
+            recognised=int((right_N & action_N).sum()),
             wrongly_named=int((named_N & ~right_N).sum()),
             error_before=round(calibration_error(scores_NK, truth_N), 4),
             error_after=round(calibration_error(fitted_NK, truth_N), 4),
