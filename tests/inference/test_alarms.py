@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,17 @@ def test_clips_of_known_classes_are_left_out(run: Path) -> None:
     recogniser = Recogniser.open(run, what="test")
     with pytest.raises(DataError, match="show classes of the run"):
         count_alarms(recogniser, tiny.manifest())
+
+
+def test_of_several_labels_one_that_is_known_is_enough(run: Path) -> None:
+    recogniser = Recogniser.open(run, what="test")
+    data = nothing_manifest(NothingOptions(minutes=1, size=32))
+    known = recogniser.labels[0]
+    rows = (data.rows[0]._replace(label=f"{known}|other"), data.rows[1]._replace(label="other"))
+    labels = tuple(sorted({known, "other"}))
+    several = replace(data, rows=rows, labels=labels, flips=None, multilabel=True)
+    found = count_alarms(recogniser, several, thresholds=(1.0,))
+    assert (found.known, list(found.by_video)) == (1, [rows[1].name])
 
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

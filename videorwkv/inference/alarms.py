@@ -107,7 +107,7 @@ def count_alarms(
     """
     options = options or StreamOptions()
     known = set(recogniser.labels) - set(BACKGROUNDS)
-    rows = [row for row in manifest.rows if row.label not in known]
+    rows = [row for row in manifest.rows if known.isdisjoint(manifest.labels_of(row))]
     if not rows:
         raise DataError(
             f"{manifest.name}: all of its {counted(len(manifest.rows), 'clip')} show classes of "
