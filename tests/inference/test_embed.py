@@ -126,6 +126,20 @@ def clusters(spread: float, seed: int) -> tuple[np.ndarray, list[str]]:
     return (middle_NE + spread * rng.normal(size=(48, 4))).astype(np.float32), labels
 
 
+def test_options_of_data_sets_are_refused_for_one_video(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, out = tiny.write_clip(tmp_path / "clip.mp4"), tmp_path / "one.npz"
+    command = ["embed", str(run), str(clip), f"--out={out}", "--workers=0"]
+    for option in ("--label-by=(x)", "--group-by=none", "--frame-rate=5"):
+        assert main([*command, option]) == 2
+        name = option.partition("=")[0]
+        assert f"{name} is for data sets" in capsys.readouterr().err
+    assert main([*command, "--decoder=nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_few_examples_name_clusters_and_not_noise() -> None:
     (known, labels), (asked, asked_labels) = clusters(0.02, 0), clusters(0.02, 1)
     for result in few_shots(known, labels, asked, asked_labels, [1, 10]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import (
     DATA_HELP,
+    DATA_OPTIONS,
     RUN_HELP,
     TIMEOUT_HELP,
     add_command,
@@ -18,6 +19,7 @@ from videorwkv.cli.options import (
     load_data,
     number,
     parse_views,
+    refuse,
     split_of,
 )
 from videorwkv.cli.output import show_progress
@@ -115,7 +117,7 @@ def run_embed(options: argparse.Namespace) -> int:
     if options.out is not None:
         check_target(Path(options.out))
     run = load_run(options.model)
-    everything = _one_video(options.data) or load_data(options, run)
+    everything = _one_video(options) or load_data(options, run)
     split = options.split or ("all" if shots is None else _asked_split(everything))
     if shots is not None and split in ("all", "train"):
         raise UsageError(
@@ -142,15 +144,21 @@ def run_embed(options: argparse.Namespace) -> int:
     return 1 if found.bad else 0
 
 
-def _one_video(data: str) -> Manifest | None:
+# Options that one video has no use for.
+_OF_DATA_SETS = tuple(name for name in DATA_OPTIONS if name != "cache")
+
+
+def _one_video(options: argparse.Namespace) -> Manifest | None:
     """A data set of one video file without a label."""
     from videorwkv.data.manifest import Row, make_manifest
     from videorwkv.video.base import VIDEO_SUFFIXES
 
-    path = Path(data)
+    path = Path(options.data)
     if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
         return None
-    return make_manifest("video", [Row(data, None)], root=path.parent)
+    refuse(options, _OF_DATA_SETS, f"is for data sets, and {path} is one video")
+    video = make_manifest("video", [Row(options.data, None)], root=path.parent)
+    return replace(video, decoder=options.decoder or "auto")
 
 
 def _parse_shots(text: str) -> list[int]:
