@@ -169,7 +169,7 @@ class Recogniser:
             precision=precision or "float32",
             clip_timeout=clip_timeout,
             frame_rate=model.data.get("frame_rate") if isinstance(model, Run) else None,
-            thresholds_K=_thresholds(model, network, names),
+            thresholds_K=_thresholds(model, network),
             fingerprint=fingerprint,
             temperature=1.0 if chosen_on_data is None else chosen_on_data.temperature,
             threshold=None if chosen_on_data is None else chosen_on_data.threshold,
@@ -307,14 +307,15 @@ class Recogniser:
 
 
 def _thresholds(
-    model: Run | LCR | ExportedModel, network: LCR | ExportedModel, labels: Sequence[str]
+    model: Run | LCR | ExportedModel, network: LCR | ExportedModel
 ) -> NDArray[np.float64] | None:
     """Those that were chosen for a run; an exported file has those of its export."""
     if not network.config.multilabel:
         return None
     if isinstance(network, ExportedModel):
         return network.thresholds_K
-    return read_thresholds(model.folder, labels) if isinstance(model, Run) else None
+    # By the run's own names, whatever the classes are called here.
+    return read_thresholds(model.folder, model.labels) if isinstance(model, Run) else None
 
 
 ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
