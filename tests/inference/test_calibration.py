@@ -107,6 +107,26 @@ def test_what_was_chosen_says_on_what() -> None:
         Chosen.parse({"temperature": 0.0, "threshold": 0.5})
 
 
+def test_a_background_class_needs_no_threshold() -> None:
+    """What is never named is neither kept nor named wrongly."""
+    scores_NK, truth_N = two_classes([0.95, 0.9, 0.65], [1, 1, 0])
+    best_N = scores_NK.argmax(1)
+    as_background = np.array([[0.3, 0.7]] * 4)
+    more_NK = np.concatenate([np.where(best_N[:, None] == 0, scores_NK, scores_NK[:, ::-1]),
+                              as_background])  # fmt: skip
+    more_N = np.array([*np.where(truth_N == best_N, 0, 1), 1, 1, 1, 0])
+    made = Calibration.choose(
+        more_NK, more_N, labels=("a", "background"), weights_sha256="", data={}, keep=1.0
+    )
+    assert (made.clips, made.recognised, made.wrongly_named) == (7, 2, 0)
+    fitted_NK = tempered(more_NK, made.temperature)
+    assert made.threshold == pytest.approx(fitted_NK[1, 0], abs=1e-3)
+    with pytest.raises(DataError, match="No clip is recognised"):
+        Calibration.choose(
+            as_background, more_N[-4:], labels=("a", "background"), weights_sha256="", data={}
+        )
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sampling = Sampling(num_frames=6, fps=8.0)
@@ -137,6 +157,9 @@ def test_evaluate_chooses_and_the_others_go_by_it(
         sorted(after.scores), sorted(tempered(np.array(before.scores), 1.0)), atol=1.0
     )
     assert after.named == (after.score >= kept.threshold)
+    with stream(run, clip, threshold=0.01) as predictions:
+        told = [note for note in predictions.notes if "chosen for this model" in note]
+    assert told == [f"temperature {kept.temperature:g}: chosen for this model"]
     with stream(run, clip) as predictions:
         assert any("chosen for this model" in note for note in predictions.notes)
         for one in predictions:

@@ -30,6 +30,7 @@ from videorwkv.inference.multilabel import (
 from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import load_run
 from videorwkv.inference.stream import stream
+from videorwkv.inference.timeline.evaluate import evaluate_timeline
 from videorwkv.models import LCRConfig
 from videorwkv.models.scores import loss, probabilities
 from videorwkv.training.loop import train
@@ -259,6 +260,42 @@ def test_chosen_thresholds_are_taken(
         assert again.mean_f1 >= found.mean_f1
     finally:
         path.unlink()
+
+
+def test_other_names_keep_the_thresholds(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    found = evaluate(run, manifest().split("validation"))
+    assert isinstance(found, MultilabelEvaluation)
+    path = save_thresholds(run, found)
+    try:
+        (own,) = predict(clip, model=run)
+        (other,) = predict(clip, model=run, labels=[label.upper() for label in found.labels])
+    finally:
+        path.unlink()
+    assert own.above is not None
+    assert other.above == tuple(label.upper() for label in own.above)
+
+
+def test_segments_of_several_classes_may_overlap(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
+    options = ["--timeline", "--json", "--threshold=0.01", "--min-length=0", "--smooth=0"]
+    assert main(["predict", str(run), clip, *options]) == 0
+    found = json.loads(capsys.readouterr().out)["segments"]
+    # At so low a threshold every class holds all the time.
+    assert {one["label"] for one in found} == set(manifest().labels)
+    assert len({(one["start"], one["end"]) for one in found}) == 1
+    assert main(["stream", str(run), clip, *options]) == 0
+    live = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {one["label"] for one in live} == set(manifest().labels)
+
+
+def test_timelines_are_scored_for_one_class_at_a_time(run: Path) -> None:
+    with pytest.raises(UsageError, match="its clips have several labels"):
+        evaluate_timeline(run, manifest())
+    with pytest.raises(UsageError, match="the model answers with several"):
+        evaluate_timeline(run, replace(tiny.manifest(), flips=None), labels=manifest().labels)
 
 
 def test_an_exported_file(run: Path, tmp_path: Path) -> None:

@@ -203,8 +203,8 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     is_multilabel = run.recipe.model.multilabel
     if options.choose_thresholds and (run.source or is_exported(options.model)):
         raise UsageError(
-            "--choose-thresholds writes into a run's folder; choose them for the run before it is "
-            "exported or shared."
+            "--choose-thresholds writes into a run's folder, and a repository of the Hub or an "
+            "exported file is none. Choose them for the run, and export it afterwards."
         )
     if is_multilabel and (options.unknown is not None or options.keep_recall is not None):
         raise UsageError(

@@ -19,7 +19,12 @@ from videorwkv.cli.options import (
     refuse,
 )
 from videorwkv.cli.output import as_json
-from videorwkv.cli.timeline import OWN_OPTIONS, SegmentPrinter, add_timeline_options
+from videorwkv.cli.timeline import (
+    OWN_OPTIONS,
+    SegmentPrinter,
+    add_timeline_options,
+    timeline_options,
+)
 from videorwkv.errors import UsageError
 from videorwkv.utils.interrupt import Interrupts
 from videorwkv.utils.words import counted
@@ -240,7 +245,8 @@ def run_stream(options: argparse.Namespace) -> int:
         options.sources,
         fps=options.fps,
         allow_playlists=options.allow_playlists,
-        threshold=options.threshold,
+        # Segments have a threshold of their own, as of `predict --timeline`.
+        threshold=timeline_options(options).threshold if is_timeline else options.threshold,
         smooth=options.smooth,
         gap=options.gap,
         reset_every=options.reset_every,

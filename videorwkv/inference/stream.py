@@ -53,6 +53,7 @@ class Stream:
 
     Attributes:
         labels: K class names.
+        multilabel: whether several classes may hold at once.
         names: what the sources are called, in order.
         fps: frames a second that the model gets of each source.
         is_live: whether a source is a camera or broadcast, where frames are dropped.
@@ -71,10 +72,13 @@ class Stream:
         on_event: Callable[[StreamEvent], None] = lambda event: None,
     ) -> None:
         self.labels, self.fps = recogniser.labels, options.rate(recogniser.sampling)
+        self.multilabel = recogniser.network.config.multilabel
         self.names = tuple(track.name for track in tracks)
         chosen: tuple[str, ...] = ()
         if recogniser.threshold is not None:
-            kept = f"threshold {options.threshold:g}, temperature {recogniser.temperature:g}"
+            kept = f"temperature {recogniser.temperature:g}"
+            if options.threshold == recogniser.threshold:
+                kept = f"threshold {options.threshold:g}, {kept}"
             chosen = (f"{kept}: chosen for this model",)
         self.notes = (*options.notes(recogniser.sampling), *chosen, *notes)
         self.is_live = any(track.video.is_live for track in tracks)

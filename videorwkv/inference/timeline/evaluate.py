@@ -22,7 +22,7 @@ from videorwkv.data.timeline import (
     segments_of,
     whole_files,
 )
-from videorwkv.errors import DataError, NonFiniteError, VideoRWKVError
+from videorwkv.errors import DataError, NonFiniteError, UsageError, VideoRWKVError
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.inference.timeline.find import FrameScores, frame_scores
@@ -80,7 +80,7 @@ def evaluate_timeline(
     Raises:
         ManifestError: a label that the model does not know, or a file in several splits.
         DataError: no file has a labelled segment or is said to have none.
-        UsageError, CheckpointError: as in `evaluate`.
+        UsageError, CheckpointError: as in `evaluate`; or clips or model have several labels.
         NonFiniteError: the model gives NaN or infinity; the message names the module.
     """
     rows = [row for row in manifest.rows if row.label is not None]
@@ -102,6 +102,12 @@ def evaluate_timeline(
         device=device,
         precision=precision,
     )
+    if manifest.multilabel or recogniser.network.config.multilabel:
+        raise UsageError(
+            f"{manifest.name}: timelines are scored where one class holds at a time, and "
+            f"{'its clips have' if manifest.multilabel else 'the model answers with'} several "
+            "labels. `evaluate` without --timeline scores its segments as clips."
+        )
     # What is no action, the model need not know.
     known = tuple(row for row in rows if row.label not in BACKGROUNDS)
     replace(manifest, rows=known).with_labels(recogniser.labels)

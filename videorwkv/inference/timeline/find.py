@@ -99,7 +99,12 @@ def find_timeline(
 ) -> Timeline:
     """What happens when in an open video; errors as of `frame_scores`."""
     step = 1 / options.rate(recogniser.sampling)
-    segmenter = Segmenter(labels=recogniser.labels, step=step, options=rules)
+    segmenter = Segmenter(
+        labels=recogniser.labels,
+        step=step,
+        options=rules,
+        exclusive=not recogniser.network.config.multilabel,
+    )
     state, found = segmenter.start(), []
     for time, scores_K, reset in frame_scores(recogniser, video, options):
         state, done = segmenter.advance(state, time, scores_K, reset=reset)

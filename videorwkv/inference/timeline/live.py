@@ -32,7 +32,10 @@ class StreamTimeline:
         self._index = {label: k for k, label in enumerate(stream.labels)}
         # The stream has smoothed already.
         self._segmenter = Segmenter(
-            labels=tuple(stream.labels), step=1 / stream.fps, options=replace(options, smooth=0)
+            labels=tuple(stream.labels),
+            step=1 / stream.fps,
+            options=replace(options, smooth=0),
+            exclusive=not stream.multilabel,
         )
         self._states: dict[str, TimelineState] = {}
 
