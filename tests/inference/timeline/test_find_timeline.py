@@ -209,7 +209,8 @@ def test_segments_of_frames_and_without_a_label():
         Row("noise", "a", segment=Segment(10, 30, True)),
         Row("noise", None, segment=Segment(0.0, 1.0)),
     ]
-    found = evaluate_timeline(recogniser(), films(rows, opener=Opener()), scorer=says)
+    data = films(rows, opener=Opener())
+    found = evaluate_timeline(recogniser(), data, scorer=says, options=EAGER)
     assert found.videos[0].truth == (ActionSegment(1.0, 3.0, "a"),)
     # Of the first second nothing is known.
     assert found.confusion_KK.sum() == 25
