@@ -15,7 +15,8 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.nothing import KINDS, NothingOptions, nothing_manifest
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.alarms import count_alarms
-from videorwkv.inference.recogniser import Recogniser
+from videorwkv.inference.calibration import calibration_path, read_calibration
+from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.stream import stream
 from videorwkv.video import Sampling
 
@@ -83,6 +84,20 @@ def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "False alarms in 0.10 h of nothing" in shown
     written = json.loads((out / "false_alarms.json").read_text())
     assert set(written["thresholds"]) == {"0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95"}
+    # Clips and streams at one temperature, whether it was chosen just now or before.
+    both = [*command, "--unknown=nothing:minutes=1,size=32"]
+    tables = []
+    try:
+        for choose in (["--choose-thresholds", "--keep-recall=1"], []):
+            assert main([*both, *choose]) == 0
+            shown = capsys.readouterr().out
+            tables.append(shown[shown.index("False alarms") :].partition("Written")[0])
+        kept = read_calibration(load_run(run), Recogniser.open(run, what="test").weights_sha256())
+        assert kept is not None
+        assert kept.temperature != 1
+        assert tables[0] == tables[1]
+    finally:
+        calibration_path(load_run(run)).unlink()
     assert main([*command, "--unknown=nothing:hours=1"]) == 2
     assert main([*command, f"--unknown={tiny.MOTION}"]) == 1
     assert "show classes of the run" in capsys.readouterr().err

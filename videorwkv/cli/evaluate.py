@@ -291,7 +291,9 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     if chosen is not None:
         print(f"{chosen.summary()}\nKept in {calibration_path(run)}")
     if alarms is not None:
-        shares = {threshold: evaluation.named(threshold) for threshold in alarms.alarms}
+        # Chosen just now, the temperature is in the alarms and not yet in the clips' scores.
+        temperature = 1.0 if chosen is None else chosen.temperature
+        shares = {x: evaluation.named(x, temperature) for x in alarms.alarms}
         make_console().print(alarms.table(shares))
         for path, reason in (alarms.unreadable or {}).items():
             print(f"unreadable, left out: {path}: {reason}")
