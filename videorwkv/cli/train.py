@@ -298,7 +298,8 @@ def _train(
         print(f"Resume with: {shlex.join(['videorwkv', *again, '--resume'])}", file=sys.stderr)
         return 130
     if not options.quiet:
-        print("\n".join(["Next:", *next_commands(options, manifest.splits)]), file=sys.stderr)
+        lines = next_commands(options, manifest.splits, timeline=recipe.timeline)
+        print("\n".join(["Next:", *lines]), file=sys.stderr)
     return 0
 
 
@@ -338,19 +339,24 @@ def _dry_run(options: argparse.Namespace, configured: Recipe | None, begun: floa
     return 0
 
 
-def next_commands(options: argparse.Namespace, splits: Sequence[str]) -> list[str]:
+def next_commands(
+    options: argparse.Namespace, splits: Sequence[str], *, timeline: bool = False
+) -> list[str]:
     """Lines with the commands that use the run of these `options`, each with what it does."""
     data = [options.data]
     for name in DATA_OPTIONS:
-        if (value := getattr(options, name)) is not None:
+        # A timeline is scored from the files themselves.
+        if (value := getattr(options, name)) is not None and not (timeline and name == "cache"):
             data += [f"--{name.replace('_', '-')}", str(value)]
     if "validation" not in splits:
         data += ["--split", "test" if "test" in splits else "train"]
-    run = options.out
+    run, when = options.out, ["--timeline"] if timeline else []
+    scored = "how well segments are found" if timeline else "accuracy per class, confusion matrix"
+    found = "from when to when in a video" if timeline else "the labels of a new clip"
     commands = (
-        (["evaluate", run, *data], "accuracy per class, confusion matrix"),
-        (["predict", run, "CLIP.mp4"], "the labels of a new clip"),
-        (["stream", run, "0"], "live, from the first camera"),
+        (["evaluate", run, *data, *when], scored),
+        (["predict", run, "CLIP.mp4", *when], found),
+        (["stream", run, "0", *when], "live, from the first camera"),
         (["export", run, "--to", "onnx"], "a file for ONNX Runtime (needs videorwkv[onnx])"),
     )
     lines = [shlex.join(["videorwkv", *words]) for words, _ in commands]

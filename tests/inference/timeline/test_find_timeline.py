@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 import torch
 
 from videorwkv.cli.main import main
+from videorwkv.cli.options import DATA_OPTIONS
+from videorwkv.cli.train import next_commands
 from videorwkv.data import Manifest, load_manifest
 from videorwkv.data.background import BACKGROUND
 from videorwkv.data.manifest import Row
@@ -280,6 +284,20 @@ def test_a_stream_finds_what_predict_finds(film: Path, run: Path, tmp_path: Path
     assert main(both) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum("start" in one for one in found) == 2 * len(expected)
+
+
+def test_the_commands_that_are_named_after_a_training():
+    options = argparse.Namespace(data="films.csv", out="runs/when", **dict.fromkeys(DATA_OPTIONS))
+    options.cache, options.frame_rate = "frames", 8
+    lines = next_commands(options, ("train", "validation"), timeline=True)
+    said = [line.partition("  #")[0].split() for line in lines]
+    assert said[0] == shlex.split(
+        "videorwkv evaluate runs/when films.csv --frame-rate 8 --timeline"
+    )
+    assert all(words[-1] == "--timeline" for words in said[:3])
+    plain = next_commands(options, ("train", "validation"))
+    assert "--cache frames" in plain[0]
+    assert "--timeline" not in " ".join(plain)
 
 
 def test_wrong_options_of_stream(film: Path, run: Path, capsys):
