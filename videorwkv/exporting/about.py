@@ -28,17 +28,13 @@ def describe_run(
     if isinstance(run, Run):
         network, recipe = run.model(), run.recipe
         names, flips, data = run.labels, run.flips, run.data
-        thresholds_K = None
-        if recipe.model.multilabel:
-            thresholds_K = read_thresholds(run.folder, names)
         weights = run.weights.read_bytes()
-        kept = read_calibration(run, hashlib.sha256(weights).hexdigest())
-        calibration = None if kept is None else kept.chosen._asdict()
+        chosen = chosen_for(run, hashlib.sha256(weights).hexdigest())
     else:
         network = run.cpu().eval()
         recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
         names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
-        flips, data, thresholds_K, calibration = None, {}, None, None
+        flips, data, chosen = None, {}, {"thresholds": None, "calibration": None}
         dense = torch.contiguous_format
         state = network.state_dict().items()
         weights = save({name: x.float().clone(memory_format=dense) for name, x in state})
@@ -46,13 +42,28 @@ def describe_run(
         "format": FORMAT,
         "labels": list(names),
         "flips": None if flips is None else dict(flips),
-        "thresholds": None if thresholds_K is None else thresholds_K.tolist(),
-        "calibration": calibration,
+        **chosen,
         "data": dict(data),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "versions": {**versions(), **_library_versions()},
     }
     return network, recipe, about
+
+
+def chosen_for(run: Run, weights_sha256: str) -> dict[str, Any]:
+    """What `evaluate --choose-thresholds` has kept with a run, as JSON values: `thresholds` of
+    several labels, and `calibration`; None where nothing was chosen.
+
+    Raises:
+        CheckpointError: it can't be read, or was chosen for other weights.
+    """
+    several = run.recipe.model.multilabel
+    thresholds_K = read_thresholds(run.folder, run.labels) if several else None
+    kept = read_calibration(run, weights_sha256)
+    return {
+        "thresholds": None if thresholds_K is None else thresholds_K.tolist(),
+        "calibration": None if kept is None else kept.chosen._asdict(),
+    }
 
 
 def _library_versions() -> dict[str, str]:

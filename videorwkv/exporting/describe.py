@@ -90,7 +90,7 @@ def write_description(
             for port in frames
         )
     options = StreamOptions()
-    chosen = about.get("calibration") or {"threshold": options.threshold, "temperature": 1.0}
+    chosen = naming(about)
     life = options.life(sampling, config.cell)
     text = {
         "format": FORMAT,
@@ -144,6 +144,12 @@ def write_description(
     path = description_path(file)
     write_atomic(path, json.dumps(text, ensure_ascii=False, indent=2) + "\n")
     return path
+
+
+def naming(about: Mapping[str, Any]) -> dict[str, float]:
+    """Threshold and temperature of a stream, as of a file's metadata."""
+    usual = {"threshold": StreamOptions().threshold, "temperature": 1.0}
+    return about.get("calibration") or usual
 
 
 def read_description(path: Path) -> dict[str, Any] | None:

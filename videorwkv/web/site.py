@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from videorwkv.errors import CheckpointError, UsageError, did_you_mean
-from videorwkv.exporting.describe import description_path, read_description
+from videorwkv.exporting.about import chosen_for
+from videorwkv.exporting.describe import description_path, naming, read_description
 from videorwkv.exporting.exporter import Exported, export
 from videorwkv.inference.exported import ExportedRun
 from videorwkv.inference.recogniser import load_run
@@ -144,7 +145,11 @@ def is_current(folder: str | Path, run: Run) -> bool:
     if site is None or model is None or not whole:
         return False
     weights = hashlib.sha256(run.weights.read_bytes()).hexdigest()
-    return site.get("page") == _digest() and model.get("weights_sha256") == weights
+    if site.get("page") != _digest() or model.get("weights_sha256") != weights:
+        return False
+    chosen, stream = chosen_for(run, weights), model.get("stream") or {}
+    same = model.get("thresholds") == chosen["thresholds"]
+    return same and all(stream.get(name) == value for name, value in naming(chosen).items())
 
 
 def default_folder(run: Run) -> Path:
