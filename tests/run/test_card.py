@@ -18,6 +18,7 @@ from videorwkv.run import recipes
 from videorwkv.run.card import Accuracy, Facts, accuracies, command, write_card
 from videorwkv.run.choose import choose
 from videorwkv.run.run import Run
+from videorwkv.video.base import Sampling
 
 DATA = {"name": "waving", "digest": "0123456789ab", "splits": {"train": 30, "validation": 8}}
 HOSTILE = (
@@ -53,6 +54,17 @@ def test_it_says_what_is_known(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert part in text, part
     assert "not stated" not in text
+
+
+def test_frames_of_a_timeline_are_no_clips(tmp_path: Path) -> None:
+    plain = run(tmp_path)
+    entry = {"kind": "validation", "best": True, "top1": 0.8, "top5": 1.0, "n_total": 2}
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry) + "\n")
+    assert [one.top1 for one in accuracies(plain)] == [0.8]
+    sampling = Sampling(num_frames=4, fps=4.0)
+    when = replace(plain, recipe=replace(plain.recipe, timeline=True, sampling=sampling))
+    assert accuracies(when) == []
+    assert "it was trained to find segments" in card(when)
 
 
 def test_it_says_what_is_not_known(tmp_path: Path) -> None:

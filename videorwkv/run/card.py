@@ -129,7 +129,9 @@ def accuracies(run: Run) -> list[Accuracy]:
 
 
 def _from_log(run: Run) -> Accuracy | None:
-    """The validation that chose the weights."""
+    """The validation that chose the weights; None of a timeline, whose files are no clips."""
+    if run.recipe.timeline:
+        return None
     best, baseline = None, None
     try:
         lines = (run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -299,6 +301,13 @@ def _labels(run: Run) -> list[str]:
 
 def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
     lines = ["## Accuracy", ""]
+    if not found and run.recipe.timeline:
+        return [
+            *lines,
+            "Not stated here: it was trained to find segments, which `videorwkv evaluate RUN DATA "
+            "--timeline` scores.",
+            "",
+        ]
     if not found:
         return [*lines, "Not measured, or not recorded for these weights.", ""]
     several = run.recipe.model.multilabel
