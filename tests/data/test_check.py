@@ -335,6 +335,20 @@ def test_a_rate_unlike_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not few.remarks
 
 
+def test_several_labels_go_along(three: Manifest, tmp_path: Path) -> None:
+    labels, texts = ("left", "person", "right"), ("left|person", "", "person|right")
+    rows = tuple(row._replace(label=text) for row, text in zip(three.rows, texts, strict=True))
+    flips = {"left": "right", "right": "left", "person": "person"}
+    several = replace(three, rows=rows, labels=labels, flips=flips, multilabel=True)
+    out = tmp_path / "out"
+    check(several, out, workers=1).save(out)
+    again = load_manifest(out / "good.csv", flips=out / "flips.csv")
+    assert again.multilabel
+    assert [row.label for row in again.rows] == list(texts)
+    # No clip has one of these labels alone, and flipped clips change them all the same.
+    assert again.flips == flips
+
+
 def test_flips_go_along(three: Manifest, tmp_path: Path) -> None:
     labels = ("left", "right", "still")
     rows = tuple(row._replace(label=labels[n]) for n, row in enumerate(three.rows))

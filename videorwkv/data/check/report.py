@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from videorwkv.data.manifest import Manifest, Row
+from videorwkv.data.manifest import SEPARATOR, Manifest, Row
 from videorwkv.data.segments import segment_columns, segment_fields
 from videorwkv.errors import ConfigError
 from videorwkv.utils.files import make_folder, write_csv
@@ -166,13 +166,14 @@ class CheckReport:
         write_csv(out / "report.csv", [header, *map(_report_row, self.clips)])
         write_csv(out / "bad.csv", [header, *map(_report_row, self.bad)])
         listed = [clip.row for clip in self.good if _can_be_listed(clip.row)]
-        rows = [[_from(out, row.path), row.label or "", row.split] for row in listed]
+        several = self.manifest.multilabel
+        rows = [[_from(out, row.path), _label(row, several), row.split] for row in listed]
         columns = list(segment_columns(listed))
         rows = [own + segment_fields(row, columns) for own, row in zip(rows, listed, strict=True)]
         write_csv(out / "good.csv", [["path", "label", "split", *columns], *rows], is_read=False)
         arguments = ["train", str(out / "good.csv")]
         flips = self.manifest.flips
-        left = {row.label for row in listed}
+        left = {label for row in listed for label in self.manifest.labels_of(row)}
         (out / "flips.csv").unlink(missing_ok=True)
         # With one half of a pair gone, the flipped clips of the other would have no class.
         if flips is not None and all((a in left) == (b in left) for a, b in flips.items()):
@@ -268,6 +269,11 @@ def _report_row(clip: CheckedClip) -> list[Any]:
 
 def _where(row: Row) -> str:
     return f"{row.split or 'no split'}, {row.label or 'no label'}"
+
+
+def _label(row: Row, several: bool) -> str:
+    """As good.csv writes it: of several labels, `|` alone is none of them."""
+    return SEPARATOR if several and row.label == "" else row.label or ""
 
 
 def _can_be_listed(row: Row) -> bool:

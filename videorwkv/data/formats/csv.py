@@ -14,6 +14,7 @@
     path,label                            several labels a clip
     a.mp4,running|jumping
     b.mp4,running
+    c.mp4,|                             none of the classes
 
 A row without a segment is the whole file. A semicolon or a tab may take the place of the comma.
 """

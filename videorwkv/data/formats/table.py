@@ -79,14 +79,23 @@ def read_table(
             )
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
-        label = one_or_several(fields["label"], where)
+        # Alone it says that the clip is of none of the classes, where others are of several.
+        is_none = fields["label"] == SEPARATOR
+        label = "" if is_none else one_or_several(fields["label"], where)
         path = fields["path"]
         if is_address(path):
             _require_readable(path, where)
         else:
             path = str(Path(clip_path(path, file.parent, where, is_there)))
         segment = read_segment(fields, where)
-        row = Row(path, label or None, split, line, fields[group] if group else "", segment)
+        row = Row(
+            path,
+            label if label or is_none else None,
+            split,
+            line,
+            fields[group] if group else "",
+            segment,
+        )
         what = repr(fields["path"]) + (f", {segment.described}," if segment else "")
         require_once(seen, row.name, row.label or "", where, what)
         rows.append(row)
@@ -117,7 +126,7 @@ def label_rows(
     rows = [(row, f"{file}:{row.line}") for file, table in tables.items() for row in table.rows]
     notes = [note for table in tables.values() for note in table.notes]
     parts = [(row, label, at) for row, at in rows for label in split_labels(row.label or "")]
-    several = any(SEPARATOR in (row.label or "") for row, _ in rows)
+    several = any(SEPARATOR in (row.label or "") or row.label == "" for row, _ in rows)
     notes += [SEVERAL] * several
     if label_names is None:
         check_labels([(label, where) for _, label, where in parts])
@@ -129,7 +138,9 @@ def label_rows(
 
     def named(row: Row, where: str) -> Row:
         labels = split_labels(row.label or "")
-        return row._replace(label=join_labels(names.name(x, where) for x in labels) or None)
+        if row.label is None:
+            return row
+        return row._replace(label=join_labels(names.name(x, where) for x in labels))
 
     own = [named(row, where) for row, where in rows]
     notes += counted
