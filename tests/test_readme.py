@@ -22,6 +22,7 @@ import videorwkv
 from videorwkv import LCRConfig, list_models, load_run, model_config
 from videorwkv.cli.info import describe_models
 from videorwkv.cli.main import make_parser
+from videorwkv.inference.metrics import Evaluation
 from videorwkv.models.shipped import SHIPPED
 from videorwkv.run.choose import CLOSE_SECONDS, SMALL, WHOLE_SECONDS, choose
 from videorwkv.run.recipes import Recipe, apply_overrides, default, recipe
@@ -205,6 +206,19 @@ def test_python_interface_runs() -> None:
     assert names["logits_BK"].shape == (1, 27)
     assert names["logits_BTK"].shape == (1, 16, 27)
     assert names["prediction"].label in load_run("runs/mine").labels
+
+
+def test_training_in_python_starts_as_the_command_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = next(b for b in blocks("docs/python.md", "python") if "choose(" in b)
+    source = source.replace("my_videos", "gestures:train=4,validation=2,test=2,size=32")
+    begun: list[tuple[Any, Any]] = []
+    monkeypatch.setattr(
+        videorwkv, "train", lambda recipe, data, out, init: begun.append((recipe, init))
+    )
+    monkeypatch.setattr(videorwkv, "evaluate", lambda run, data: Evaluation((), ()))
+    exec(compile(source, "python.md", "exec"), {})
+    ((recipe, init),) = begun
+    assert (recipe.batch_size, init) == (8, "scenes")
 
 
 def test_own_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
