@@ -14,6 +14,7 @@ import tiny_models
 from videorwkv.cli.main import make_parser
 from videorwkv.errors import ConfigError
 from videorwkv.inference.metrics import Evaluation, Scored
+from videorwkv.models.shipped import shipped_folder
 from videorwkv.run import recipes
 from videorwkv.run.card import Accuracy, Facts, accuracies, command, write_card
 from videorwkv.run.choose import choose
@@ -65,6 +66,21 @@ def test_frames_of_a_timeline_are_no_clips(tmp_path: Path) -> None:
     when = replace(plain, recipe=replace(plain.recipe, timeline=True, sampling=sampling))
     assert accuracies(when) == []
     assert "it was trained to find segments" in card(when)
+    assert "--timeline` says when" in card(when)
+
+
+def test_of_several_labels_the_best_is_told(tmp_path: Path) -> None:
+    plain = run(tmp_path)
+    model = replace(plain.recipe.model, multilabel=True)
+    several = replace(plain, recipe=replace(plain.recipe, model=model))
+    text = card(several, found=(Accuracy(split="test", top1=0.9, top5=1.0, clips=20),))
+    assert "top-1" not in text
+    assert text.count("best class right") == 2
+    assert "a clip may have several, or none" in text
+    # As in the card of the weights that come with the package.
+    shipped = (Path(shipped_folder("scenes") or "") / "README.md").read_text(encoding="utf-8")
+    assert "top-1" not in shipped
+    assert "a clip may have several, or none" in shipped
 
 
 def test_it_says_what_is_not_known(tmp_path: Path) -> None:

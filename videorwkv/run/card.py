@@ -218,12 +218,16 @@ def _metadata(run: Run, facts: Facts, found: list[Accuracy]) -> list[str]:
                 "name": f"{best.data or run.data['name']} ({best.split})",
                 "type": _plain(best.data or run.data["name"]),
             },
-            "metrics": [{"type": "accuracy", "name": "top-1", "value": round(best.top1, 4)}],
+            "metrics": [{"type": "accuracy", "name": _top1_of(run), "value": round(best.top1, 4)}],
         }
         name = facts.repo.rpartition("/")[2] or "LCR"
         values["model-index"] = [{"name": name, "results": [result]}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
     return ["---", *lines, "---", ""]
+
+
+def _top1_of(run: Run) -> str:
+    return "best class right" if run.recipe.model.multilabel else "top-1"
 
 
 def _introduction(run: Run, model: LCR, facts: Facts) -> list[str]:
@@ -311,9 +315,9 @@ def _accuracy(run: Run, found: list[Accuracy]) -> list[str]:
     if not found:
         return [*lines, "Not measured, or not recorded for these weights.", ""]
     several = run.recipe.model.multilabel
-    top1 = "best class right" if several else "top-1"
     lines += [
-        f"| split | clips | {top1} (95 % interval) | top-5 | best baseline without a network |",
+        f"| split | clips | {_top1_of(run)} (95 % interval) | top-5 | "
+        "best baseline without a network |",
         "|---|---|---|---|---|",
     ]
     for one in found:
@@ -381,11 +385,18 @@ def _licence(facts: Facts) -> list[str]:
 
 
 def _limits(run: Run, found: list[Accuracy]) -> list[str]:
+    named = "It names one of its labels for every clip, also where none of them is shown."
+    if run.recipe.model.multilabel:
+        named = "It gives each label a probability of its own; a clip may have several, or none."
+    where = "It labels trimmed clips and does not say where in a video an action is."
+    if run.recipe.timeline:
+        named = "Its class `background` stands for everything else, as far as that was in its data."
+        where = "It was trained on long videos: `videorwkv predict ... --timeline` says when."
     lines = [
         "## Limits",
         "",
-        "- It names one of its labels for every clip, also where none of them is shown.",
-        "- It labels trimmed clips and does not say where in a video an action is.",
+        f"- {named}",
+        f"- {where}",
         "- It knows what its training clips show. Other people, places, cameras and speeds can "
         "cost accuracy: evaluate it on your own clips (`videorwkv evaluate ... --baselines`).",
     ]
