@@ -43,7 +43,7 @@ def test_annotated_video_that_can_not_be_written(
     assert main(["predict", str(run), str(clip), "--save", str(out)]) == 0
     assert f"Written to {out}" in capsys.readouterr().out.replace("\n", "")
 
-    def full(*arguments: object) -> None:
+    def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No room")
 
     monkeypatch.setattr("videorwkv.inference.annotate.write_video", full)
