@@ -69,7 +69,7 @@ def _without_train() -> Any:
     ("make", "options", "error"),
     [
         (_without_train, {}, DataError),
-        (tiny.manifest, {"init": "none"}, UsageError),
+        (tiny.manifest, {"init": "gone"}, UsageError),
     ],
 )
 def test_it_fails_as_the_training_would(
