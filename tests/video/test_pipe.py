@@ -106,15 +106,19 @@ def test_a_pipe_is_read_only_where_it_is_allowed(fifo: Path) -> None:
         open_video("-")
 
 
-def test_a_live_stream_without_times_asks_for_its_rate(bare: Path, fifo: Path) -> None:
-    write(fifo, bare.read_bytes())
+def test_a_live_stream_without_times_asks_for_its_rate(bare: Path, tmp_path: Path) -> None:
+    def pipe(name: str) -> Path:
+        # A new one each time: what a reader of before leaves behind goes with it.
+        path = tmp_path / name
+        os.mkfifo(path)
+        write(path, bare.read_bytes())
+        return path
+
     with pytest.raises(UsageError, match="--source-fps"):
-        next(iter(open_video(fifo, live=PIPES)))
-    write(fifo, bare.read_bytes())
-    video = open_video(fifo, live=LiveOptions(allow_pipes=True, source_fps=20))
+        next(iter(open_video(pipe("one"), live=PIPES)))
+    video = open_video(pipe("two"), live=LiveOptions(allow_pipes=True, source_fps=20))
     np.testing.assert_allclose([frame.time for frame in video], np.arange(10) / 20)
-    write(fifo, bare.read_bytes())
-    video = open_video(fifo, live=LiveOptions(allow_pipes=True, source_fps="arrival"))
+    video = open_video(pipe("three"), live=LiveOptions(allow_pipes=True, source_fps="arrival"))
     times = [frame.time for frame in video]
     assert times[0] == 0.0
     assert times == sorted(set(times))
