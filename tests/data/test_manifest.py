@@ -140,7 +140,7 @@ def test_no_validation(class_folder: Path) -> None:
 def test_missing_and_empty_places(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such file or folder"):
         load_manifest(tmp_path / "nothing")
-    with pytest.raises(UsageError, match=r"'motion' and 'gestures' are generated"):
+    with pytest.raises(UsageError, match=r"'motion', 'gestures' and 'scenes' are generated"):
         load_manifest("gesture")
     with pytest.raises(ManifestError, match=r"no class folder in it.*<class>/clip\.mp4"):
         load_manifest(tmp_path)

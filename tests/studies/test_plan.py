@@ -190,7 +190,7 @@ def test_commands_say_the_same_again() -> None:
     for training in plan.trainings:
         options = make_parser().parse_args(list(training.command[1:]))
         manifest = load_manifest(options.data)
-        recipe = for_data(recipe_of(options, manifest, None, None, begun=False), manifest)
+        recipe = for_data(recipe_of(options, manifest, None, None, begun=False)[0], manifest)
         assert recipe == training.recipe
 
 

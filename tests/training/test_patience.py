@@ -27,6 +27,14 @@ class _Scored:
     def __init__(self, real: Evaluation, top1: float, mean_class_accuracy: float) -> None:
         self.real, self.top1, self.mean_class_accuracy = real, top1, mean_class_accuracy
 
+    @property
+    def measures(self) -> dict[str, float]:
+        return {
+            **self.real.measures,
+            "top1": self.top1,
+            "mean_class_accuracy": self.mean_class_accuracy,
+        }
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
