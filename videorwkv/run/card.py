@@ -156,9 +156,10 @@ def command(run: Run) -> str:
 
     Empty where no command line says it, as for a recipe in Python with an option of its own.
     """
-    wanted = run.recipe
+    several = run.recipe.model.multilabel
+    wanted = _without_data(run.recipe, several)
     best: list[str] | None = None
-    for name in ("default", "motion_demo", "handwash"):
+    for name in recipes.RECIPES.keys() - recipes.FROM_WEIGHTS.keys():
         for preset in (None, *list_models("lcr_*")):
             base = recipes.recipe(name)
             words = ["videorwkv", "train", "DATA", "--recipe", name]
@@ -166,25 +167,29 @@ def command(run: Run) -> str:
                 base = recipes.with_model(base, preset)
                 words += ["--model", preset]
             # To name one of epochs and steps clears the other.
-            changed = _differences(base, wanted)
+            changed = _differences(_without_data(base, several), wanted)
             assignments = [x for x in changed if x not in ("epochs=none", "steps=none")]
             try:
                 made = recipes.apply_overrides(base, assignments)
             except ConfigError:
                 continue
-            if _without_data(made) != _without_data(wanted):
+            if _without_data(made, several) != wanted:
                 continue
             words += [word for one in assignments for word in ("--set", one)]
-            if best is None or len(words) < len(best):
+            if best is None or (len(words), words) < (len(best), best):
                 best = words
     if best is None:
         return ""
     return shlex.join([*best, *(["--init", str(run.init["source"])] if run.init else [])])
 
 
-def _without_data(recipe: recipes.Recipe) -> recipes.Recipe:
-    """The recipe without what `train` takes from the data and the sampling."""
-    return replace(recipe, model=replace(recipe.model, num_classes=1, num_frames=1))
+def _without_data(recipe: recipes.Recipe, several: bool) -> recipes.Recipe:
+    """The recipe without what `train` takes from the data (`several` labels a clip) and the
+    sampling."""
+    if several:
+        recipe = replace(recipe, label_smoothing=0.0, best_by="top1")
+    model = replace(recipe.model, num_classes=1, num_frames=1, multilabel=False)
+    return replace(recipe, model=model)
 
 
 def _differences(base: recipes.Recipe, wanted: recipes.Recipe) -> Iterator[str]:
@@ -197,7 +202,7 @@ def _differences(base: recipes.Recipe, wanted: recipes.Recipe) -> Iterator[str]:
                 kept = isinstance(value, str | list)
                 yield f"{prefix}{key}={text if kept else text.lower()}"
 
-    old, new = (dataclass_to_dict(_without_data(x)) for x in (base, wanted))
+    old, new = (dataclass_to_dict(recipe) for recipe in (base, wanted))
     return walk(old, new, "")
 
 
