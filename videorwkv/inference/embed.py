@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from videorwkv.data.dataset import make_dataset
-from videorwkv.data.loader import make_loader
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.errors import DataError, UsageError, VideoRWKVError
+from videorwkv.inference.evaluate import loader_for, mean_over_views
 from videorwkv.inference.exported import ExportedModel
 from videorwkv.inference.pacing import paced
 from videorwkv.inference.recogniser import ModelLike, Recogniser
@@ -204,37 +203,22 @@ def _whole(
     seen: list[Tensor],
 ) -> Iterator[tuple[int, list[tuple[float, Tensor]] | str]]:
     """A vector for each clip, or why there is none."""
-    dataset = make_dataset(
-        recogniser.network.config,
-        manifest,  # labels that the model does not know are no mistake here
-        recogniser.sampling,
-        views=recogniser.views,
-        cache=cache,
-    )
-    loader = make_loader(
-        dataset,
-        batch_size=batch_size,
-        workers=workers,
-        pin_memory=recogniser.device.type == "cuda",
-        clip_timeout=recogniser.clip_timeout,
-    )
+    # Labels that the model does not know are no mistake here.
+    loader = loader_for(recogniser, manifest, batch_size=batch_size, workers=workers, cache=cache)
     generator = torch.Generator().manual_seed(0)
+
+    def vectors_of(inputs: Inputs) -> Tensor:
+        seen.clear()
+        recogniser.scan(inputs, "embed", generator)
+        return seen[-1][-1]
+
     with closing(loader):
         for batch in loader:
             for bad in batch.bad:
                 yield bad.index, bad.reason
             if batch.inputs is None:
                 continue
-            frames, edges = batch.inputs
-            views = frames.shape[1] if frames.ndim == 6 else 1
-            if frames.ndim == 6:
-                frames, edges = frames.flatten(0, 1), edges.flatten(0, 1)
-            vectors = []
-            for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
-                seen.clear()
-                recogniser.scan(Inputs(*part), "embed", generator)
-                vectors.append(seen[-1][-1])
-            mean_BE = torch.cat(vectors).unflatten(0, (-1, views)).mean(1)
+            mean_BE = mean_over_views(batch.inputs, batch_size, vectors_of)
             for index, vector_E in zip(batch.indices.tolist(), mean_BE, strict=True):
                 yield index, [(0.0, vector_E)]
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from videorwkv.data.dataset import CROPPED, make_dataset
-from videorwkv.data.loader import Batch, make_loader
+from videorwkv.data.loader import Batch, Loader, make_loader
 from videorwkv.data.manifest import Manifest
 from videorwkv.errors import DataError
 from videorwkv.inference.calibration import tempered
@@ -176,20 +177,9 @@ def score(
     batches = [every[start : start + batch_size] for start in every[::batch_size]]
     rounds = -(-len(batches) // processes.size)
     own = [index for batch in batches[processes.rank :: processes.size] for index in batch]
-    dataset = make_dataset(
-        recogniser.network.config,
-        replace(known, rows=tuple(known.rows[index] for index in own)),
-        recogniser.sampling,
-        views=recogniser.views,
-        cache=cache,
-    )
-    loader = make_loader(
-        dataset,
-        batch_size=batch_size,
-        workers=workers,
-        pin_memory=recogniser.device.type == "cuda",
-        clip_timeout=recogniser.clip_timeout,
-        lost=lost,
+    part = replace(known, rows=tuple(known.rows[index] for index in own))
+    loader = loader_for(
+        recogniser, part, batch_size=batch_size, workers=workers, cache=cache, lost=lost
     )
     generator = torch.Generator().manual_seed(0)  # the same masks at every evaluation
     clips: dict[int, Scored] = {}
@@ -263,14 +253,54 @@ def _score(
     """(row, probabilities [K]) of the readable clips of a batch."""
     if batch.inputs is None:
         return
-    frames, edges = batch.inputs
+
+    def scores_of(inputs: Inputs) -> Tensor:
+        logits_BK = recogniser.scan(inputs, "evaluate", generator)[:, -1]
+        return probabilities(logits_BK.double(), recogniser.network.config).cpu()
+
+    mean_BK = mean_over_views(batch.inputs, batch_size, scores_of)
+    scores_BK = tempered(mean_BK.numpy(), recogniser.temperature)
+    yield from zip(batch.indices.tolist(), scores_BK, strict=True)
+
+
+def loader_for(
+    recogniser: Recogniser,
+    manifest: Manifest,
+    *,
+    batch_size: int,
+    workers: int,
+    cache: str | Path | None,
+    lost: dict[str, str] | None = None,
+) -> Loader:
+    """The clips of a manifest as a recogniser wants them; arguments as of `evaluate`."""
+    return make_loader(
+        make_dataset(
+            recogniser.network.config,
+            manifest,
+            recogniser.sampling,
+            views=recogniser.views,
+            cache=cache,
+        ),
+        batch_size=batch_size,
+        workers=workers,
+        pin_memory=recogniser.device.type == "cuda",
+        clip_timeout=recogniser.clip_timeout,
+        lost=lost,
+    )
+
+
+def mean_over_views(inputs: Inputs, batch_size: int, of: Callable[[Inputs], Tensor]) -> Tensor:
+    """What `of` gives for each clip, [B, X]: the mean over its views.
+
+    Args:
+        inputs: frames [B, T, H, W, 3], or [B, V, T, H, W, 3] with views, and their edges.
+        batch_size: views that are given to `of` at a time.
+        of: inputs without views -> [N, X].
+    """
+    frames, edges = inputs
     num_views = frames.shape[1] if frames.ndim == 6 else 1
     if frames.ndim == 6:
         frames, edges = frames.flatten(0, 1), edges.flatten(0, 1)
-    parts = []
-    for part in zip(frames.split(batch_size), edges.split(batch_size), strict=True):
-        logits_BK = recogniser.scan(Inputs(*part), "evaluate", generator)[:, -1]
-        parts.append(probabilities(logits_BK.double(), recogniser.network.config).cpu())
-    scores_BVK = torch.cat(parts).unflatten(0, (-1, num_views))
-    scores_BK = tempered(scores_BVK.mean(1).numpy(), recogniser.temperature)
-    yield from zip(batch.indices.tolist(), scores_BK, strict=True)
+    pairs = zip(frames.split(batch_size), edges.split(batch_size), strict=True)
+    parts = [of(Inputs(*pair)) for pair in pairs]
+    return torch.cat(parts).unflatten(0, (-1, num_views)).mean(1)
