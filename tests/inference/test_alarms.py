@@ -15,7 +15,7 @@ from videorwkv.data.load import load_manifest
 from videorwkv.data.nothing import KINDS, NothingOptions, nothing_manifest
 from videorwkv.errors import ConfigError, DataError
 from videorwkv.inference.alarms import count_alarms
-from videorwkv.inference.calibration import calibration_path, read_calibration
+from videorwkv.inference.calibration import Calibration
 from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.stream import stream
 from videorwkv.video import Sampling
@@ -92,12 +92,12 @@ def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             assert main([*both, *choose]) == 0
             shown = capsys.readouterr().out
             tables.append(shown[shown.index("False alarms") :].partition("Written")[0])
-        kept = read_calibration(load_run(run), Recogniser.open(run, what="test").weights_sha256())
+        kept = Calibration.read(load_run(run))
         assert kept is not None
         assert kept.temperature != 1
         assert tables[0] == tables[1]
     finally:
-        calibration_path(load_run(run)).unlink()
+        Calibration.path(load_run(run)).unlink()
     assert main([*command, "--unknown=nothing:hours=1"]) == 2
     assert main([*command, f"--unknown={tiny.MOTION}"]) == 1
     assert "show classes of the run" in capsys.readouterr().err

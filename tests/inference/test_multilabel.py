@@ -21,17 +21,16 @@ from videorwkv.inference.evaluate import evaluate
 from videorwkv.inference.exported import open_exported
 from videorwkv.inference.metrics import Scored
 from videorwkv.inference.multilabel import (
+    ClassThresholds,
     MultilabelEvaluation,
     average_precision,
     best_threshold,
-    read_thresholds,
-    save_thresholds,
 )
 from videorwkv.inference.predict import predict
 from videorwkv.inference.recogniser import load_run
 from videorwkv.inference.stream import stream
 from videorwkv.inference.timeline.evaluate import evaluate_timeline
-from videorwkv.models import LCRConfig
+from videorwkv.models import LCR, LCRConfig
 from videorwkv.models.scores import loss, probabilities
 from videorwkv.training.loop import train
 from videorwkv.training.setup import for_data
@@ -59,6 +58,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "several"
     train(tiny.recipe(steps=6, label_smoothing=0.1), manifest(), folder, quiet=True)
     return folder
+
+
+def keep_thresholds(run: Path, found: MultilabelEvaluation) -> Path:
+    of = load_run(run)
+    return ClassThresholds.choose(found, weights_sha256=of.weights_sha256()).save(of)
 
 
 def slow_average_precision(holds: list[bool], scores: list[float]) -> float:
@@ -144,17 +148,57 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
 def test_thresholds_are_used_and_kept(tmp_path: Path) -> None:
     found = evaluation(np.array([0.7, 0.1, 0.5]))
     assert found.above(np.array([0.6, 0.15, 0.5])) == "b|c"
-    save_thresholds(tmp_path, found)
-    kept = read_thresholds(tmp_path, LABELS)
-    assert kept is not None
+    kept = ClassThresholds.choose(found, weights_sha256="0" * 64)
     # a: between 0.9 and 0.6; b: between 0.8 and 0.4, or 0.2 and 0: F1 2/3 and 4/5.
-    assert kept.tolist() == pytest.approx([0.75, 0.1, 0.5])
-    with pytest.raises(CheckpointError, match=r"can't be read .'d'"):
-        read_thresholds(tmp_path, (*LABELS, "d"))
-    (tmp_path / "thresholds.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="Choose thresholds anew"):
-        read_thresholds(tmp_path, LABELS)
-    assert read_thresholds(tmp_path / "none", LABELS) is None
+    assert kept.values_K.tolist() == pytest.approx([0.75, 0.1, 0.5])
+    for wrong, words in (({"a": 0.5}, "very classes"), ({**kept.thresholds, "a": 2.0}, "outside")):
+        with pytest.raises(UsageError, match=words):
+            replace(kept, thresholds=wrong)
+
+
+def test_thresholds_are_those_of_the_weights(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, last = load_run(run / "best"), load_run(run / "last")
+    clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
+    found = evaluate(best, manifest().split("validation"))
+    assert isinstance(found, MultilabelEvaluation)
+    every = dict.fromkeys(best.labels, 0.0)
+    chosen = ClassThresholds.choose(found, weights_sha256=best.weights_sha256())
+    path = replace(chosen, thresholds=every).save(best)
+    try:
+        assert set(predict(clip, model=best)[0].above or ()) == set(best.labels)
+        # Of `last`, nothing was chosen.
+        assert set(predict(clip, model=last)[0].above or ()) != set(best.labels)
+        for wrong, words in (
+            (replace(chosen, weights_sha256="0" * 64), "other weights than best.safetensors"),
+            (replace(chosen, labels=("x",), thresholds={"x": 0.5}), "other classes"),
+        ):
+            wrong.save(best)
+            assert main(["predict", str(run), clip]) == 1
+            assert words in capsys.readouterr().err
+        text = path.read_text()
+        for broken in (text.replace('"x": 0.5', '"x": 0.6'), "{", "{}"):
+            path.write_text(broken)
+            with pytest.raises(CheckpointError, match=r"can't be read.*Choose again"):
+                predict(clip, model=best)
+        # What chooses again does not stumble over what it replaces.
+        evaluate(best, manifest().split("validation"), calibrated=False)
+    finally:
+        path.unlink()
+
+
+def test_a_model_of_a_run_brings_its_thresholds(run: Path, tmp_path: Path) -> None:
+    clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
+    found = evaluate(run, manifest().split("validation"))
+    assert isinstance(found, MultilabelEvaluation)
+    model = LCR.from_pretrained(run)
+    usual = predict(clip, model=model)[0].above
+    path = keep_thresholds(run, found)
+    try:
+        assert predict(clip, model=model)[0].above == predict(clip, model=run)[0].above != usual
+    finally:
+        path.unlink()
 
 
 def test_loss_and_its_gradient() -> None:
@@ -242,12 +286,10 @@ def test_chosen_thresholds_are_taken(
     (before,) = predict(clip, model=run)
     found = evaluate(run, manifest().split("validation"))
     assert isinstance(found, MultilabelEvaluation)
-    path = save_thresholds(run, replace(found, clips=found.clips))
+    path = keep_thresholds(run, found)
     try:
-        kept = read_thresholds(run, found.labels)
-        assert kept is not None
+        limits = dict(zip(found.labels, found.best_thresholds_K.tolist(), strict=True))
         (after,) = predict(clip, model=run, top=99)
-        limits = dict(zip(found.labels, kept.tolist(), strict=True))
         wanted = tuple(
             label
             for label, score in zip(after.labels, after.scores, strict=True)
@@ -266,7 +308,7 @@ def test_other_names_keep_the_thresholds(run: Path, tmp_path: Path) -> None:
     clip = tiny.write_clip(tmp_path / "clip.mp4")
     found = evaluate(run, manifest().split("validation"))
     assert isinstance(found, MultilabelEvaluation)
-    path = save_thresholds(run, found)
+    path = keep_thresholds(run, found)
     try:
         (own,) = predict(clip, model=run)
         (other,) = predict(clip, model=run, labels=[label.upper() for label in found.labels])
@@ -305,15 +347,13 @@ def test_an_exported_file(run: Path, tmp_path: Path) -> None:
 
     found = evaluate(run, manifest().split("validation"))
     assert isinstance(found, MultilabelEvaluation)
-    path = save_thresholds(run, found)
-    wanted = read_thresholds(run, found.labels)
+    path, wanted = keep_thresholds(run, found), found.best_thresholds_K
     try:
         file = export(run, tmp_path / "step.onnx").path
     finally:
         path.unlink()
     exported = open_exported(file)
     assert exported.config.multilabel
-    assert wanted is not None
     assert exported.thresholds_K is not None
     assert exported.thresholds_K.tolist() == wanted.tolist()
     about = json.loads(Path(f"{file}.json").read_text())
@@ -379,4 +419,4 @@ def test_the_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert main(["evaluate", str(run), str(path), "--split", "all", "--baselines"]) == 2
         assert "they name one class a clip" in capsys.readouterr().err
     finally:
-        (run / "thresholds.json").unlink(missing_ok=True)
+        (run / "thresholds-best.json").unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import torch
 
 import videorwkv
 from videorwkv.errors import CheckpointError, UsageError
-from videorwkv.inference.calibration import Calibration, calibration_path
+from videorwkv.inference.calibration import Calibration
 from videorwkv.inference.recogniser import load_run
 from videorwkv.models import create_model
 from videorwkv.web import export_site, runtime, site
@@ -89,7 +89,7 @@ def test_current_until_page_or_weights_change(
         temperature=1.25, threshold=0.625, keep=0.95, labels=run.labels, weights_sha256=weights,
         data={}, clips=1, recognised=1, wrongly_named=0, error_before=0.0, error_after=0.0,
     )  # fmt: skip
-    kept.save(calibration_path(run))
+    kept.save(run)
     try:
         assert not site.is_current(tmp_path, run)
         again = export_site(run, tmp_path).folder / "model.onnx.json"
@@ -97,7 +97,7 @@ def test_current_until_page_or_weights_change(
         assert (stream["threshold"], stream["temperature"]) == (0.625, 1.25)
         assert site.is_current(tmp_path, run)
     finally:
-        calibration_path(run).unlink()
+        kept.path(run).unlink()
     assert not site.is_current(tmp_path, run)
     export_site(run, tmp_path)
     other = tmp_path / "other"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -155,9 +154,8 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     from videorwkv.data.frame_rate import frame_rate_note
     from videorwkv.data.transforms import check_views
     from videorwkv.inference.baselines import baselines
-    from videorwkv.inference.calibration import calibration_path
     from videorwkv.inference.evaluate import evaluate
-    from videorwkv.inference.multilabel import MultilabelEvaluation, save_thresholds
+    from videorwkv.inference.multilabel import ClassThresholds, MultilabelEvaluation
     from videorwkv.inference.recogniser import is_exported, load_run
     from videorwkv.models.masking import Masks
     from videorwkv.utils.files import make_folder
@@ -255,9 +253,9 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     evaluation.save(out, scores=options.scores)
     chosen = alarms = None
     if options.choose_thresholds and isinstance(evaluation, MultilabelEvaluation):
-        saved = save_thresholds(run.folder, evaluation)
-        notes.append(f"thresholds with the best F1 here are kept in {saved}: predict, evaluate "
-                     "and export take them from now on")  # fmt: skip
+        best = ClassThresholds.choose(evaluation, weights_sha256=run.weights_sha256())
+        notes.append(f"thresholds with the best F1 here are kept in {best.save(run)}: predict, "
+                     "evaluate and export take them from now on")  # fmt: skip
     elif options.choose_thresholds:
         chosen = _choose(options, run, evaluation)
     if unknown is not None:
@@ -289,7 +287,7 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     if len(kinds) > 5:
         print(f"note: {len(kinds) - 5} more of other kinds in evaluation.json")
     if chosen is not None:
-        print(f"{chosen.summary()}\nKept in {calibration_path(run)}")
+        print(f"{chosen.summary()}\nKept in {chosen.path(run)}")
     if alarms is not None:
         # Chosen just now, the temperature is in the alarms and not yet in the clips' scores.
         temperature = 1.0 if chosen is None else chosen.temperature
@@ -305,18 +303,18 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
 
 def _choose(options: argparse.Namespace, run: Run, evaluation: Evaluation) -> Calibration:
     """Choose the temperature and the threshold, and keep them with the run."""
-    from videorwkv.inference.calibration import KEEP, Calibration, calibration_path
+    from videorwkv.inference.calibration import KEEP, Calibration
 
     scores_NK, truth_N = evaluation.arrays()
     chosen = Calibration.choose(
         scores_NK,
         truth_N,
         labels=evaluation.labels,
-        weights_sha256=hashlib.sha256(run.weights.read_bytes()).hexdigest(),
+        weights_sha256=run.weights_sha256(),
         data=evaluation.data or {},
         keep=KEEP if options.keep_recall is None else options.keep_recall,
     )
-    chosen.save(calibration_path(run))
+    chosen.save(run)
     return chosen
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
 import torch
 
-from videorwkv.inference.calibration import read_calibration
+from videorwkv.inference.calibration import Chosen
+from videorwkv.inference.choices import Choices
 from videorwkv.inference.exported_file import FORMAT
-from videorwkv.inference.multilabel import read_thresholds
 from videorwkv.models import LCR
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
@@ -29,12 +30,15 @@ def describe_run(
         network, recipe = run.model(), run.recipe
         names, flips, data = run.labels, run.flips, run.data
         weights = run.weights.read_bytes()
-        chosen = chosen_for(run, hashlib.sha256(weights).hexdigest())
+        chosen = chosen_for(run)
     else:
-        network = run.cpu().eval()
-        recipe = Recipe(model=run.config, sampling=sampling or Sampling(), epochs=1)
-        names = tuple(labels or (str(k) for k in range(run.config.num_classes)))
-        flips, data, chosen = None, {}, {"thresholds": None, "calibration": None}
+        network, own = run.cpu().eval(), None if run.origin is None else run.origin.recipe
+        usual = Sampling() if own is None else own.sampling
+        recipe = Recipe(epochs=1) if own is None else own
+        recipe = replace(recipe, model=run.config, sampling=sampling or usual)
+        classes = run.config.num_classes
+        names = tuple(labels or (map(str, range(classes)) if own is None else run.origin.labels))
+        flips, data, chosen = None, {}, chosen_for(run)
         dense = torch.contiguous_format
         state = network.state_dict().items()
         weights = save({name: x.float().clone(memory_format=dense) for name, x in state})
@@ -50,19 +54,21 @@ def describe_run(
     return network, recipe, about
 
 
-def chosen_for(run: Run, weights_sha256: str) -> dict[str, Any]:
-    """What `evaluate --choose-thresholds` has kept with a run, as JSON values: `thresholds` of
-    several labels, and `calibration`; None where nothing was chosen.
+def chosen_for(run: Run | LCR) -> dict[str, Any]:
+    """What `evaluate --choose-thresholds` has kept with a run, or with that of a model of
+    `from_pretrained`, as JSON values: `thresholds` of several labels, and `calibration`; None where
+    nothing was chosen.
 
     Raises:
         CheckpointError: it can't be read, or was chosen for other weights.
     """
-    several = run.recipe.model.multilabel
-    thresholds_K = read_thresholds(run.folder, run.labels) if several else None
-    kept = read_calibration(run, weights_sha256)
+    kept = Choices.of(run)
+    calibration = None
+    if kept.threshold is not None:
+        calibration = Chosen(kept.temperature, kept.threshold)._asdict()
     return {
-        "thresholds": None if thresholds_K is None else thresholds_K.tolist(),
-        "calibration": None if kept is None else kept.chosen._asdict(),
+        "thresholds": None if kept.thresholds_K is None else kept.thresholds_K.tolist(),
+        "calibration": calibration,
     }
 
 

@@ -4,28 +4,20 @@ probability from which on a class is named. K classes, N clips, M bins.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.data.background import background_places
-from videorwkv.errors import CheckpointError, DataError, UsageError
-from videorwkv.utils.files import write_atomic
+from videorwkv.errors import DataError, UsageError
+from videorwkv.inference.kept import Kept
 from videorwkv.utils.interval import interval_text
-from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict
-from videorwkv.utils.values import read_json, sealed
 from videorwkv.utils.words import counted
 
-if TYPE_CHECKING:
-    from videorwkv.run.run import Run
-
-FORMAT = 1
 BINS = 15
 # Share of the clips that are recognised and must stay named.
 KEEP = 0.95
@@ -139,16 +131,14 @@ class Chosen(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What was chosen on validation clips, and is kept with a run's weights.
+class Calibration(Kept):
+    """The temperature and the threshold that were chosen on validation clips.
 
     Args:
         temperature: divides the logits.
         threshold: probability, after that, from which on a class is named.
         keep: share of the recognised clips that were to stay named.
-        labels: of the run.
-        weights_sha256: of the weights.
-        data: name and digest of the clips, and their split.
+        labels, weights_sha256, data: as in `Kept`.
         clips: how many they were.
         recognised: how many of them were recognised without a threshold, those of a background
             class aside.
@@ -157,12 +147,11 @@ class Calibration:
         error_after: the same at `temperature`, on the clips that chose it.
     """
 
+    NAME = "calibration"
+
     temperature: float
     threshold: float
     keep: float
-    labels: tuple[str, ...]
-    weights_sha256: str
-    data: Mapping[str, str]
     clips: int
     recognised: int
     wrongly_named: int
@@ -229,42 +218,3 @@ class Calibration:
             f"expected calibration error {self.error_before:.3f}, and {self.error_after:.3f} at "
             "that temperature, on the clips that chose it"
         )
-
-    def save(self, path: Path) -> None:
-        """Write it as JSON; `CheckpointError` if that fails."""
-        values = {"format": FORMAT, **dataclass_to_dict(self)}
-        write_atomic(path, json.dumps(sealed(values), indent=2, ensure_ascii=False) + "\n")
-
-
-def calibration_path(run: Run) -> Path:
-    """Where the calibration of a run's weights is kept: `best` and `last` have their own."""
-    return run.folder / f"calibration-{run.which}.json"
-
-
-def read_calibration(run: Run, weights_sha256: str) -> Calibration | None:
-    """The calibration that is kept with a run's weights; None if there is none.
-
-    Raises:
-        CheckpointError: it can't be read, or is that of other classes or weights.
-    """
-    path = calibration_path(run)
-    if not path.is_file():
-        return None
-    again = "Choose again with videorwkv evaluate --choose-thresholds, or delete the file."
-    try:
-        values = read_json(path)
-        if values.pop("format", None) != FORMAT:
-            raise ValueError("another format")
-        found = dataclass_from_dict(Calibration, values, where=path.name)
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} can't be read ({error}). {again}") from error
-    if found.labels != run.labels:
-        raise CheckpointError(
-            f"{path} is for other classes ({', '.join(found.labels[:5])}) than the run's "
-            f"({', '.join(run.labels[:5])}). {again}"
-        )
-    if found.weights_sha256 != weights_sha256:
-        raise CheckpointError(
-            f"{path} was chosen for other weights than {run.weights.name} has now. {again}"
-        )
-    return found

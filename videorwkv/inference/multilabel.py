@@ -21,17 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videorwkv.data.manifest import SEPARATOR, join_labels, split_labels
-from videorwkv.errors import CheckpointError, UsageError
+from videorwkv.errors import UsageError
+from videorwkv.inference.kept import Kept
 from videorwkv.inference.metrics import Evaluation, Scored
 from videorwkv.utils.files import make_folder, write_atomic, write_csv
 from videorwkv.utils.interval import interval_text
-from videorwkv.utils.values import read_json, sealed, unsealed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# In a run's folder: the probability from which on each class is taken to hold.
-THRESHOLDS = "thresholds.json"
 # Where nobody has chosen one.
 USUAL = 0.5
 COLUMNS = ("class", "clips", "average precision", "threshold", "F1", "best threshold here")
@@ -298,40 +296,43 @@ def above(
     return tuple(labels[k] for k in order if scores_K[k] >= limit_K[k])
 
 
-def save_thresholds(folder: Path, evaluation: MultilabelEvaluation) -> Path:
-    """Write the thresholds that were best on the clips of an evaluation beside a run's weights, for
-    `read_thresholds`.
+@dataclass(frozen=True, kw_only=True)
+class ClassThresholds(Kept):
+    """The probabilities from which on classes hold, chosen for the best F1 on validation clips.
 
-    Raises:
-        CheckpointError: the file can't be written.
+    Args:
+        labels, weights_sha256, data: as in `Kept`.
+        thresholds: of each class.
+        clips: how many they were chosen on.
     """
-    pairs = dict(zip(evaluation.labels, evaluation.best_thresholds_K.tolist(), strict=True))
-    values = {"thresholds": pairs, "data": dict(evaluation.data or {}), "clips": evaluation.n_total}
-    text = json.dumps(sealed(values), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(folder / THRESHOLDS, text)
-    return folder / THRESHOLDS
 
+    NAME = "thresholds"
 
-def read_thresholds(folder: Path, labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """Those of a run, float64 [K]; None where nobody has chosen any.
+    thresholds: Mapping[str, float]
+    clips: int
 
-    Raises:
-        CheckpointError: the file is damaged, or has not all classes.
-    """
-    path = folder / THRESHOLDS
-    try:
-        values: Mapping[str, Any] = unsealed(read_json(path))["thresholds"]
-        found = [float(values[label]) for label in labels]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} can't be read ({error}). Choose thresholds anew: videorwkv evaluate RUN DATA "
-            "--choose-thresholds; or delete it."
-        ) from error
-    if not all(0 <= value <= 1 for value in found):
-        raise CheckpointError(f"{path}: a threshold lies outside of [0, 1].")
-    return np.array(found)
+    def __post_init__(self) -> None:
+        if set(self.thresholds) != set(self.labels):
+            raise UsageError("thresholds: they must be of the very classes in `labels`.")
+        if not all(0 <= value <= 1 for value in self.thresholds.values()):
+            raise UsageError("thresholds: one of them lies outside of [0, 1].")
+
+    @classmethod
+    def choose(cls, evaluation: MultilabelEvaluation, *, weights_sha256: str) -> ClassThresholds:
+        """Those with the best F1 on the clips of an evaluation."""
+        best_K = evaluation.best_thresholds_K.tolist()
+        return cls(
+            thresholds=dict(zip(evaluation.labels, best_K, strict=True)),
+            labels=evaluation.labels,
+            weights_sha256=weights_sha256,
+            data=dict(evaluation.data or {}),
+            clips=evaluation.n_total,
+        )
+
+    @property
+    def values_K(self) -> NDArray[np.float64]:
+        """In the order of the labels."""
+        return np.array([self.thresholds[label] for label in self.labels])
 
 
 def require_fitting(is_multilabel: bool, data_is: bool, name: str) -> None:

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.errors import NonFiniteError, UsageError
-from videorwkv.inference.calibration import Chosen, calibration_path, read_calibration
+from videorwkv.inference.choices import Choices
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
-from videorwkv.inference.multilabel import above, read_thresholds
+from videorwkv.inference.multilabel import above
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.nonfinite import first_bad_module
@@ -108,7 +108,8 @@ class Recogniser:
             clip_timeout: seconds for a clip; else 300.
             fastest: run a run's weights as `LCR.for_inference` does.
             half: with `fastest`, run matrix multiplications in bfloat16.
-            calibrated: take the temperature and threshold that are kept with a run or a file.
+            calibrated: take the temperature and thresholds that are kept with a run, with the run
+                that a model of `from_pretrained` is of, or in a file.
 
         Raises:
             UsageError: no such run or file, no such device, another number of labels than the model
@@ -128,11 +129,8 @@ class Recogniser:
         if isinstance(model, str | Path):
             model = load_run(model)
         chosen = pick_device(device)
-        own_labels, recipe = None, None
-        if isinstance(model, Run | ExportedModel):
-            own_labels, recipe = model.labels, model.recipe
-        elif isinstance(model, LCR) and model.origin is not None:  # of `from_pretrained`
-            own_labels, recipe = model.origin.labels, model.origin.recipe
+        about = model.origin if isinstance(model, LCR) else model  # of `from_pretrained`
+        recipe = None if about is None else about.recipe
         network: Any = model.model(chosen) if isinstance(model, Run) else model.to(chosen)
         if isinstance(network, ExportedModel):
             chosen = torch.device("cpu")
@@ -142,21 +140,14 @@ class Recogniser:
                 "(videorwkv export --precision), a model is run as it is."
             )
         resolved = network.resolve_masks(masks)
-        names = labels or own_labels or default_labels
+        names = labels or (default_labels if about is None else about.labels)
         num_classes = network.config.num_classes
         names = tuple(map(str, range(num_classes)) if names is None else names)
         _check_labels(names, num_classes, what)
         if fastest and isinstance(model, Run) and not isinstance(network, ExportedModel):
             network = network.for_inference(half=half)
-        fingerprint = _fingerprint(model, network)
-        chosen_on_data: Chosen | None = None
-        if not calibrated:
-            pass
-        elif isinstance(network, ExportedModel):
-            chosen_on_data = network.calibration
-        elif isinstance(model, Run) and calibration_path(model).is_file():
-            kept = read_calibration(model, fingerprint())
-            chosen_on_data = None if kept is None else kept.chosen
+        own = network if isinstance(network, ExportedModel) else model
+        choices = Choices.of(own) if calibrated else Choices()
         if clip_timeout is None:
             clip_timeout = CLIP_TIMEOUT if recipe is None else recipe.clip_timeout
         return cls(
@@ -168,11 +159,11 @@ class Recogniser:
             device=chosen,
             precision=precision or "float32",
             clip_timeout=clip_timeout,
-            frame_rate=model.data.get("frame_rate") if isinstance(model, Run) else None,
-            thresholds_K=_thresholds(model, network),
-            fingerprint=fingerprint,
-            temperature=1.0 if chosen_on_data is None else chosen_on_data.temperature,
-            threshold=None if chosen_on_data is None else chosen_on_data.threshold,
+            frame_rate=about.data.get("frame_rate") if isinstance(about, Run) else None,
+            fingerprint=_fingerprint(model, network),
+            thresholds_K=choices.thresholds_K,
+            temperature=choices.temperature,
+            threshold=choices.threshold,
         )
 
     def _changed(
@@ -297,25 +288,13 @@ class Recogniser:
         return probabilities(logits_BK / self.temperature, self.network.config)
 
     def uncalibrated(self) -> Recogniser:
-        """The same without a temperature or a threshold."""
-        return replace(self, temperature=1.0, threshold=None)
+        """The same without a temperature or thresholds."""
+        return replace(self, temperature=1.0, threshold=None, thresholds_K=None)
 
     def weights_sha256(self) -> str:
         """Tells the weights from those of other models, however they are run; as an exported file
         notes it."""
         return self.fingerprint()
-
-
-def _thresholds(
-    model: Run | LCR | ExportedModel, network: LCR | ExportedModel
-) -> NDArray[np.float64] | None:
-    """Those that were chosen for a run; an exported file has those of its export."""
-    if not network.config.multilabel:
-        return None
-    if isinstance(network, ExportedModel):
-        return network.thresholds_K
-    # By the run's own names, whatever the classes are called here.
-    return read_thresholds(model.folder, model.labels) if isinstance(model, Run) else None
 
 
 ModelLike: TypeAlias = str | Path | Run | LCR | ExportedModel | Recogniser
@@ -367,7 +346,7 @@ def _fingerprint(model: Run | LCR | ExportedModel, network: nn.Module) -> Callab
     if isinstance(network, ExportedModel):
         return lambda: str(network.metadata["weights_sha256"])
     if isinstance(model, Run):
-        return lambda: hashlib.sha256(model.weights.read_bytes()).hexdigest()
+        return model.weights_sha256
     return lambda: hashlib.sha256(tensors_bytes(network.state_dict())).hexdigest()
 
 

@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from videorwkv.errors import CheckpointError, ConfigError, UsageError, VideoRWKVError
+from videorwkv.errors import ConfigError, UsageError, VideoRWKVError
 from videorwkv.models import LCR
 from videorwkv.run.card import Facts, accuracies, write_card
 from videorwkv.run.environment import versions
@@ -94,13 +93,12 @@ def save_model(
                 "overwritten."
             )
     weights = model.state_dict()
-    run = _described(model, weights, folder, labels, sampling, flips)
+    run = _described(model, folder, labels, sampling, flips)
     return write_repository(run, model, weights, folder, stated)
 
 
 def _described(
     model: LCR,
-    weights: Mapping[str, Tensor],
     folder: Path,
     labels: Sequence[str] | None,
     sampling: Sampling | None,
@@ -121,7 +119,7 @@ def _described(
         recipe = replace(origin.recipe, model=model.config)
         recipe = replace(recipe, sampling=sampling or recipe.sampling)
         run = replace(origin, recipe=recipe, labels=names, flips=flips or origin.flips)
-        if _are_those_of(origin, weights):
+        if origin.has_weights_of(model):
             return run
         # Trained further since: data, splits and accuracies are those of other weights.
         started = {"source": origin.source or str(origin.folder), "sha256": ""}
@@ -129,17 +127,6 @@ def _described(
     frames = sampling or Sampling(num_frames=model.config.num_frames)
     recipe = Recipe(model=model.config, sampling=frames, epochs=1)
     return Run(folder, "model", recipe, names, flips, UNKNOWN, versions())
-
-
-def _are_those_of(run: Run, weights: Mapping[str, Tensor]) -> bool:
-    """Whether weights are still those of the run that they were loaded from."""
-    try:
-        own = run.model().state_dict()
-    except CheckpointError:  # it is gone, or is another one now
-        return False
-    return own.keys() == weights.keys() and all(
-        torch.equal(own[name], tensor.cpu()) for name, tensor in weights.items()
-    )
 
 
 def write_repository(

@@ -74,6 +74,13 @@ class Run:
     def weights(self) -> Path:
         return self.folder / f"{self.which}.safetensors"
 
+    def weights_sha256(self) -> str:
+        """Of the file of its weights, 64 hexadecimal digits; `CheckpointError` if there is none."""
+        try:
+            return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{self.weights} can't be read: {error.strerror}.") from error
+
     @property
     def outputs(self) -> Path:
         """The folder for what is made of it: its own, but not in the cache of the Hub."""
@@ -135,6 +142,24 @@ class Run:
             return "other"
         return "changed" if self.data.get("place") == place_digest(manifest) else "alike"
 
+    def has_weights_of(self, model: LCR) -> bool:
+        """Whether the weights of a model that was loaded from this run are still those of the run;
+        `model` may be a copy of `for_inference`, too."""
+        try:
+            own = self.model()
+        except CheckpointError:  # it is gone, or is another one now
+            return False
+        if model.is_folded:
+            half = any(x.dtype == torch.bfloat16 for x in model.parameters())
+            own = own.for_inference(half=half, compiled=not model.adjacent_pairs)
+        kept, given = own.state_dict(), model.state_dict()
+        if kept.keys() != given.keys():
+            return False
+        pairs = ((tensor, given[name].cpu()) for name, tensor in kept.items())
+        if model.is_folded:  # where it was folded, sums may be rounded in another way
+            return all(_are_close(*pair) for pair in pairs)
+        return all(torch.equal(*pair) for pair in pairs)
+
     def model(self, device: torch.device | str = "cpu") -> LCR:
         """The trained model in evaluation mode.
 
@@ -159,6 +184,11 @@ class Run:
             raise CheckpointError(f"{self.folder / 'config.json'}: {error}") from error
         load_weights(model, self.weights)
         return model.to(device).eval()
+
+
+def _are_close(one: Tensor, other: Tensor) -> bool:
+    one, other = one.float(), other.float()
+    return one.shape == other.shape and bool((one - other).norm() <= 1e-4 * one.norm())
 
 
 def read_run(path: str | Path) -> Run:

@@ -144,10 +144,9 @@ def is_current(folder: str | Path, run: Run) -> bool:
     whole = Path(folder, MODEL).is_file() and run.weights.is_file()
     if site is None or model is None or not whole:
         return False
-    weights = hashlib.sha256(run.weights.read_bytes()).hexdigest()
-    if site.get("page") != _digest() or model.get("weights_sha256") != weights:
+    if site.get("page") != _digest() or model.get("weights_sha256") != run.weights_sha256():
         return False
-    chosen, stream = chosen_for(run, weights), model.get("stream") or {}
+    chosen, stream = chosen_for(run), model.get("stream") or {}
     same = model.get("thresholds") == chosen["thresholds"]
     return same and all(stream.get(name) == value for name, value in naming(chosen).items())
 
