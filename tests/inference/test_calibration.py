@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import torch
 
+import videorwkv
 from videorwkv.cli.main import main
 from videorwkv.errors import CheckpointError, DataError, UsageError
 from videorwkv.inference.calibration import (
     Calibration,
     Chosen,
     calibration_error,
-    calibration_path,
     choose_threshold,
     fit_temperature,
-    read_calibration,
     tempered,
 )
 from videorwkv.inference.predict import predict
@@ -149,7 +149,7 @@ def test_evaluate_chooses_and_the_others_go_by_it(
     assert main([*command, "--choose-thresholds", "--keep-recall=1", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert 0 <= shown["calibration_error"] <= 1
-    kept = read_calibration(load_run(run), Recogniser.open(run, what="test").weights_sha256())
+    kept = Calibration.read(load_run(run))
     assert kept is not None
     assert shown["calibration"]["threshold"] == kept.threshold
     after = predict(clip, model=run)[0]
@@ -165,7 +165,7 @@ def test_evaluate_chooses_and_the_others_go_by_it(
         for one in predictions:
             assert (one.label is not None) <= (one.score >= kept.threshold / 2)
     # Above what any clip reaches: nothing is named, and it is said.
-    replace(kept, threshold=1.0).save(calibration_path(load_run(run)))
+    replace(kept, threshold=1.0).save(load_run(run))
     assert not predict(clip, model=run)[0].named
     assert main(["predict", str(run), str(clip)]) == 0
     assert "no class is certain enough" in capsys.readouterr().out
@@ -175,15 +175,38 @@ def test_evaluate_chooses_and_the_others_go_by_it(
     assert "Kept in" in capsys.readouterr().out
 
 
+def test_a_model_of_a_run_brings_what_was_chosen(run: Path, tmp_path: Path) -> None:
+    clip = tiny.write_clip(tmp_path / "clip.mp4")
+    of = load_run(run)
+    own = chosen(of.labels, temperature=2.0, threshold=0.99, weights_sha256=of.weights_sha256())
+    path = own.save(of)
+    try:
+        (wanted,) = predict(clip, model=run)
+        model = videorwkv.LCR.from_pretrained(run)
+        assert predict(clip, model=model) == [wanted]
+        assert not wanted.named
+        for half in (False, True):
+            copy = model.for_inference(half=half)
+            assert Recogniser.open(copy, what="test").temperature == 2.0
+        with torch.no_grad():
+            model.head.bias += 0.01
+        # Other weights than those that it was chosen for.
+        for changed in (model, model.for_inference()):
+            assert predict(clip, model=changed)[0].named
+            assert Recogniser.open(changed, what="test").temperature == 1.0
+    finally:
+        path.unlink()
+
+
 def test_a_threshold_of_something_else_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    path = calibration_path(load_run(run))
+    path = Calibration.path(load_run(run))
     clip = str(tiny.write_clip(tmp_path / "clip.mp4"))
     own = chosen(load_run(run).labels)
     try:
         for wrong, words in ((own, "other weights"), (chosen(("x", "y")), "other classes")):
-            wrong.save(path)
+            wrong.save(load_run(run))
             with pytest.raises(CheckpointError, match=words):
                 Recogniser.open(run, what="test")
         text = path.read_text()

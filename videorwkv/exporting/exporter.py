@@ -111,7 +111,8 @@ def export(
             int8 and for nothing else. The first of them is verified on as well.
         cache: folder for the calibration clips' frames, decoded and resized once.
         clip: a video to verify on as well.
-        labels: class names for a model without a run; its class numbers if None.
+        labels: class names for a model without a run; if None, those that it was loaded with by
+            `from_pretrained`, else its class numbers.
         sampling: which frames of a video to take, for a model without a run.
         webgpu: avoid what ONNX Runtime's WebGPU computes wrongly (`graph.pad_channels`).
         clip_frames: also write a graph of so many frames, FILE-framesN: whole clips run faster

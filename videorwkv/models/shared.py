@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class Shared:
     """What a model has of a model that can be shared.
 
-    `origin` is the run that `from_pretrained` read, with labels, sampling and views, which
-    `predict`, `evaluate` and `stream` then use; None otherwise.
+    `origin` is the run that `from_pretrained` read, with labels, sampling, views and what was
+    chosen for its weights, which `predict`, `evaluate`, `stream` and `export` then use; None
+    otherwise. What was chosen is left aside once the weights are others.
     """
 
     origin: Any = None
