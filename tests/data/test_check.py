@@ -20,7 +20,7 @@ from videorwkv.data.check.inspect_clip import inspect_clip
 from videorwkv.data.check.report import Finding
 from videorwkv.data.load import load_manifest
 from videorwkv.data.manifest import Manifest, Row, make_manifest
-from videorwkv.errors import UsageError
+from videorwkv.errors import ManifestError, UsageError
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="patched functions need fork")
 
@@ -405,3 +405,17 @@ def test_wrong_use(three: Manifest, tmp_path: Path) -> None:
         check(three, tmp_path, workers=0)
     with pytest.raises(UsageError, match=r"timeout \(0 s\) above 0"):
         check(three, tmp_path, timeout=0)
+
+
+def test_several_labels_stay_several(clips: Path, tmp_path: Path) -> None:
+    """Also where the clips that are left have one each."""
+    listing = tmp_path / "clips.csv"
+    listing.write_text(f"path,label\n{clips}/a.mp4,run\n{clips}/b.mp4,wave\nno.mp4,run|wave\n")
+    report = check(load_manifest(listing), tmp_path / "out", workers=1)
+    report.save(tmp_path / "out")
+    again = load_manifest(tmp_path / "out/good.csv")
+    assert again.multilabel
+    assert [row.label for row in again.rows] == ["run", "wave"]
+    listing.write_text(f"path,label\n{clips}/a.mp4,run\n{clips}/b.mp4,wave|wash|\n")
+    with pytest.raises(ManifestError, match="nothing on one side"):
+        load_manifest(listing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -166,8 +167,11 @@ class CheckReport:
         write_csv(out / "report.csv", [header, *map(_report_row, self.clips)])
         write_csv(out / "bad.csv", [header, *map(_report_row, self.bad)])
         listed = [clip.row for clip in self.good if _can_be_listed(clip.row)]
-        several = self.manifest.multilabel
-        rows = [[_from(out, row.path), _label(row, several), row.split] for row in listed]
+        labels = _labels(listed, self.manifest.multilabel)
+        rows = [
+            [_from(out, row.path), label, row.split]
+            for row, label in zip(listed, labels, strict=True)
+        ]
         columns = list(segment_columns(listed))
         rows = [own + segment_fields(row, columns) for own, row in zip(rows, listed, strict=True)]
         write_csv(out / "good.csv", [["path", "label", "split", *columns], *rows], is_read=False)
@@ -271,9 +275,15 @@ def _where(row: Row) -> str:
     return f"{row.split or 'no split'}, {row.label or 'no label'}"
 
 
-def _label(row: Row, several: bool) -> str:
-    """As good.csv writes it: of several labels, `|` alone is none of them."""
-    return SEPARATOR if several and row.label == "" else row.label or ""
+def _labels(rows: Sequence[Row], several: bool) -> list[str]:
+    """As good.csv writes them: of several labels, `|` alone is none of them, and one row at least
+    has a `|`, by which the reader knows that there may be several."""
+    if not several:
+        return [row.label or "" for row in rows]
+    found = [SEPARATOR if row.label == "" else row.label or "" for row in rows]
+    if not any(SEPARATOR in label for label in found):
+        return [label and label + SEPARATOR for label in found]
+    return found
 
 
 def _can_be_listed(row: Row) -> bool:

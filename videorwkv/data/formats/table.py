@@ -32,10 +32,12 @@ from videorwkv.utils.remote import check_address, is_address
 
 
 class Table(NamedTuple):
-    """What a table says: its rows, and notes on the columns that are not used."""
+    """What a table says: its rows, notes on the columns that are not used, and whether a clip may
+    have several labels."""
 
     rows: list[Row]
     notes: list[str]
+    several: bool = False
 
 
 def read_table(
@@ -61,7 +63,7 @@ def read_table(
     is_there = on_disk()
     seen: dict[str, tuple[str, str]] = {}
     notes: list[str] = []
-    group = ""
+    several, group = False, ""
     # Of every column the names of splits in it; "" is anything else.
     values: defaultdict[str, set[str]] = defaultdict(set)
     for line, fields in records:
@@ -79,9 +81,13 @@ def read_table(
             )
         if not fields["label"] and split != "test":
             raise ManifestError(f"{where}: the label is empty; only test rows may lack it.")
-        # Alone it says that the clip is of none of the classes, where others are of several.
-        is_none = fields["label"] == SEPARATOR
-        label = "" if is_none else one_or_several(fields["label"], where)
+        # Alone it says that the clip is of none of the classes, where others are of several; after
+        # a label, that the clip is of this one alone.
+        text, is_none = fields["label"], fields["label"] == SEPARATOR
+        if text.count(SEPARATOR) == 1:
+            text = text.removesuffix(SEPARATOR).rstrip()
+        label = one_or_several(text, where)
+        several = several or SEPARATOR in label or text != fields["label"]
         path = fields["path"]
         if is_address(path):
             _require_readable(path, where)
@@ -106,7 +112,7 @@ def read_table(
     for name, found in values.items():
         if "split" not in values and name not in KNOWN and "" not in found and len(found) > 1:
             raise refused(name, f"{file}:1", NO_SPLIT)
-    return Table(rows, notes)
+    return Table(rows, notes, several)
 
 
 def label_rows(
@@ -126,7 +132,7 @@ def label_rows(
     rows = [(row, f"{file}:{row.line}") for file, table in tables.items() for row in table.rows]
     notes = [note for table in tables.values() for note in table.notes]
     parts = [(row, label, at) for row, at in rows for label in split_labels(row.label or "")]
-    several = any(SEPARATOR in (row.label or "") or row.label == "" for row, _ in rows)
+    several = any(table.several for table in tables.values())
     notes += [SEVERAL] * several
     if label_names is None:
         check_labels([(label, where) for _, label, where in parts])

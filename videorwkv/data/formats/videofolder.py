@@ -114,7 +114,7 @@ def _read_file(file: Path) -> Table:
         _add_splits(file, base, records)
     table = read_table(file, records)
     told = [f"labels are those of the column {label!r}"] if label not in ("", "label") else []
-    return Table(table.rows, [*told, *table.notes])
+    return table._replace(notes=[*told, *table.notes])
 
 
 def _add_splits(file: Path, base: str, records: list[tuple[int, dict[str, str]]]) -> None:
