@@ -101,6 +101,12 @@ def _add_prepare(commands: Commands) -> None:
         "that of the recipe that `train` chooses for these clips)",
     )
     group.add_argument(
+        "--timeline",
+        action="store_true",
+        help="keep whole files, as `train --timeline` and `evaluate --timeline` read them; else "
+        "each segment is kept as the clip that it is without --timeline",
+    )
+    group.add_argument(
         "--store",
         default="auto",
         metavar="KIND",
@@ -183,6 +189,8 @@ def run_prepare(options: argparse.Namespace) -> int:
         )
     if options.shard_size is not None and (options.shards is None or options.shard_size <= 0):
         raise UsageError("data prepare: --shard-size goes with --shards and must be above 0.")
+    if options.timeline and options.cache is None:
+        raise UsageError("data prepare: --timeline needs --cache DIR.")
     if options.cache is not None:
         # Checked before the hours that unpacking may take; which size is chosen does not matter.
         _cache(options, 1 if options.size is None else options.size)
@@ -241,13 +249,19 @@ def _unpack(options: argparse.Namespace) -> tuple[int, str]:
 
 def _fill_cache(options: argparse.Namespace, spec: str) -> int:
     from videorwkv.data.cache_fill import fill_cache, plan_fill
-    from videorwkv.run.choose import choose
+    from videorwkv.data.timeline import whole_files
+    from videorwkv.run.choose import choose, choose_timeline
     from videorwkv.run.recipes import default
     from videorwkv.utils.files import usable_cores
 
     options.data = spec
     manifest = load_data(options)
-    chosen, why, _ = choose(manifest)
+    is_timeline = options.timeline
+    chosen, why, _ = choose_timeline(manifest) if is_timeline else choose(manifest)
+    if is_timeline:
+        manifest, _ = whole_files(manifest)
+    elif any(row.segment is not None for row in manifest.rows):
+        print("each segment is kept as a clip; `train --timeline` reads whole files: --timeline")
     size = chosen.model.image_size if options.size is None else options.size
     cache = replace(_cache(options, size), frame_rate=manifest.frame_rate)
     plan = plan_fill(manifest, cache)
@@ -262,6 +276,7 @@ def _fill_cache(options: argparse.Namespace, spec: str) -> int:
     if filled.unreadable:
         print(f"{counted(len(filled.unreadable), 'clip')} can't be read and not in the cache")
     command = ["videorwkv", "train", spec, "--cache", options.cache]
+    command += ["--timeline"] * is_timeline
     # A model of another size would not find the entries.
     if size != chosen.model.image_size:
         command += ["--recipe", "default"]

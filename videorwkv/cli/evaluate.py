@@ -138,7 +138,7 @@ def add_evaluate(commands: Commands) -> None:
 
 
 _NOT_OF_TIMELINES = (
-    "views", "batch_size", "workers", "clip_timeout", "baselines", "scores", "cache",
+    "views", "batch_size", "workers", "clip_timeout", "baselines", "scores",
     "choose_thresholds", "keep_recall", "unknown",
 )  # fmt: skip
 

@@ -187,6 +187,7 @@ def score_timeline(
             manifest,
             options=timeline_options(options),
             device=processes.device(options.device),
+            cache=options.cache,
             tube_mask_ratio=options.tube_mask,
             motion_mask_ratio=options.motion_mask,
             on_video=on_video,

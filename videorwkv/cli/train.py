@@ -345,8 +345,7 @@ def next_commands(
     """Lines with the commands that use the run of these `options`, each with what it does."""
     data = [options.data]
     for name in DATA_OPTIONS:
-        # A timeline is scored from the files themselves.
-        if (value := getattr(options, name)) is not None and not (timeline and name == "cache"):
+        if (value := getattr(options, name)) is not None:
             data += [f"--{name.replace('_', '-')}", str(value)]
     if "validation" not in splits:
         data += ["--split", "test" if "test" in splits else "train"]

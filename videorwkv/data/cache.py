@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,6 +31,9 @@ from videorwkv.utils.remote import is_address
 from videorwkv.utils.values import brief, read_json, sealed
 from videorwkv.video.base import Frame, Video, resize_short_side
 from videorwkv.video.segment import Segment, part_name
+
+if TYPE_CHECKING:
+    from videorwkv.data.manifest import Manifest, Row
 
 # Name of a store -> suffix of its files.
 STORES = {"raw": ".rgb", "jpeg": ".jpegs"}
@@ -115,6 +118,12 @@ class FrameCache:
             *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError),
         ) as error:
             raise damaged(entry, error) from error
+
+    def open_row(self, manifest: Manifest, row: Row) -> Video:
+        """A clip of a data set, as `open`; a generated one has no file to keep."""
+        if manifest.opener is not None:
+            return manifest.open(row)
+        return self.open(row.path, lambda: manifest.open(row), segment=row.segment)
 
     def fill(
         self, path: str, open_source: Callable[[], Video], *, segment: Segment | None = None

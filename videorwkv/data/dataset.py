@@ -192,10 +192,9 @@ class ClipDataset(torch.utils.data.Dataset):
 
     def open(self, row: Row) -> Video:
         """The row's video, from the cache if there is one; `DecodeError` if it can't be read."""
-        # Generated clips have no file to keep.
-        if self.cache is None or self.manifest.opener is not None:
+        if self.cache is None:
             return self.manifest.open(row)
-        return self.cache.open(row.path, lambda: self.manifest.open(row), segment=row.segment)
+        return self.cache.open_row(self.manifest, row)
 
     def _training_sample(
         self, video: Video, row: Row, index: int, drawn: Drawn, draw: Draw
@@ -316,11 +315,10 @@ def make_dataset(
 ) -> ClipDataset:
     """The clips of a manifest as a model with this configuration reads them; `kind` is another
     class than `ClipDataset`, and `options` are those of it."""
-    frames = (
-        None
-        if cache is None
-        else FrameCache.for_images(cache, model.image_size, frame_rate=manifest.frame_rate)
-    )
+    rate = manifest.frame_rate
+    frames = None
+    if cache is not None:
+        frames = FrameCache.for_images(cache, model.image_size, frame_rate=rate)
     return (kind or ClipDataset)(
         # Workers get a copy, and have no use for clips that are not there.
         replace(manifest, missing=()),

@@ -293,6 +293,7 @@ class Trainer:
                 labels=self.manifest.labels,
                 device=self.device,
                 precision=self.recipe.precision,
+                cache=self.cache,
                 processes=self.processes,
                 stopped=stopped,
             )

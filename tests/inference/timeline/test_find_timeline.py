@@ -286,13 +286,35 @@ def test_a_stream_finds_what_predict_finds(film: Path, run: Path, tmp_path: Path
     assert sum("start" in one for one in found) == 2 * len(expected)
 
 
+def test_a_cache_keeps_whole_files(
+    film: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    listing, cache = tmp_path / "films.csv", tmp_path / "cache"
+    listing.write_text(f"path,label,start,end,split\n{film},left,0.5,1.5,train\n")
+    prepare = ["data", "prepare", str(listing), "--cache", str(cache), "--size=32", "--workers=1"]
+    assert main(prepare) == 0
+    assert "`train --timeline` reads whole files: --timeline" in capsys.readouterr().out
+    assert main([*prepare, "--timeline"]) == 0
+    shown = capsys.readouterr().out
+    assert "cached: 1 clip now" in shown
+    assert "--timeline" in shown.splitlines()[-1]
+    out = ["--split=train", f"--out={tmp_path / 'out'}"]
+    command = ["evaluate", str(run), str(listing), "--timeline", *out]
+    monkeypatch.setattr(Manifest, "open", lambda *_: pytest.fail("it was decoded again"))
+    assert main([*command, "--cache", str(cache)]) == 0
+    for entry in cache.glob("*.rgb"):
+        entry.write_bytes(b"")
+    assert main([*command, "--cache", str(cache)]) == 1
+    assert "Cache entry" in capsys.readouterr().err
+
+
 def test_the_commands_that_are_named_after_a_training():
     options = argparse.Namespace(data="films.csv", out="runs/when", **dict.fromkeys(DATA_OPTIONS))
     options.cache, options.frame_rate = "frames", 8
     lines = next_commands(options, ("train", "validation"), timeline=True)
     said = [line.partition("  #")[0].split() for line in lines]
     assert said[0] == shlex.split(
-        "videorwkv evaluate runs/when films.csv --frame-rate 8 --timeline"
+        "videorwkv evaluate runs/when films.csv --cache frames --frame-rate 8 --timeline"
     )
     assert all(words[-1] == "--timeline" for words in said[:3])
     plain = next_commands(options, ("train", "validation"))

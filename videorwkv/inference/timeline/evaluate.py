@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import torch
 
 from videorwkv.data.background import BACKGROUND, BACKGROUNDS, background_of
+from videorwkv.data.cache import FrameCache
 from videorwkv.data.manifest import Manifest, Row
 from videorwkv.data.timeline import (
     ActionSegment,
@@ -49,6 +51,7 @@ def evaluate_timeline(
     fps: float | None = None,
     device: str | torch.device = "auto",
     precision: str | None = None,
+    cache: str | Path | None = None,
     tube_mask_ratio: float = 0.0,
     motion_mask_ratio: float = 0.0,
     on_video: Callable[[int], None] | None = None,
@@ -70,6 +73,7 @@ def evaluate_timeline(
         options: how probabilities become segments.
         fps: frames a second for the model; those of its training if None.
         device, precision: as in `evaluate`.
+        cache: folder that keeps decoded, resized frames of whole files.
         tube_mask_ratio, motion_mask_ratio: as in `evaluate`.
         on_video: called with the number of files done, after each.
         processes: those that share the files, each of which calls this function alike and gets the
@@ -115,6 +119,9 @@ def evaluate_timeline(
         fps=fps, tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio
     )
     rules = options or TimelineOptions()
+    size = recogniser.network.config.image_size
+    rate = manifest.frame_rate
+    frames = None if cache is None else FrameCache.for_images(cache, size, frame_rate=rate)
     found: dict[int, ScoredVideo] = {}
     mine = range(processes.rank, len(chosen), processes.size)
     with recogniser.evaluating():
@@ -124,7 +131,14 @@ def evaluate_timeline(
             if turn < len(mine):
                 row = chosen[mine[turn]]
                 found[mine[turn]] = _score(
-                    recogniser, manifest, row, marks[row.path], stream_options, rules, scorer
+                    recogniser,
+                    manifest,
+                    row,
+                    marks[row.path],
+                    stream_options,
+                    rules,
+                    scorer,
+                    frames,
                 )
             if on_video is not None:
                 on_video(min(len(chosen), (turn + 1) * processes.size))
@@ -150,15 +164,16 @@ def _score(
     options: StreamOptions,
     rules: TimelineOptions,
     scorer: FrameScorer,
+    cache: FrameCache | None,
 ) -> ScoredVideo:
     """One file: what is said about it, and what is true."""
     try:
-        with manifest.open(row) as video:
+        with manifest.open(row) if cache is None else cache.open_row(manifest, row) as video:
             truth = segments_of(marks, video.times())
             frames = scorer(recogniser, video, options)
             return _compare(recogniser, row.path, frames, truth, options, rules, video)
-    except NonFiniteError:
-        raise  # the model is broken, not the video
+    except (NonFiniteError, DataError):
+        raise  # the model is broken, or the cache, not the video
     except (VideoRWKVError, OSError) as error:
         # Segments that are counted in frames have no seconds then; they are missed all the same.
         truth = segments_of(marks, np.array([0.0, 1.0]))
