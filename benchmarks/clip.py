@@ -1,9 +1,10 @@
 """A clip through exported files: its frames one by one, some at a time, and VideoMAE-Ti.
 
-    python -m benchmarks.clip --models lcr_tiny,lcr_nano --frames 4,16
+    python -m benchmarks.clip --models lcr_tiny,lcr_nano --frames 4,16 [--set past=below]
 
 Random weights, one clip of 16 frames, OpenVINO, all in one process in turns. VideoMAE-Ti sees
-224 px. Each model also runs without its scan, to say what that costs.
+224 px. Each model also runs without its scan, to say what that costs, and with the options of
+`--set` beside those of its preset.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from videorwkv.exporting.frames import generated
 from videorwkv.exporting.step import RecurrentStep
 from videorwkv.exporting.unroll import unroll
 from videorwkv.inference.engines import NEXT, STATE, open_engine
-from videorwkv.models import Inputs, create_model, model_config
+from videorwkv.models import Inputs, build_model, model_config
+from videorwkv.utils.options import override
 
 NUM_FRAMES = 16
 PEER = "videomae_tiny"
@@ -34,11 +35,13 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def make_files(
-    name: str, counts: Sequence[int], folder: Path, precision: str, **changes: Any
+    name: str, assignments: Sequence[str], counts: Sequence[int], folder: Path, precision: str
 ) -> Mapping[int, Case]:
-    """Write a model's graphs; all frames of a clip through each, by how many go at a time."""
+    """Write the graphs of a preset with some options; all frames of a clip through each, by how
+    many go at a time."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=27, **changes).eval()
+    config = override(model_config(name), ["num_classes=27", *assignments])
+    model = build_model(config).eval()
     size, half = model.config.image_size, precision == "bfloat16"
     inputs = generated(model.config, streams=1, num_frames=NUM_FRAMES)
     # As `export` has it.
@@ -47,10 +50,11 @@ def make_files(
     ).eval()
     start = time.process_time()
     proto = graph.to_onnx(step)
-    print(f"{name}, {changes or 'as it is'}: written in {time.process_time() - start:.1f} s of CPU")
+    took, what = time.process_time() - start, " ".join(assignments) or "as it is"
+    print(f"{name}, {what}: written in {took:.1f} s of CPU")
     cases = {}
     for count in counts:
-        file = folder / f"{name}-{count}-{len(changes)}.xml"
+        file = folder / f"{name}-{count}-{'-'.join(assignments)}.xml"
         start = time.process_time()
         graph.save_openvino(graph.to_openvino(unroll(proto, count)), file, {})
         took = time.process_time() - start
@@ -99,6 +103,9 @@ def main() -> int:
     made.add_argument("--models", default="lcr_tiny,lcr_nano", help="presets (lcr_tiny,lcr_nano)")
     made.add_argument("--frames", default="4,8,16", help="at a time; they divide 16 (4,8,16)")
     made.add_argument("--precision", default="bfloat16", choices=HINTS, help="(bfloat16)")
+    made.add_argument(
+        "--set", metavar="NAME=VALUE", nargs="*", default=[], help="options of a second variant"
+    )
     options = made.parse_args()
     torch.set_num_threads(options.threads)
     names = options.models.split(",")
@@ -109,9 +116,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         for name in names:
-            made_of = make_files(name, counts, place, options.precision)
+            made_of = make_files(name, [], counts, place, options.precision)
             cases |= {f"{name}|{count}|": case for count, case in made_of.items()}
-            bare = make_files(name, [1], place, options.precision, mixer="none")
+            if options.set:
+                note = " ".join(options.set)
+                made_of = make_files(name, options.set, counts, place, options.precision)
+                cases |= {f"{name}|{count}|{note}": case for count, case in made_of.items()}
+            bare = make_files(name, ["mixer=none"], [1], place, options.precision)
             cases[f"{name}|1|without the scan"] = bare[1]
         times = interleaved(cases, seconds=options.seconds, least=5)
     print(f"\n{NUM_FRAMES} frames, OpenVINO {options.precision}, {options.threads} threads\n")

@@ -49,6 +49,12 @@ VARIANTS = {
     "lite0, frame alone, cls": replace(SMALL, stem="lite0", stem_frames=1, readout="cls"),
     "lstm": replace(SMALL, cell="lstm"),
     "convlstm": replace(SMALL, cell="convlstm"),
+    "past of the layer below": replace(SMALL, past="below", depth=3),
+    "past of the layer below, lstm, cls": replace(SMALL, past="below", cell="lstm", readout="cls"),
+    "past of the layer below, softmax, q-shift": replace(
+        SMALL, past="below", mixer="softmax", spatial_shift="q_shift", cell_scale=True
+    ),
+    "nobody's past": replace(SMALL, past="none", memory_clock="change"),
     "edges as K, V only": replace(SMALL, forget_source="rate"),
     "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),
     "one frame deep": replace(SMALL, stem_frames=1, time_shift=False, head_norm="layer"),

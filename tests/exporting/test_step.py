@@ -86,6 +86,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"stem_flow": True},
     {"stem_flow": True, "stem_picture": False, "stem": "patch"},
     {"memory_clock": "change"},
+    {"past": "below", "depth": 3},
+    {"past": "none", "cell": "lstm", "mixer": "softmax"},
     {"memory_clock": "change", "forget_source": "rate", "readout": "cls", "stem_picture": False},
     {"stem": "lite0"},
     {"stem": "lite0", "stem_picture": False, "memory_clock": "change", "position": "learned"},

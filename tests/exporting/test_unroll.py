@@ -27,6 +27,7 @@ SOME: list[tuple[dict[str, Any], int | None, bool]] = [
     ({"memory_clock": "change", "readout": "cls", "stem_picture": False}, KEPT, True),
     ({"cell": "convlstm", "stem_flow": True, "readout": "cells"}, None, False),
     ({"stem": "lite0", "stem_picture": False, "position": "learned"}, None, False),
+    ({"past": "below", "depth": 3}, KEPT, True),
 ]
 if os.environ.get("VIDEORWKV_EVERY_OPTION"):
     SOME += [(changes, kept, False) for changes in OPTIONS for kept in (None, KEPT)
@@ -82,6 +83,12 @@ def test_equals_the_step_frame_after_frame(
     if changes.get("cell") == "none":  # no frame waits for another
         kinds = [Counter(node.op_type for node in x.graph.node) for x in (proto, clip)]
         assert [kinds[1][name] for name in PRODUCTS] == [kinds[0][name] for name in PRODUCTS]
+
+
+def test_a_layer_that_asks_the_one_below_runs_at_once() -> None:
+    proto, clip = check({"past": "below"})
+    before, after = (Counter(node.op_type for node in x.graph.node) for x in (proto, clip))
+    assert [after[name] for name in PRODUCTS] == [before[name] for name in PRODUCTS]
 
 
 def test_only_what_waits_is_repeated() -> None:

@@ -68,7 +68,8 @@ def state_ports(
     tokens = (patches if kept is None else kept) + (config.readout == "cls")
     for layer in range(config.depth):
         if config.cell != "none":
-            yield Port(f"hidden.{layer}", (tokens, config.width), made_anew)
+            if config.reads_hidden(layer):
+                yield Port(f"hidden.{layer}", (tokens, config.width), made_anew)
             yield Port(f"memory.{layer}", (tokens, config.width))
         if config.time_shift and config.key_value_source != "edges":
             yield Port(f"input.{layer}", (tokens, config.width), made_anew)
@@ -211,9 +212,10 @@ class RecurrentStep(nn.Module):
         moved_BL2 = self._moved(given) if config.memory_clock == "change" else None
         for i, layer in enumerate(self.layers):
             names = [name for name in ("hidden", "memory", "input") if f"{name}.{i}" in given]
-            x_BLC, after = layer(
-                x_BLC, edge_BLC, moved_BL2, rotary, keep_BK, {n: given[f"{n}.{i}"] for n in names}
-            )
+            state = {n: given[f"{n}.{i}"] for n in names}
+            asked = {"own": i, "below": i - 1}.get(config.past)
+            past_BLC = given.get(f"hidden.{asked}")
+            x_BLC, after = layer(x_BLC, edge_BLC, moved_BL2, rotary, keep_BK, past_BLC, state)
             following |= {f"{name}.{i}": value for name, value in after.items()}
 
         if config.cell == "none":

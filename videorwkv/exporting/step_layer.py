@@ -48,7 +48,7 @@ class StepLayer(nn.Module):
         self.grid = grid
         width = config.width
         self.norm_gate, self.norm_mix = layer.norm_gate, layer.norm_mix
-        if config.cell != "none":
+        if hasattr(layer, "norm_past"):
             self.norm_past = layer.norm_past
         self.receptance, self.gate = split_rows(layer.receptance_gate, [width, width])
         self.key, self.value = split_rows(layer.key_value, [width, width])
@@ -93,6 +93,7 @@ class StepLayer(nn.Module):
         moved_BL2: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None,
         keep_BK: Tensor | None,
+        past_BLC: Tensor | None,
         state: Mapping[str, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Tokens for the next layer and this layer's state after the frame."""
@@ -101,8 +102,8 @@ class StepLayer(nn.Module):
             edge_BLC = edge_BLC * self.edge_strength
         normed_BLC = self.norm_gate(x_BLC)
         query_BLC, gated_BLC = self._near(normed_BLC, keep_BK, "receptance", "gate")
-        if config.cell != "none":
-            past_BLC = self.norm_past(state["hidden"])
+        if past_BLC is not None:
+            past_BLC = self.norm_past(past_BLC)
             one = query_BLC is gated_BLC
             query_BLC = query_BLC + past_BLC
             gated_BLC = query_BLC if one else gated_BLC + past_BLC

@@ -23,6 +23,7 @@ Cell = Literal["paper", "gated", "lstm", "convlstm", "none"]
 SpatialShift = Literal["none", "q_shift"]
 ForgetSource = Literal["edges", "rate"]
 MemoryClock = Literal["frames", "change"]
+Past = Literal["own", "below", "none"]
 Readout = Literal["cls", "mean", "cells"]
 Position = Literal["rope", "learned", "none"]
 HeadNorm = Literal["layer", "batch"]
@@ -80,6 +81,10 @@ class LCRConfig:
         memory_clock: what the gated cell counts time in. `frames`: it forgets and writes at every
             frame. `change` (needs `stem_frames=2`): as far as the pixels have changed, at a token's
             own patch and in the whole frame, so that still frames leave the memory as it is.
+        past: whose output h of the frame before the queries (receptance and gate) of a layer ask:
+            its `own` (published), so that a clip goes through it frame by frame; that of the layer
+            `below` (the first layer has none there), so that all frames go through a layer at once
+            and the element-wise cell alone runs in time; or nobody's (`none`).
         cell_scale: whether the memory starts without influence on the tokens: what the cell adds
             to the residual path is multiplied by a factor learned per channel, which starts at
             zero, and so does the weight of the past in the queries. A clip starts as single
@@ -128,6 +133,7 @@ class LCRConfig:
     cell: Cell = "gated"
     forget_source: ForgetSource = "edges"
     memory_clock: MemoryClock = "frames"
+    past: Past = "own"
     cell_scale: bool = False
     residual: bool = True
     readout: Readout = "mean"
@@ -259,6 +265,11 @@ class LCRConfig:
                 f"since the frame before; got cell={self.cell!r}, stem_frames={self.stem_frames}: "
                 "choose cell='gated' and stem_frames=2, or memory_clock='frames'."
             )
+        if self.past == "below" and self.cell == "none":
+            raise ConfigError(
+                "LCRConfig: past='below' asks for what the cell of the layer below has made; "
+                "cell='none' makes nothing: choose cell='gated', or past='own'."
+            )
         if self.cell == "convlstm" and (self.readout == "cls" or self.tube_mask_ratio):
             raise ConfigError(
                 "LCRConfig: cell='convlstm' looks at neighbours on the whole grid of patches, so "
@@ -299,6 +310,16 @@ class LCRConfig:
     def mix_width(self) -> int:
         """Hidden width of the channel mixing, rounded to a multiple of 8 for alignment."""
         return max(8, round(self.channel_mix_ratio * self.width / 8) * 8)
+
+    @property
+    def is_frame_by_frame(self) -> bool:
+        """Whether a layer's tokens at a frame wait for its own output at the frame before."""
+        return self.past == "own" and self.cell != "none"
+
+    def reads_hidden(self, layer: int) -> bool:
+        """Whether the output h of a layer is read at the next frame, by its cell or by queries."""
+        asked = {"own": True, "below": layer < self.depth - 1, "none": False}[self.past]
+        return self.cell != "none" and (asked or self.is_lstm)
 
     @property
     def is_lstm(self) -> bool:

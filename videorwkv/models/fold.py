@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from videorwkv.errors import UsageError
-from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
+from videorwkv.models.cell import at_least_float32
+from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.pretrained_stem import Lite0, PretrainedStem, TimmNetwork
 from videorwkv.models.shift import PartedLinear
 from videorwkv.models.stems import ConvStem, PatchStem

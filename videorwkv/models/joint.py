@@ -11,7 +11,9 @@ B batch, T frames, L tokens of a frame, C channels, H heads, D head width, N lay
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +118,7 @@ class JointLayer(CrossRWKVLayer):
         rows_TBJ: Tensor | None = None,
         moved_TBL2: Tensor | None = None,
         shift: SpatialShift | None = None,
+        below: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """As `CrossRWKVLayer.run`, with keys for h and values for c: [B, L, S * C] each."""
         num_frames = len(x_TBLC)
@@ -123,12 +126,13 @@ class JointLayer(CrossRWKVLayer):
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         normed_TBLC = self.norm_gate(x_TBLC)
         before_TBLC = torch.cat([input_BLC[None].to(normed_TBLC.dtype), normed_TBLC[:-1]])
-        pairs = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary)
+        key_value = cast(
+            tuple[Tensor, Tensor],
+            self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary),
+        )
         keys_BSLHD, values_BSLHD = (
-            torch.cat([_by_frame(past_BLX, *new[0].shape[2:]), torch.stack(new, 1)], 1)
-            for past_BLX, new in zip(
-                (hidden_BLC, memory_BLC), zip(*pairs, strict=True), strict=True
-            )
+            torch.cat([_by_frame(past_BLX, *new_TBLHD.shape[3:]), new_TBLHD.transpose(0, 1)], 1)
+            for past_BLX, new_TBLHD in zip((hidden_BLC, memory_BLC), key_value, strict=True)
         )
         before = keys_BSLHD.shape[1] - num_frames
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)

@@ -1,7 +1,7 @@
 """One layer of an LCR: CrossRWKV gate and LSTM-like cell.
 
     K, V ← edges, frame (and the frame before)      all frames at once
-    R, G ← frame, h of the last frame               frame by frame
+    R, G ← frame, h of the last frame               frame by frame; all at once of the layer below
     a = W_a (SiLU(G) * LN(R . BiWKV(K, V)))         the gate
     A = sigmoid(R') * V', V' from a squared ReLU    the channel mixing
     c ← f c + (1 - f) tanh A, f ← edges             the cell
@@ -20,13 +20,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 
+from videorwkv.models.cell import MemoryCell, at_least_float32, not_none
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import Share, put, take
 from videorwkv.models.shift import PartedLinear, SpatialShift
@@ -38,31 +39,51 @@ KeyValue = Prepared | tuple[Tensor, Tensor]
 NEAR = ("receptance", "gate", "key", "value", "mix_receptance", "mix_key")
 
 
-class CrossRWKVLayer(nn.Module):
+class _Ready(NamedTuple):
+    """What of all frames needs no hidden state, and what is the same for all; as in `run`."""
+
+    x_TBLC: Tensor
+    normed_TBLC: Tensor
+    key_value: KeyValue
+    forget_TBLC: Tensor
+    rotary: RotaryEmbedding | None
+    kept_B11: Tensor | None
+    rows_TBJ: Tensor | None
+    shift: SpatialShift | None
+
+
+class CrossRWKVLayer(MemoryCell):
     """CrossRWKV gate and LSTM-like cell of one layer.
 
     Args:
         config: the model's configuration.
         drop: probability of dropping the layer's branches for a clip in training (drop-path).
+        is_first: there is no layer below, whose past it could ask.
         is_last: nothing reads its tokens, only its memory.
     """
 
     one_D: Tensor
 
-    def __init__(self, config: LCRConfig, drop: float = 0.0, *, is_last: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        config: LCRConfig,
+        drop: float = 0.0,
+        *,
+        is_first: bool = False,
+        is_last: bool = False,
+    ) -> None:
+        super().__init__(config)
         width, heads, head_width = config.width, config.num_heads, config.head_width
-        self.config = config
         self.drop = drop
         self.compiled = ""  # torch.compile's mode; empty: not compiled
         self.norm_gate = nn.LayerNorm(width)
-        if config.cell != "none":
+        if config.is_frame_by_frame or (config.past == "below" and not is_first):
             # h starts near zero: without a norm the past would hardly change the queries.
             self.norm_past = nn.LayerNorm(width)
             if config.cell_scale:
                 nn.init.zeros_(self.norm_past.weight)
-                if not is_last:
-                    self.cell_scale = nn.Parameter(torch.zeros(width))
+        if config.cell_scale and not is_last:
+            self.cell_scale = nn.Parameter(torch.zeros(width))
         self.receptance_gate = self._joint(width, width, bias=False)
         # With a bias: K and V of zero-initialised edges would both be zero, and stay so.
         self.key_value = self._joint(width, width, bias=True)
@@ -88,28 +109,7 @@ class CrossRWKVLayer(nn.Module):
                 setattr(self, f"near_{name}", nn.Parameter(weight_C))
         # A norm without weights runs slower than one with ones.
         self.register_buffer("one_D", torch.ones(head_width), persistent=False)
-        # Memories of 1 to T frames, spread over the channels (Tallec & Ollivier 2018).
-        rate_C = torch.linspace(1.0, max(2.0, config.num_frames - 1.0), width).log()
-        if config.cell == "gated":
-            self.forget_rate = nn.Parameter(rate_C)
-            if config.edges != "none" and config.forget_source == "edges":
-                self.forget = nn.Linear(width, width, bias=False)
-            if config.memory_clock == "change":
-                # Half of the channels start with the change at their own patch, half with that of
-                # the whole frame, of which a moving subject is a small part.
-                self.clock_own, self.clock_frame = (
-                    nn.Parameter(torch.tensor(start).repeat(width)[:width].expm1().log())
-                    for start in ((3.0, 0.05), (0.05, 20.0))
-                )
-        if config.is_lstm:
-            self.cell_new = nn.Linear(width, 4 * width)
-            self.cell_past = nn.Linear(width, 4 * width, bias=False)
-            with torch.no_grad():
-                self.cell_new.bias[: 2 * width] = torch.cat([-rate_C, rate_C])
-        if config.cell == "convlstm":
-            # A channel each, then `cell_past`: a full convolution would have nine times as many
-            # weights as the plain LSTM that it is compared with.
-            self.cell_near = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        self._add_cell()
         if config.learn_edge_strength and config.edges != "none":
             self.edge_strength = nn.Parameter(torch.tensor(float(config.edge_strength)))
 
@@ -140,6 +140,7 @@ class CrossRWKVLayer(nn.Module):
         rows_TBJ: Tensor | None = None,
         moved_TBL2: Tensor | None = None,
         shift: SpatialShift | None = None,
+        below: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
         """All frames through this layer.
 
@@ -156,6 +157,8 @@ class CrossRWKVLayer(nn.Module):
             moved_TBL2: how far each token's patch and the whole frame have moved on, in [0, 1]; for
                 a memory that counts change.
             shift: finds each token's neighbours; for a spatial shift.
+            below: with `past='below'`, h of the layer below at the frame before each, T of
+                [B, L, C]; None: there is none.
 
         Returns:
             tokens for the next layer [T, B, L, C], the output O = h and the memory after each
@@ -167,13 +170,27 @@ class CrossRWKVLayer(nn.Module):
         normed_TBLC = self.norm_gate(x_TBLC)
         # K, V and the forget gate need no hidden state: computed for all frames at once.
         before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
-        keys_values = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
+        key_value = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
         forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
         if moved_TBL2 is not None:
             # Under autocast the product is in bfloat16, which has an exact zero, too, and `exp` is
             # not.
             held_TBLC = torch.exp(moved_TBL2 @ self._clock())
             forget_TBLC = torch.lerp(forget_TBLC, self.one_D[0], held_TBLC)
+        run = self._frame_by_frame if self.config.is_frame_by_frame else self._at_once
+        ready = _Ready(
+            x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift
+        )
+        y_TBLC, hiddens, memories = run(ready, hidden_BLC, memory_BLC, below)
+        return y_TBLC, hiddens, memories, input_BLC
+
+    def _frame_by_frame(
+        self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, _: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """All of `run` that waits for this layer's own output at the frame before."""
+        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift = ready
+        num_frames = len(x_TBLC)
+        keys_values = _by_frame(key_value, num_frames)
         forgets = forget_TBLC.unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
         xs = x_TBLC.unbind(0)
@@ -184,9 +201,7 @@ class CrossRWKVLayer(nn.Module):
             normeds = list(zip(*(x.unbind(0) for x in queries), strict=True))
             shifts = shift.frames(num_frames)
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
-        frame: Callable[..., tuple[Tensor, Tensor, Tensor]] = CrossRWKVLayer.frame
-        if self.compiled and not is_compiling():
-            frame = compiled_method("frame", self.compiled)
+        frame = self._maybe_compiled("frame")
         outputs, hiddens, memories = [], [], []
         for t in range(num_frames):
             now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11, shifts[t]
@@ -202,7 +217,33 @@ class CrossRWKVLayer(nn.Module):
             hiddens.append(hidden_BLC)
             memories.append(memory_BLC)
         y_TBLC = torch.stack(outputs) if num_frames > 1 else outputs[0][None]
-        return y_TBLC, hiddens, memories, input_BLC
+        return y_TBLC, hiddens, memories
+
+    def _at_once(
+        self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, below: Sequence[Tensor] | None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The same where nothing but the cell waits for the frame before."""
+        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift = ready
+        past_TBLC = None
+        if below is not None:
+            if rows_TBJ is not None:
+                below = [take(h, rows) for h, rows in zip(below, rows_TBJ, strict=True)]
+            past_TBLC = torch.stack(list(below))
+        normeds_TBLC = self._near(normed_TBLC, shift, "receptance", "gate")
+        a_TBLC, z_TBLC, branch_TBLC = self._maybe_compiled("branches")(
+            self, x_TBLC, normeds_TBLC, key_value, rotary, shift, past_TBLC
+        )
+        out_TBLC, hiddens, memories = self._cells(
+            branch_TBLC, forget_TBLC, rows_TBJ, hidden_BLC, memory_BLC
+        )
+        y_TBLC = self._joined(x_TBLC, a_TBLC, z_TBLC, branch_TBLC, out_TBLC, kept_B11)
+        return y_TBLC, hiddens, memories
+
+    def _maybe_compiled(self, name: str) -> Callable[..., Any]:
+        if self.compiled and not is_compiling():
+            return compiled_method(name, self.compiled)
+        method: Callable[..., Any] = getattr(CrossRWKVLayer, name)
+        return method
 
     def frame(
         self,
@@ -222,17 +263,46 @@ class CrossRWKVLayer(nn.Module):
         under a spatial shift, one for each; the other arguments are as in `run`.
         """
         config = self.config
-        a_BLC = self._gate(normeds_BLC, hidden_BLC, key_value, rotary)
-        z_BLC = x_BLC + a_BLC if config.residual else a_BLC
-        # The cell computes in float32.
-        branch_BLC = at_least_float32(self._channel_mixing(z_BLC, shift))
-        if config.cell == "none":
-            out_BLC = branch_BLC
-        else:
+        past_BLC = hidden_BLC if config.cell != "none" else None
+        a_BLC, z_BLC, branch_BLC = self.branches(
+            x_BLC, normeds_BLC, key_value, rotary, shift, past_BLC
+        )
+        out_BLC = branch_BLC
+        if config.cell != "none":
             memory_BLC, out_BLC = self._cell(branch_BLC, forget_BLC, hidden_BLC, memory_BLC)
             hidden_BLC = out_BLC
+        y_BLC = self._joined(x_BLC, a_BLC, z_BLC, branch_BLC, out_BLC, kept_B11)
+        return y_BLC, hidden_BLC, memory_BLC
+
+    def branches(
+        self,
+        x_BLC: Tensor,
+        normeds_BLC: Sequence[Tensor],
+        key_value: KeyValue,
+        rotary: RotaryEmbedding | None,
+        shift: SpatialShift | None,
+        past_BLC: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the gate gives, a; the residual path after it; and the channel mixing, A. Of all
+        frames at once, too ([T, B, L, C]), where the past of all is known."""
+        a_BLC = self._gate(normeds_BLC, past_BLC, key_value, rotary)
+        z_BLC = x_BLC + a_BLC if self.config.residual else a_BLC
+        # The cell computes in float32.
+        return a_BLC, z_BLC, at_least_float32(self._channel_mixing(z_BLC, shift))
+
+    def _joined(
+        self,
+        x_BLC: Tensor,
+        a_BLC: Tensor,
+        z_BLC: Tensor,
+        branch_BLC: Tensor,
+        out_BLC: Tensor,
+        kept_B11: Tensor | None,
+    ) -> Tensor:
+        """Tokens for the next layer."""
+        config = self.config
         if not config.residual:
-            return out_BLC, hidden_BLC, memory_BLC
+            return out_BLC
         if kept_B11 is None:
             y_BLC = z_BLC + branch_BLC
         else:
@@ -242,20 +312,20 @@ class CrossRWKVLayer(nn.Module):
             y_BLC = y_BLC + out_BLC * self.cell_scale
         elif config.cell != "none" and not config.cell_scale:
             y_BLC = y_BLC + out_BLC
-        return y_BLC, hidden_BLC, memory_BLC
+        return y_BLC
 
     def _gate(
         self,
         normeds_BLC: Sequence[Tensor],
-        hidden_BLC: Tensor,
+        past_BLC: Tensor | None,
         key_value: KeyValue,
         rotary: RotaryEmbedding | None,
     ) -> Tensor:
         """a = concat_heads(SiLU(G) * LN(R . BiWKV(K, V))) W_a."""
         # Queries (receptance R, gate G) come from the current frame and the last hidden state.
         queries_BLC = normeds_BLC
-        if self.config.cell != "none":
-            past_BLC = self.norm_past(hidden_BLC)
+        if past_BLC is not None:
+            past_BLC = self.norm_past(past_BLC)
             queries_BLC = [past_BLC + x for x in normeds_BLC]
         receptance_BLC, gate_BLC = self.receptance_gate(*queries_BLC).chunk(2, dim=-1)
         read_BLC = self._read(receptance_BLC, key_value, rotary)
@@ -272,24 +342,6 @@ class CrossRWKVLayer(nn.Module):
         value_BLC: Tensor = self.mix_out(torch.square(F.relu(key_BLM)))
         return value_BLC * torch.sigmoid(receptance_BLC)
 
-    def _cell(
-        self, branch_BLC: Tensor, forget_BLC: Tensor, hidden_BLC: Tensor, memory_BLC: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The memory c and the output h after a frame."""
-        if self.config.is_lstm:
-            past_BLC = self.cell_past(self._neighbours(hidden_BLC))
-            gates_BLX = at_least_float32(self.cell_new(branch_BLC) + past_BLC)
-            in_BLC, keep_BLC, out_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
-            kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
-            memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
-            return memory_BLC, torch.sigmoid(out_BLC) * torch.tanh(memory_BLC)
-        new_BLC = torch.tanh(branch_BLC)
-        if self.config.cell == "paper":
-            memory_BLC = forget_BLC * (new_BLC + memory_BLC) + memory_BLC
-        else:
-            memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC)
-        return memory_BLC, torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
-
     def _keys_and_values(
         self,
         normed_TBLC: Tensor,
@@ -297,18 +349,18 @@ class CrossRWKVLayer(nn.Module):
         edge_TBLC: Tensor | None,
         rotary: RotaryEmbedding | None,
         shift: SpatialShift | None = None,
-    ) -> Sequence[KeyValue]:
-        """K and V of each frame, in the form that the mixer reads."""
+    ) -> KeyValue:
+        """K and V of all frames, in the form that the mixer reads."""
         config = self.config
         source_TBLC = normed_TBLC
         if config.key_value_source == "edges":
-            source_TBLC = _not_none(edge_TBLC)
+            source_TBLC = not_none(edge_TBLC)
         elif config.time_shift:
             weight_C = self._frame_weight().to(normed_TBLC.dtype)
             source_TBLC = torch.lerp(before_TBLC, normed_TBLC, weight_C)
         sources_TBLC = self._near(source_TBLC, shift, "key", "value")
         if config.key_value_source == "edges+frame":
-            sources_TBLC = [x + _not_none(edge_TBLC) for x in sources_TBLC]
+            sources_TBLC = [x + not_none(edge_TBLC) for x in sources_TBLC]
         key, value = (
             x.view(*source_TBLC.shape[:-1], config.num_heads, config.head_width)
             for x in self.key_value(*sources_TBLC).chunk(2, dim=-1)
@@ -316,16 +368,15 @@ class CrossRWKVLayer(nn.Module):
         if rotary is not None:
             key = rotary(key)
         if config.mixer != "wkv":
-            return list(zip(key.unbind(0), value.unbind(0), strict=True))
+            return key, value
         with no_autocast(key.device.type):
-            prepared = prepare(
+            return prepare(
                 key.flatten(0, 1),
                 value.flatten(0, 1),
                 self._log_decay(),
                 self.bonus,
                 scan=config.scan,
             )
-        return prepared.frames(len(normed_TBLC)) if len(normed_TBLC) > 1 else [prepared]
 
     def _near(self, x_TBLC: Tensor, shift: SpatialShift | None, *names: str) -> Sequence[Tensor]:
         """Tokens mixed with their neighbours, once for each name of `NEAR`; without a spatial shift
@@ -356,47 +407,23 @@ class CrossRWKVLayer(nn.Module):
             r_BLHD = rotary(r_BLHD)
         if isinstance(key_value, Prepared):
             with no_autocast(r_BLHD.device.type):
-                out_BLHD = read(r_BLHD, key_value)
+                # Frames stand in a batch of their own where all of them are read at once.
+                out_BLHD = read(r_BLHD.flatten(0, -4), key_value).view(r_BLHD.shape)
         else:
             k_BLHD, v_BLHD = key_value
             if config.mixer == "softmax":
                 out_BLHD = F.scaled_dot_product_attention(
-                    r_BLHD.transpose(1, 2).to(v_BLHD.dtype),
-                    k_BLHD.transpose(1, 2).to(v_BLHD.dtype),
-                    v_BLHD.transpose(1, 2),
+                    r_BLHD.transpose(-3, -2).to(v_BLHD.dtype),
+                    k_BLHD.transpose(-3, -2).to(v_BLHD.dtype),
+                    v_BLHD.transpose(-3, -2),
                     is_causal=config.scan == "forward",
-                ).transpose(1, 2)
+                ).transpose(-3, -2)
             else:
                 out_BLHD = r_BLHD * v_BLHD
         read_BLC = F.layer_norm(out_BLHD, (config.head_width,), self.one_D).flatten(-2)
         if config.scan_affine:
             read_BLC = read_BLC * self.scan_weight + self.scan_bias
         return read_BLC
-
-    def _neighbours(self, hidden_BLC: Tensor) -> Tensor:
-        """What the gates see of the past: h, in a ConvLSTM that of a token's 3 x 3 neighbourhood
-        (arXiv 1506.04214)."""
-        if self.config.cell != "convlstm":
-            return hidden_BLC
-        side = math.isqrt(hidden_BLC.shape[1])
-        grid_BCHW = hidden_BLC.transpose(1, 2).unflatten(2, (side, side))
-        near_BCHW: Tensor = self.cell_near(grid_BCHW.to(self.cell_near.weight.dtype))
-        return near_BCHW.flatten(2).transpose(1, 2)
-
-    def _forget_gate(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
-        """The forget gate f of all frames, float32, broadcastable to [T, B, L, C]."""
-        if self.config.cell == "gated":
-            if edge_TBLC is None or self.config.forget_source == "rate":
-                return torch.sigmoid(self.forget_rate).expand(num_frames, 1, 1, -1)
-            return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)) + self.forget_rate)
-        if self.config.cell == "paper":
-            return at_least_float32(_not_none(edge_TBLC))
-        return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
-
-    def _clock(self) -> Tensor:
-        """Log of what change at the own patch and in the whole frame lets the memory hold, [2, C]:
-        where nothing moves it holds all."""
-        return -F.softplus(torch.stack([self.clock_own, self.clock_frame]))
 
     def draw_kept(self, batch: int, share: Share | None = None) -> Tensor | None:
         """Drop-path: one draw a clip, the same in all its frames; None where nothing is dropped."""
@@ -414,6 +441,13 @@ def compiled_method(name: str, mode: str) -> Callable[..., Any]:
     return torch.compile(getattr(CrossRWKVLayer, name), dynamic=False, mode=mode)
 
 
+def _by_frame(key_value: KeyValue, num_frames: int) -> Sequence[KeyValue]:
+    """K and V of all frames -> those of each."""
+    if not isinstance(key_value, Prepared):
+        return list(zip(*(x.unbind(0) for x in key_value), strict=True))
+    return key_value.frames(num_frames) if num_frames > 1 else [key_value]
+
+
 def _before(
     normed_TBLC: Tensor, input_BLC: Tensor, rows_TBJ: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -429,13 +463,3 @@ def _before(
         befores.append(take(input_BLC, rows_BJ).to(dtype))
         input_BLC = put(input_BLC, rows_BJ, at_least_float32(normed_BJC))
     return torch.stack(befores) if len(befores) > 1 else befores[0][None], input_BLC
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Float32 from bfloat16; float64 stays: memory and logits never live in half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _not_none(edge_TBLC: Tensor | None) -> Tensor:
-    assert edge_TBLC is not None  # LCRConfig refuses edges="none" where edges are needed
-    return edge_TBLC

@@ -23,10 +23,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from videorwkv.errors import ConfigError, UsageError
+from videorwkv.models.cell import at_least_float32
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.flow import flow_of_clip, flow_window
 from videorwkv.models.fold import for_inference
-from videorwkv.models.layer import CrossRWKVLayer, at_least_float32
+from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.masking import Masks, MotionMask, Share, check_kept, take, tube_mask
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
 from videorwkv.models.shared import Shared
@@ -107,7 +108,12 @@ class LCR(Shared, nn.Module):
             self.norm_tokens = nn.LayerNorm(width)
         last = max(1, config.depth - 1)
         self.layers = nn.ModuleList(
-            CrossRWKVLayer(config, config.drop_path * i / last, is_last=i == config.depth - 1)
+            CrossRWKVLayer(
+                config,
+                config.drop_path * i / last,
+                is_first=i == 0,
+                is_last=i == config.depth - 1,
+            )
             for i in range(config.depth)
         )
         features = width if config.cell == "none" else 2 * width
@@ -391,11 +397,13 @@ class LCR(Shared, nn.Module):
         *past: Tensor,
     ) -> tuple[Tensor, ...]:
         """Some frames through all layers: pooled features [T, B, E], and h, c, input of each."""
-        states = []
+        states, below = [], None
         for layer, kept_B11, *past_BLC in zip(self.layers, kept, *past, strict=True):
             x_TBLC, hiddens, memories, last_BLC = layer(
-                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift
+                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift, below
             )
+            if self.config.past == "below":
+                below = [past_BLC[0], *hiddens[:-1]]
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources = [hiddens, memories]
         if self.config.cell == "none":

@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from videorwkv.data import Manifest
 from videorwkv.errors import UsageError
-from videorwkv.models.layer import at_least_float32
+from videorwkv.models.cell import at_least_float32
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.utils.processes import Processes

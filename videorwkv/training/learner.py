@@ -20,7 +20,7 @@ from videorwkv.data.mixing import mixed
 from videorwkv.data.timeline import UNKNOWN
 from videorwkv.errors import NonFiniteError
 from videorwkv.models import LCR, Inputs
-from videorwkv.models.layer import at_least_float32
+from videorwkv.models.cell import at_least_float32
 from videorwkv.models.masking import Share
 from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.models.scores import loss, named_right

@@ -1,0 +1,153 @@
+"""The LSTM-like cell of a layer, which a `CrossRWKVLayer` is also.
+
+    c ← f c + (1 - f) tanh A, f ← edges
+    h = sigmoid(A) * tanh c
+
+B batch, T frames, L tokens of a frame, C channels, J tokens of a frame that are computed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videorwkv.models.config import LCRConfig
+from videorwkv.models.masking import put, take
+
+
+class MemoryCell(nn.Module):
+    """Forget gate, memory c and output h of a layer.
+
+    Args:
+        config: the model's configuration.
+    """
+
+    one_D: Tensor
+    norm_gate: nn.LayerNorm
+
+    def __init__(self, config: LCRConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def _add_cell(self) -> None:
+        """Make its weights: a step of the layer's `__init__`, so that seeds keep their meaning."""
+        config, width = self.config, self.config.width
+        # Memories of 1 to T frames, spread over the channels (Tallec & Ollivier 2018).
+        rate_C = torch.linspace(1.0, max(2.0, config.num_frames - 1.0), width).log()
+        if config.cell == "gated":
+            self.forget_rate = nn.Parameter(rate_C)
+            if config.edges != "none" and config.forget_source == "edges":
+                self.forget = nn.Linear(width, width, bias=False)
+            if config.memory_clock == "change":
+                # Half of the channels start with the change at their own patch, half with that of
+                # the whole frame, of which a moving subject is a small part.
+                self.clock_own, self.clock_frame = (
+                    nn.Parameter(torch.tensor(start).repeat(width)[:width].expm1().log())
+                    for start in ((3.0, 0.05), (0.05, 20.0))
+                )
+        if config.is_lstm:
+            self.cell_new = nn.Linear(width, 4 * width)
+            self.cell_past = nn.Linear(width, 4 * width, bias=False)
+            with torch.no_grad():
+                self.cell_new.bias[: 2 * width] = torch.cat([-rate_C, rate_C])
+        if config.cell == "convlstm":
+            # A channel each, then `cell_past`: a full convolution would have nine times as many
+            # weights as the plain LSTM that it is compared with.
+            self.cell_near = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+
+    def _forget_gate(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
+        """The forget gate f of all frames, float32, broadcastable to [T, B, L, C]."""
+        if self.config.cell == "gated":
+            if edge_TBLC is None or self.config.forget_source == "rate":
+                return torch.sigmoid(self.forget_rate).expand(num_frames, 1, 1, -1)
+            return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)) + self.forget_rate)
+        if self.config.cell == "paper":
+            return at_least_float32(not_none(edge_TBLC))
+        return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
+
+    def _clock(self) -> Tensor:
+        """Log of what change at the own patch and in the whole frame lets the memory hold, [2, C]:
+        where nothing moves it holds all."""
+        return -F.softplus(torch.stack([self.clock_own, self.clock_frame]))
+
+    def _cell(
+        self, branch_BLC: Tensor, forget_BLC: Tensor, hidden_BLC: Tensor, memory_BLC: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The memory c and the output h after a frame."""
+        if self.config.is_lstm:
+            past_BLC = self.cell_past(self._neighbours(hidden_BLC))
+            gates_BLX = at_least_float32(self.cell_new(branch_BLC) + past_BLC)
+            in_BLC, keep_BLC, out_BLC, new_BLC = gates_BLX.chunk(4, dim=-1)
+            kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
+            memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
+            return memory_BLC, torch.sigmoid(out_BLC) * torch.tanh(memory_BLC)
+        new_BLC = torch.tanh(branch_BLC)
+        if self.config.cell == "paper":
+            memory_BLC = forget_BLC * (new_BLC + memory_BLC) + memory_BLC
+        else:
+            memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC)
+        return memory_BLC, torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
+
+    def _cells(
+        self,
+        branch_TBLC: Tensor,
+        forget_TBLC: Tensor,
+        rows_TBJ: Tensor | None,
+        hidden_BLC: Tensor,
+        memory_BLC: Tensor,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """The cell over all frames: h of the tokens that are computed [T, B, J, C], and h and c of
+        all tokens after each frame."""
+        num_frames = len(branch_TBLC)
+        memories = []
+        if self.config.cell == "none":
+            return branch_TBLC, [hidden_BLC] * num_frames, [memory_BLC] * num_frames
+        if self.config.cell == "gated" and rows_TBJ is None:
+            # As `_cell`, but only what needs the past is done frame by frame.
+            news = torch.tanh(branch_TBLC).unbind(0)
+            for new_BLC, forget_BLC in zip(news, forget_TBLC.unbind(0), strict=True):
+                memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC)
+                memories.append(memory_BLC)
+            out_TBLC = torch.tanh(torch.stack(memories)) * torch.sigmoid(branch_TBLC)
+            return out_TBLC, list(out_TBLC.unbind(0)), memories
+        outs, hiddens = [], []
+        forgets = forget_TBLC.expand(num_frames, *forget_TBLC.shape[1:]).unbind(0)
+        for t, now in enumerate(zip(branch_TBLC.unbind(0), forgets, strict=True)):
+            past = hidden_BLC, memory_BLC
+            if rows_TBJ is None:
+                memory_BLC, hidden_BLC = self._cell(*now, *past)
+                outs.append(hidden_BLC)
+            else:
+                rows_BJ = rows_TBJ[t]
+                memory_BJC, out_BJC = self._cell(*now, *(take(x, rows_BJ) for x in past))
+                hidden_BLC, memory_BLC = (
+                    put(x, rows_BJ, new) for x, new in zip(past, (out_BJC, memory_BJC), strict=True)
+                )
+                outs.append(out_BJC)
+            hiddens.append(hidden_BLC)
+            memories.append(memory_BLC)
+        return torch.stack(outs), hiddens, memories
+
+    def _neighbours(self, hidden_BLC: Tensor) -> Tensor:
+        """What the gates see of the past: h, in a ConvLSTM that of a token's 3 x 3 neighbourhood
+        (arXiv 1506.04214)."""
+        if self.config.cell != "convlstm":
+            return hidden_BLC
+        side = math.isqrt(hidden_BLC.shape[1])
+        grid_BCHW = hidden_BLC.transpose(1, 2).unflatten(2, (side, side))
+        near_BCHW: Tensor = self.cell_near(grid_BCHW.to(self.cell_near.weight.dtype))
+        return near_BCHW.flatten(2).transpose(1, 2)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Float32 from bfloat16; float64 stays: memory and logits never live in half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def not_none(edge_TBLC: Tensor | None) -> Tensor:
+    """What a configuration that LCRConfig accepts has."""
+    assert edge_TBLC is not None  # it refuses edges="none" where edges are needed
+    return edge_TBLC
