@@ -314,7 +314,7 @@ def test_the_commands_that_are_named_after_a_training():
     lines = next_commands(options, ("train", "validation"), timeline=True)
     said = [line.partition("  #")[0].split() for line in lines]
     assert said[0] == shlex.split(
-        "videorwkv evaluate runs/when films.csv --cache frames --frame-rate 8 --timeline"
+        "videorwkv evaluate runs/when films.csv --frame-rate 8 --cache frames --timeline"
     )
     assert all(words[-1] == "--timeline" for words in said[:3])
     plain = next_commands(options, ("train", "validation"))
