@@ -115,6 +115,18 @@ def test_a_file_of_another_version(tmp_path: Path, onnx_file: Path) -> None:
         other.write_bytes(model.SerializeToString())
         with pytest.raises(CheckpointError, match=r"other\.onnx: .*Export the run again"):
             load_run(other)
+    for changed, words in (
+        ({"thresholds": [0.5]}, "thresholds: 1, for"),
+        ({"thresholds": [2.0] * len(about["labels"])}, r"allowed: each in \[0, 1\]"),
+        ({"thresholds": ["half"] * len(about["labels"])}, "allowed: a number"),
+        ({"calibration": {"temperature": 0.0, "threshold": 0.5}}, "calibration.temperature"),
+        ({"calibration": {"temperature": 1.0, "threshold": 5}}, "calibration.threshold"),
+        ({"calibration": {"temperature": 1.0}}, "allowed: two numbers"),
+    ):
+        onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps({**about, **changed})})
+        other.write_bytes(model.SerializeToString())
+        with pytest.raises(CheckpointError, match=words):
+            load_run(other)
     for name in ("kept", "flips"):
         less = {key: value for key, value in about.items() if key != name}
         onnx.helper.set_model_props(model, {graph.METADATA_KEY: json.dumps(less)})

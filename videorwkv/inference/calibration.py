@@ -16,6 +16,7 @@ from videorwkv.data.background import background_places
 from videorwkv.errors import DataError, UsageError
 from videorwkv.inference.kept import Kept
 from videorwkv.utils.interval import interval_text
+from videorwkv.utils.values import brief
 from videorwkv.utils.words import counted
 
 BINS = 15
@@ -124,9 +125,17 @@ class Chosen(NamedTuple):
         """Out of an exported file's metadata; None where nothing was chosen; `ValueError` else."""
         if values is None:
             return None
-        found = cls(float(values["temperature"]), float(values["threshold"]))
-        if not (COLDEST / 2 <= found.temperature <= HOTTEST * 2 and 0 <= found.threshold <= 1):
-            raise ValueError(f"calibration: {values}")
+        try:
+            found = cls(float(values["temperature"]), float(values["threshold"]))
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"calibration: got {brief(values)}; allowed: two numbers") from error
+        if not COLDEST / 2 <= found.temperature <= HOTTEST * 2:
+            raise ValueError(
+                f"calibration.temperature: got {found.temperature}; allowed: {COLDEST / 2} to "
+                f"{HOTTEST * 2}"
+            )
+        if not 0 <= found.threshold <= 1:
+            raise ValueError(f"calibration.threshold: got {found.threshold}; allowed: 0 to 1")
         return found
 
 

@@ -115,7 +115,8 @@ class ExportedModel(nn.Module):
         self.config, self.sampling = self.recipe.model, self.recipe.sampling
         self.height, self.width = file.height, file.width
         self.batch_size, self.kept, self.state_ports = file.batch_size, file.kept, file.state_ports
-        self.calibration = file.calibration
+        # What was chosen for the run, each None where nothing was.
+        self.calibration, self.thresholds_K = file.calibration, file.thresholds_K
 
     @functools.cached_property
     def clip(self) -> ExportedFile | None:
@@ -126,13 +127,6 @@ class ExportedModel(nn.Module):
             CheckpointError: it belongs to another file.
         """
         return open_clip(self.file, self.threads)
-
-    @property
-    def thresholds_K(self) -> NDArray[np.float64] | None:
-        """Of a model for several labels: the probability from which on each class is taken to hold;
-        None where the run had none chosen."""
-        values = self.metadata.get("thresholds")
-        return None if values is None else np.array(values, np.float64)
 
     def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
         """Frames as decoded -> a batch of one at the file's size, with edge maps.

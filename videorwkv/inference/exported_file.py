@@ -14,6 +14,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
 from videorwkv.inference.calibration import Chosen
 from videorwkv.inference.engines import BIN_DIGEST, Port, open_engine
@@ -52,6 +55,7 @@ class _Step:
     state: tuple[tuple[str, tuple[int, ...], Literal["float32", "float16", "int64", "uint8"]], ...]
     frames: int = 1
     clip_frames: int | None = None
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         sizes = [self.frame_size, *(shape for _, shape, _ in self.state), (self.frames,)]
@@ -93,6 +97,7 @@ class ExportedFile:
             self.batch_size, self.tube_mask_ratio = step.batch_size, step.tube_mask_ratio
             self.state_ports = tuple(Port(*port) for port in step.state)
             self.frames, self.clip_frames = step.frames, step.clip_frames
+            self.thresholds_K = _checked(step.thresholds, len(self.description.labels))
             self.calibration = Chosen.parse(self.metadata.get("calibration"))
         self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
 
@@ -103,6 +108,16 @@ class ExportedFile:
         if self.description.recipe.model.edges != "none":
             feeds["edges"] = inputs.edges_BTHW[at].cpu().numpy()
         return feeds
+
+
+def _checked(thresholds: tuple[float, ...] | None, classes: int) -> NDArray[np.float64] | None:
+    if thresholds is None:
+        return None
+    if len(thresholds) != classes:
+        raise ConfigError(f"thresholds: {len(thresholds)}, for {classes} classes; one for each")
+    if not all(0 <= value <= 1 for value in thresholds):
+        raise ConfigError(f"thresholds: got {brief(list(thresholds))}; allowed: each in [0, 1]")
+    return np.array(thresholds, np.float64)
 
 
 def clip_path(step: Path, frames: int) -> Path:
