@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 from videorwkv.cli.main import main
+from videorwkv.data import Manifest
 from videorwkv.data.load import load_manifest
 from videorwkv.data.nothing import KINDS, NothingOptions, nothing_manifest
 from videorwkv.errors import ConfigError, DataError
@@ -74,6 +75,18 @@ def test_of_several_labels_one_that_is_known_is_enough(run: Path) -> None:
     several = replace(data, rows=rows, labels=labels, flips=None, multilabel=True)
     found = count_alarms(recogniser, several, thresholds=(1.0,))
     assert (found.known, list(found.by_video)) == (1, [rows[1].name])
+
+
+def test_the_decoder_reads_the_unknown_too(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def look(recogniser: Recogniser, manifest: Manifest, **options: object) -> None:
+        raise DataError(f"read with {manifest.decoder}")
+
+    monkeypatch.setattr("videorwkv.inference.alarms.count_alarms", look)
+    command = ["evaluate", str(run), tiny.MOTION, "--workers=0", f"--out={tmp_path / 'out'}"]
+    assert main([*command, "--unknown=nothing:minutes=1,size=32", "--decoder=pyav"]) == 1
+    assert "read with pyav" in capsys.readouterr().err
 
 
 def test_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

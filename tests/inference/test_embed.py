@@ -177,6 +177,7 @@ def test_shots_on_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]
         (["--shots=1", "--split=train"], "from the train split"),
         (["--shots=1", "--every=1"], "whole clips"),
         (["--draws=3", "--out=x.npz"], "needs --shots"),
+        (["--every=1", "--out=x.npz"], "--workers does not go with --every"),
         ([], "nothing to do"),
     ):
         assert main([*command, *wrong]) == 2

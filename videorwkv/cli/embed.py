@@ -60,7 +60,8 @@ def add_embed(commands: Commands) -> None:
         "--every",
         type=number,
         metavar="S",
-        help="a vector for each S seconds of a clip, not one for the whole",
+        help="a vector for each S seconds of a clip, not one for the whole; frames go through the "
+        "model one after another, in this process",
     )
     parser.add_argument(
         "--shots",
@@ -85,14 +86,10 @@ def add_embed(commands: Commands) -> None:
         help="temporal x spatial views per clip, averaged (default: the run's)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=8, metavar="N", help="clips per forward pass (default: 8)"
+        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
     )
     parser.add_argument(
-        "--workers",
-        type=int,
-        default=2,
-        metavar="N",
-        help="worker processes that decode (default: 2)",
+        "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
     )
     parser.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     add_decoder(parser)
@@ -113,6 +110,8 @@ def run_embed(options: argparse.Namespace) -> int:
                 raise UsageError(f"--{name} needs --shots.")
     if options.shots is not None and options.every is not None:
         raise UsageError("--every does not go with --shots, which names whole clips.")
+    if options.every is not None:
+        refuse(options, _OF_WHOLE_CLIPS, "does not go with --every, which streams clip after clip")
     shots = None if options.shots is None else _parse_shots(options.shots)
     if options.out is not None:
         check_target(Path(options.out))
@@ -144,6 +143,8 @@ def run_embed(options: argparse.Namespace) -> int:
     return 1 if found.bad else 0
 
 
+# Options that have no effect where the frames of a clip are streamed.
+_OF_WHOLE_CLIPS = ("views", "batch_size", "workers", "clip_timeout", "cache")
 # Options that one video has no use for.
 _OF_DATA_SETS = tuple(name for name in DATA_OPTIONS if name != "cache")
 
@@ -181,8 +182,8 @@ def _embed(options: argparse.Namespace, manifest: Manifest) -> Embeddings:
             manifest,
             every=options.every,
             views=parse_views(options.views) if options.views else None,
-            batch_size=options.batch_size,
-            workers=options.workers,
+            batch_size=8 if options.batch_size is None else options.batch_size,
+            workers=2 if options.workers is None else options.workers,
             device=options.device,
             cache=options.cache,
             clip_timeout=options.clip_timeout,

@@ -20,6 +20,7 @@ from videorwkv.cli.options import (
     load_data,
     number,
     parse_views,
+    read_as_asked,
     refuse,
     split_of,
 )
@@ -179,7 +180,9 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     if options.unknown is not None:
         from videorwkv.data.load import load_manifest
 
-        unknown = processes.each(lambda: load_manifest(options.unknown))
+        unknown = processes.each(
+            lambda: read_as_asked(load_manifest(options.unknown), options, run)
+        )
     if rate := frame_rate_note(everything, run.recipe.sampling):
         notes.append(rate)
     if run.is_split_anew(everything):

@@ -289,12 +289,7 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
         by_path = load(group_by="none")
         if by_path.held_out and by_path.digest == run.data["digest"]:
             manifest = by_path
-    # Not every command that reads a data set has a choice of decoders.
-    decoder = getattr(options, "decoder", None) or "auto"
-    rate = frame_rate(options, run)
-    # Some data sets have a rate of their own.
-    rate = manifest.frame_rate if rate is None else rate
-    manifest = replace(manifest, decoder=decoder, frame_rate=rate)
+    manifest = read_as_asked(manifest, options, run)
     cut = [options.fold_by, options.folds, options.fold]
     if all(value is None for value in cut):
         return manifest
@@ -307,6 +302,19 @@ def load_data(options: argparse.Namespace, run: Run | None = None) -> Manifest:
             f"{len(all_folds) - 1}."
         )
     return all_folds[options.fold]
+
+
+def read_as_asked(
+    manifest: Manifest, options: argparse.Namespace, run: Run | None = None
+) -> Manifest:
+    """The same with the decoder and the frame rate of the `options`, or the rate of a `run`."""
+    # Not every command that reads a data set has a choice of decoders.
+    decoder = getattr(options, "decoder", None) or "auto"
+    rate = frame_rate(options, run)
+    # Some data sets have a rate of their own.
+    return replace(
+        manifest, decoder=decoder, frame_rate=manifest.frame_rate if rate is None else rate
+    )
 
 
 def frame_rate(options: argparse.Namespace, run: Run | None) -> float | None:
