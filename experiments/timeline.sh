@@ -13,5 +13,5 @@ films=motion:timeline=60,train=200,validation=5,test=20,size=48
   --set eval_every=65 --out "$out/more"
 [ -f "$out/last/last.safetensors" ] || videorwkv train "$films" --recipe motion_timeline --init "$out/more/last" --lr 1.5e-3 --steps 300 \
   --set eval_every=150 --out "$out/last"
-videorwkv evaluate "$out/last/last" "$films" --timeline  # validation: says which lag
+videorwkv evaluate "$out/last/last" "$films" --timeline  # validation: says which lag; --choose-thresholds keeps the best
 python experiments/timeline.py "$out/last/last" "$films" --lag 0.5 --threshold 0.55 --picture "$out/timeline.png" --hour

@@ -114,7 +114,8 @@ def add_evaluate(commands: Commands) -> None:
         help="on the validation split, fit a temperature to the probabilities and choose the "
         "threshold below which no class is named; where clips have several labels, for each class "
         "the probability with the best F1, from which on it is taken to hold. They are kept with "
-        "the run, and predict, stream and exported files go by them",
+        "the run, and predict, stream and exported files go by them. With --timeline: the "
+        "threshold and the lag with the best F1@50, for predict, stream and evaluate with it",
     )
     parser.add_argument(
         "--keep-recall",
@@ -140,7 +141,7 @@ def add_evaluate(commands: Commands) -> None:
 
 _NOT_OF_TIMELINES = (
     "views", "batch_size", "workers", "clip_timeout", "baselines", "scores",
-    "choose_thresholds", "keep_recall", "unknown",
+    "keep_recall", "unknown",
 )  # fmt: skip
 
 
@@ -192,6 +193,17 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             "its training.",
             file=sys.stderr,
         )
+    if options.choose_thresholds and (run.source or is_exported(options.model)):
+        raise UsageError(
+            "--choose-thresholds writes into a run's folder, and a repository of the Hub or an "
+            "exported file is none. Choose them for the run, and export it afterwards."
+        )
+    if options.choose_thresholds and options.split in ("train", "test", "all"):
+        print(
+            f"note: thresholds chosen on the {split} split are too good for it; the validation "
+            "split is for choices",
+            file=sys.stderr,
+        )
     if options.timeline:
         return score_timeline(options, run, manifest, split, notes, processes)
     views = parse_views(options.views) if options.views else None
@@ -202,21 +214,10 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
     processes.first(lambda: make_folder(out))  # before the work, which may take hours
     scored: tuple[Baseline, ...] = ()
     is_multilabel = run.recipe.model.multilabel
-    if options.choose_thresholds and (run.source or is_exported(options.model)):
-        raise UsageError(
-            "--choose-thresholds writes into a run's folder, and a repository of the Hub or an "
-            "exported file is none. Choose them for the run, and export it afterwards."
-        )
     if is_multilabel and (options.unknown is not None or options.keep_recall is not None):
         raise UsageError(
             "--unknown and --keep-recall are for runs that name one class a clip; this one answers "
             "each class by itself."
-        )
-    if options.choose_thresholds and options.split in ("train", "test", "all"):
-        print(
-            f"note: thresholds chosen on the {split} split are too good for it; the validation "
-            "split is for choices",
-            file=sys.stderr,
         )
     if options.baselines:
         if is_multilabel:

@@ -91,7 +91,6 @@ def add_stream(commands: Commands) -> None:
     parser.add_argument(
         "--smooth",
         type=number,
-        default=0.5,
         metavar="S",
         help="time constant in seconds of the running mean over probabilities; larger is smoother "
         "and slower to react (default: 0.5)",
@@ -227,8 +226,10 @@ def run_stream(options: argparse.Namespace) -> int:
             raise UsageError(f"--threads {options.threads}: at least 1.")
         torch.set_num_threads(options.threads)
     is_timeline = options.timeline is not None
+    rules = None
     if is_timeline:
         refuse(options, ("top",), "does not go with --timeline, which looks at all classes")
+        rules = timeline_options(options)
     else:
         refuse(options, OWN_OPTIONS, "needs --timeline")
     if options.top is not None and not options.json:
@@ -246,13 +247,13 @@ def run_stream(options: argparse.Namespace) -> int:
         fps=options.fps,
         allow_playlists=options.allow_playlists,
         # Segments have a threshold of their own, as of `predict --timeline`.
-        threshold=timeline_options(options).threshold if is_timeline else options.threshold,
-        smooth=options.smooth,
+        threshold=options.threshold if rules is None else rules.threshold,
+        smooth=rules.smooth if rules else 0.5 if options.smooth is None else options.smooth,
         gap=options.gap,
         reset_every=options.reset_every,
         tube_mask_ratio=options.tube_mask,
         motion_mask_ratio=options.motion_mask,
-        top=ALL if is_timeline else 5 if options.top is None else options.top,
+        top=ALL if rules else 5 if options.top is None else options.top,
         half=options.precision == "bfloat16",
         device=options.device,
         save=options.save,
@@ -274,7 +275,7 @@ def run_stream(options: argparse.Namespace) -> int:
     with (
         Interrupts() as interrupts,
         predictions,
-        SegmentPrinter(options, predictions) if is_timeline else nullcontext() as printer,
+        SegmentPrinter(options, rules, predictions) if rules else nullcontext() as printer,
     ):
         for note in predictions.notes:
             print(f"note: {note}", file=sys.stderr)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,16 @@ from videorwkv.cli.options import number, refuse
 from videorwkv.cli.output import as_json, grouped_notes, make_console, show_progress
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import require_no_source
+from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.utils.words import counted
 
 if TYPE_CHECKING:
     from videorwkv.data.manifest import Manifest
     from videorwkv.data.timeline import ActionSegment
     from videorwkv.inference.stream import Stream, StreamPrediction
+    from videorwkv.inference.timeline.choose import TimelineChoice
+    from videorwkv.inference.timeline.find import FrameScores
+    from videorwkv.inference.timeline.results import TimelineEvaluation
     from videorwkv.inference.timeline.segments import Timeline, TimelineOptions
     from videorwkv.run.run import Run
     from videorwkv.utils.processes import Processes
@@ -36,7 +41,8 @@ def add_timeline_options(parser: argparse.ArgumentParser, *, is_stream: bool = F
             type=number,
             metavar="X",
             help="a segment begins once the probability of its class reaches X, and lasts until "
-            "another class reaches X or its own falls below X/2 (default: 0.5)",
+            "another class reaches X or its own falls below X/2 (default: what evaluate --timeline "
+            "--choose-thresholds has chosen, else 0.5)",
         )
         group.add_argument(
             "--smooth",
@@ -62,16 +68,33 @@ def add_timeline_options(parser: argparse.ArgumentParser, *, is_stream: bool = F
         type=number,
         metavar="S",
         help="date segments back by S seconds, which the model needs to be sure; `evaluate "
-        "--timeline` measures it (default: 0)",
+        "--timeline` measures it (default: what was chosen with --threshold, else 0)",
     )
 
 
+def given_options(options: argparse.Namespace) -> dict[str, float]:
+    """Those of a `TimelineOptions` that stand on the command line."""
+    given = {name: getattr(options, name) for name in ALL_OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def timeline_options(options: argparse.Namespace) -> TimelineOptions:
-    """The given ones, the others as by default."""
+    """The given ones, the others as they were chosen for the model, which is said, or as usual."""
+    from videorwkv.inference.choices import Choices, chosen_timeline
+    from videorwkv.inference.recogniser import is_exported, load_run
     from videorwkv.inference.timeline.segments import TimelineOptions
 
-    given = {name: getattr(options, name) for name in ALL_OPTIONS}
-    return TimelineOptions(**{name: value for name, value in given.items() if value is not None})
+    given = given_options(options)
+    usual = TimelineOptions(**given)
+    if is_exported(options.model):
+        return usual
+    run = load_run(options.model)
+    chosen = chosen_timeline(run, Choices.of(run).temperature)
+    if chosen is None:
+        return usual
+    part = ", the other options as given" if given else ""
+    print(f"note: {chosen.described}: chosen for this model{part}", file=sys.stderr)
+    return replace(chosen, **given)
 
 
 def segment_line(segment: ActionSegment) -> str:
@@ -127,12 +150,12 @@ def predict_timeline(options: argparse.Namespace, unfit: Sequence[str]) -> int:
 class SegmentPrinter:
     """Prints and writes what `stream --timeline` finds; a context manager."""
 
-    def __init__(self, options: argparse.Namespace, stream: Stream) -> None:
+    def __init__(self, options: argparse.Namespace, rules: TimelineOptions, stream: Stream) -> None:
         from videorwkv.inference.timeline.files import TimelineFile
         from videorwkv.inference.timeline.live import StreamTimeline
 
         self._json, self._several = options.json, len(stream.names) > 1
-        self._found = StreamTimeline(stream, timeline_options(options))
+        self._found = StreamTimeline(stream, rules)
         self._target = options.timeline
         if options.timeline:
             require_no_source([Path(options.timeline)], options.sources, "--timeline")
@@ -174,9 +197,16 @@ def score_timeline(
 ) -> int:
     """`evaluate --timeline`."""
     from videorwkv.inference.timeline.evaluate import evaluate_timeline
+    from videorwkv.inference.timeline.segments import TimelineOptions
     from videorwkv.models.masking import Masks
     from videorwkv.utils.files import make_folder
 
+    frames: dict[str, list[FrameScores]] | None = {} if options.choose_thresholds else None
+    if frames is not None and processes.size > 1:
+        raise UsageError("--choose-thresholds with --timeline runs in one process.")
+    # What chooses anew does not go by what was chosen before.
+    anew = frames is not None
+    rules = TimelineOptions(**given_options(options)) if anew else timeline_options(options)
     masks = Masks(tube_mask_ratio=options.tube_mask, motion_mask_ratio=options.motion_mask)
     usual = run.results(split, masks=masks)
     out = Path(options.out or usual.with_name(usual.name.replace("evaluation-", "timeline-", 1)))
@@ -185,7 +215,8 @@ def score_timeline(
         found = evaluate_timeline(
             run,
             manifest,
-            options=timeline_options(options),
+            options=rules,
+            kept=frames,
             device=processes.device(options.device),
             cache=options.cache,
             tube_mask_ratio=options.tube_mask,
@@ -196,10 +227,14 @@ def score_timeline(
     if not processes.is_first:
         return 0
     found.save(out)
+    chosen = None if frames is None else _choose(options, run, found, frames)
     for note in notes:
         print(f"note: {note}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        print(as_json(found.to_dict(), indent=2))
+        values = found.to_dict()
+        if chosen is not None:
+            values["chosen"] = dataclass_to_dict(chosen)
+        print(as_json(values, indent=2))
         return 0
     make_console().print(found.table())
     print(found.summary())
@@ -210,5 +245,30 @@ def score_timeline(
         print(f"unreadable, its segments count as missed: {where}{video.reason}")
     for text in grouped_notes(found.warnings)[:5]:
         print(f"note: {text}")
+    if chosen is not None:
+        print(f"{chosen.summary()}\nKept in {chosen.path(run)}: predict, stream and evaluate with "
+              "--timeline go by it from now on")  # fmt: skip
     print(f"Written to {out}")
     return 0
+
+
+def _choose(
+    options: argparse.Namespace,
+    run: Run,
+    evaluation: TimelineEvaluation,
+    frames: Mapping[str, Sequence[FrameScores]],
+) -> TimelineChoice:
+    """Choose threshold and lag, and keep them with the run."""
+    from videorwkv.inference.choices import Choices
+    from videorwkv.inference.timeline.choose import TimelineChoice
+
+    chosen = TimelineChoice.choose(
+        evaluation,
+        frames,
+        given=given_options(options),
+        labels=run.labels,
+        weights_sha256=run.weights_sha256(),
+        temperature=Choices.of(run).temperature,
+    )
+    chosen.save(run)
+    return chosen

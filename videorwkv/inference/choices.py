@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from videorwkv.errors import CheckpointError
 from videorwkv.inference.calibration import Calibration
 from videorwkv.inference.exported import ExportedModel
+from videorwkv.inference.kept import Kept
 from videorwkv.inference.multilabel import ClassThresholds
+from videorwkv.inference.timeline.choose import TimelineChoice
+from videorwkv.inference.timeline.segments import TimelineOptions
 from videorwkv.models.lcr import LCR
 from videorwkv.run.run import Run
 
@@ -35,13 +39,38 @@ class Choices:
             if found is None:
                 return cls(thresholds_K=model.thresholds_K)
             return cls(**found._asdict(), thresholds_K=model.thresholds_K)
-        run = model.origin if isinstance(model, LCR) else model
-        kinds = (Calibration, ClassThresholds)
-        if run is None or not any(kind.path(run).is_file() for kind in kinds):
+        run = _run_of(model, Calibration, ClassThresholds)
+        if run is None:
             return cls()
-        if isinstance(model, LCR) and not run.has_weights_of(model):
-            return cls()  # trained further since: what was chosen is for other weights
         calibration = Calibration.read(run)
         thresholds = ClassThresholds.read(run) if run.recipe.model.multilabel else None
         chosen = {} if calibration is None else calibration.chosen._asdict()
         return cls(**chosen, thresholds_K=None if thresholds is None else thresholds.values_K)
+
+
+def chosen_timeline(model: Run | LCR | ExportedModel, temperature: float) -> TimelineOptions | None:
+    """How probabilities at a temperature become segments, as it was chosen for a model; None where
+    it was not, as for all exported files.
+
+    Raises:
+        CheckpointError: as `Choices.of`, or it was chosen at another temperature.
+    """
+    run = None if isinstance(model, ExportedModel) else _run_of(model, TimelineChoice)
+    found = None if run is None else TimelineChoice.read(run)
+    if run is None or found is None:
+        return None
+    if found.temperature != temperature:
+        raise CheckpointError(
+            f"{found.path(run)} was chosen at temperature {found.temperature:g}, and that of the "
+            f"run is {temperature:g} now. Choose again with {found.COMMAND}, or delete the file."
+        )
+    return found.options
+
+
+def _run_of(model: Run | LCR, *kinds: type[Kept]) -> Run | None:
+    """The run whose choices of some kinds hold for a model; None where there are none."""
+    run: Run | None = model.origin if isinstance(model, LCR) else model
+    if run is None or not any(kind.path(run).is_file() for kind in kinds):
+        return None
+    # Trained further since, a model has other weights than those that they were chosen for.
+    return run if isinstance(model, Run) or run.has_weights_of(model) else None

@@ -2,6 +2,7 @@
 
 calibration-best.json   temperature, and the probability from which on a class is named
 thresholds-best.json    of several labels: the probability from which on each class holds
+timeline-best.json      of a timeline: threshold, lag and what else makes segments of probabilities
 
 `best`, `last` and `model` have their own.
 """

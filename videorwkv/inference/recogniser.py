@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from videorwkv.data.loader import CLIP_TIMEOUT
 from videorwkv.errors import NonFiniteError, UsageError
-from videorwkv.inference.choices import Choices
+from videorwkv.inference.choices import Choices, chosen_timeline
 from videorwkv.inference.engines import SUFFIXES
 from videorwkv.inference.exported import ExportedModel, load_exported_run
 from videorwkv.inference.multilabel import above
+from videorwkv.inference.timeline.segments import TimelineOptions
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.nonfinite import first_bad_module
@@ -57,6 +58,8 @@ class Recogniser:
         temperature: that was chosen for the weights (`Calibration`); 1: none was.
         threshold: probability, at that temperature, from which on a class is named; None: none was
             chosen.
+        chosen_timeline: reads how probabilities become segments, as it was chosen; None: it was
+            not.
     """
 
     network: LCR | ExportedModel
@@ -72,6 +75,7 @@ class Recogniser:
     thresholds_K: NDArray[np.float64] | None = None
     temperature: float = 1.0
     threshold: float | None = None
+    chosen_timeline: Callable[[], TimelineOptions | None] = lambda: None
 
     @classmethod
     def open(
@@ -164,6 +168,9 @@ class Recogniser:
             thresholds_K=choices.thresholds_K,
             temperature=choices.temperature,
             threshold=choices.threshold,
+            chosen_timeline=lambda: (
+                chosen_timeline(own, choices.temperature) if calibrated else None
+            ),
         )
 
     def _changed(
@@ -289,7 +296,9 @@ class Recogniser:
 
     def uncalibrated(self) -> Recogniser:
         """The same without a temperature or thresholds."""
-        return replace(self, temperature=1.0, threshold=None, thresholds_K=None)
+        return replace(
+            self, temperature=1.0, threshold=None, thresholds_K=None, chosen_timeline=lambda: None
+        )
 
     def weights_sha256(self) -> str:
         """Tells the weights from those of other models, however they are run; as an exported file

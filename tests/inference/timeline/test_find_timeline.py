@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import videorwkv
 from videorwkv.cli.main import main
 from videorwkv.cli.options import DATA_OPTIONS
 from videorwkv.cli.train import next_commands
@@ -22,8 +23,9 @@ from videorwkv.data.background import BACKGROUND
 from videorwkv.data.manifest import Row
 from videorwkv.data.timeline import ActionSegment
 from videorwkv.errors import DataError, ManifestError, UsageError
-from videorwkv.inference.recogniser import Recogniser
+from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.stream import StreamOptions
+from videorwkv.inference.timeline.choose import TimelineChoice
 from videorwkv.inference.timeline.evaluate import evaluate_timeline
 from videorwkv.inference.timeline.find import FrameScores, find_timeline, frame_scores, timeline
 from videorwkv.inference.timeline.segments import TimelineOptions
@@ -284,6 +286,74 @@ def test_a_stream_finds_what_predict_finds(film: Path, run: Path, tmp_path: Path
     assert main(both) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert sum("start" in one for one in found) == 2 * len(expected)
+
+
+def test_threshold_and_lag_are_chosen_by_f1():
+    """The model is right, 0.4 s late and never surer than 0.6; what it says of `c` below 0.5 is
+    wrong."""
+    late = [(0.0, BACKGROUND), (1.4, "a"), (3.4, BACKGROUND), (4.4, "c"), (5.4, BACKGROUND)]
+
+    def scorer(model: Recogniser, video: ArrayVideo, options: StreamOptions):
+        for time in np.arange(30) / 5.0:
+            label = [name for start, name in late if start <= time][-1]
+            sure = 0.45 if time < 1.2 else 0.6
+            label = "c" if time < 1.2 else label
+            rest = (1 - sure) / 2
+            scores_K = np.array([sure if name == label else rest for name in LABELS])
+            yield FrameScores(float(time), scores_K, False)
+
+    kept: dict[str, list[FrameScores]] = {}
+    films_ = films(ROWS, opener=Opener())
+    usual = TimelineOptions(smooth=0, threshold=0.95)
+    first = evaluate_timeline(recogniser(), films_, options=usual, scorer=scorer, kept=kept)
+    assert not any(first.found)
+    options = {"labels": LABELS, "weights_sha256": "", "temperature": 1.0}
+    chosen = TimelineChoice.choose(first, kept, given={"smooth": 0.0}, **options)
+    assert (chosen.options.threshold, chosen.options.smooth) == (0.5, 0.0)
+    assert chosen.options.lag == pytest.approx(0.4)
+    assert (chosen.f1_50, chosen.false_alarms) == (1.0, 0)
+    again = evaluate_timeline(recogniser(), films_, options=chosen.options, scorer=scorer)
+    assert again.f1(0.5) == 1.0
+    fixed = TimelineChoice.choose(
+        first, kept, given={"smooth": 0.0, "threshold": 0.4, "lag": 0.0}, **options
+    )
+    assert (fixed.options.threshold, fixed.options.lag, fixed.false_alarms) == (0.4, 0.0, 1)
+    with pytest.raises(DataError, match="No segment is found at any threshold"):
+        TimelineChoice.choose(first, {}, given={}, **options)
+
+
+def test_what_was_chosen_is_used(film: Path, run: Path, tmp_path: Path, capsys):
+    of = load_run(run)
+    options = TimelineOptions(threshold=0.12, smooth=0.2, min_length=0.4, merge=0.3, lag=0.1)
+    chosen = TimelineChoice(
+        labels=of.labels, weights_sha256=of.weights_sha256(), data={}, options=options,
+        temperature=1.0, f1_50=1.0, false_alarms=0, minutes=1.0,
+    )  # fmt: skip
+    (wanted,) = timeline(film, model=run, options=options)
+    assert wanted.segments
+    path = chosen.save(of)
+    try:
+        for model in (run, videorwkv.LCR.from_pretrained(run)):
+            (found,) = timeline(film, model=model)
+            assert [s[:3] for s in found.segments] == [s[:3] for s in wanted.segments]
+        for command in ("predict", "stream"):
+            assert main([command, str(run), str(film), "--timeline"]) == 0
+            told = capsys.readouterr()
+            assert "threshold 0.12, lag 0.1 s: chosen for this model" in told.err
+            assert sum(" s  " in line for line in told.out.splitlines()) == len(wanted.segments)
+        assert main(["predict", str(run), str(film), "--timeline", "--threshold=1"]) == 0
+        assert "0 segments" in capsys.readouterr().out
+        replace(chosen, temperature=2.0).save(of)
+        assert main(["stream", str(run), str(film), "--timeline"]) == 1
+        assert "was chosen at temperature 2, and that of the run is 1" in capsys.readouterr().err
+        # Clips have nothing to do with it, and what chooses anew neither.
+        assert main(["predict", str(run), str(film)]) == 0
+        out, data = f"--out={tmp_path}", "motion:timeline=10,train=3,validation=1,test=0,size=32"
+        command = ["evaluate", str(run), data, out, "--timeline", "--choose-thresholds"]
+        assert main(command) in (0, 1)  # random weights may find nothing
+        assert "temperature" not in capsys.readouterr().err
+    finally:
+        path.unlink()
 
 
 def test_a_cache_keeps_whole_files(

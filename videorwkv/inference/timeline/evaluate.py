@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -58,6 +59,7 @@ def evaluate_timeline(
     processes: Processes = ALONE,
     stopped: Callable[[], bool] = lambda: False,
     scorer: FrameScorer = frame_scores,
+    kept: dict[str, list[FrameScores]] | None = None,
 ) -> TimelineEvaluation:
     """Find the segments of every file and compare them with those of the data set.
 
@@ -70,7 +72,8 @@ def evaluate_timeline(
             there.
         sampling: its rate; the run's or the file's own if None.
         labels: the model's class names; its own, or the manifest's, if None.
-        options: how probabilities become segments.
+        options: how probabilities become segments; those that were chosen for the model if None,
+            else the usual ones.
         fps: frames a second for the model; those of its training if None.
         device, precision: as in `evaluate`.
         cache: folder that keeps decoded, resized frames of whole files.
@@ -80,6 +83,7 @@ def evaluate_timeline(
             whole.
         stopped: whether to end with KeyboardInterrupt, asked before each file.
         scorer: gives the probabilities after each frame of a file.
+        kept: gets what the scorer gave, by the paths of the files that this process reads.
 
     Raises:
         ManifestError: a label that the model does not know, or a file in several splits.
@@ -118,7 +122,7 @@ def evaluate_timeline(
     stream_options = StreamOptions(
         fps=fps, tube_mask_ratio=tube_mask_ratio, motion_mask_ratio=motion_mask_ratio
     )
-    rules = options or TimelineOptions()
+    rules = options or recogniser.chosen_timeline() or TimelineOptions()
     size = recogniser.network.config.image_size
     rate = manifest.frame_rate
     frames = None if cache is None else FrameCache.for_images(cache, size, frame_rate=rate)
@@ -130,6 +134,9 @@ def evaluate_timeline(
                 raise KeyboardInterrupt
             if turn < len(mine):
                 row = chosen[mine[turn]]
+                own = scorer
+                if kept is not None:
+                    own = partial(_keeping, scorer, kept.setdefault(row.path, []))
                 found[mine[turn]] = _score(
                     recogniser,
                     manifest,
@@ -137,7 +144,7 @@ def evaluate_timeline(
                     marks[row.path],
                     stream_options,
                     rules,
-                    scorer,
+                    own,
                     frames,
                 )
             if on_video is not None:
@@ -154,6 +161,18 @@ def evaluate_timeline(
         n_unlabelled=len(files.rows) - len(chosen),
         n_missing=len(files.missing),
     )
+
+
+def _keeping(
+    scorer: FrameScorer,
+    into: list[FrameScores],
+    recogniser: Recogniser,
+    video: Video,
+    options: StreamOptions,
+) -> Iterator[FrameScores]:
+    for one in scorer(recogniser, video, options):
+        into.append(one)
+        yield one
 
 
 def _score(

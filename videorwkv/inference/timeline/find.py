@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from videorwkv.errors import NonFiniteError, VideoRWKVError
 from videorwkv.inference.pacing import paced
 from videorwkv.inference.predict import Source, expand
 from videorwkv.inference.recogniser import ModelLike, Recogniser
 from videorwkv.inference.stream import StreamOptions
+from videorwkv.inference.timeline.choose import FrameScores as FrameScores
 from videorwkv.inference.timeline.segments import Segmenter, Timeline, TimelineOptions
 from videorwkv.models.masking import Masks
 from videorwkv.preprocess.inputs import Inputs
@@ -25,20 +24,6 @@ from videorwkv.video import Video, open_video
 
 # Frames that go through the model at a time: what needs no state is then computed for all of them.
 PIECE = 16
-
-
-class FrameScores(NamedTuple):
-    """What a model says after one frame.
-
-    Args:
-        time: seconds of the frame since the video's first one.
-        scores_K: probabilities, not smoothed.
-        reset: whether the state was reset before this frame.
-    """
-
-    time: float
-    scores_K: NDArray[np.float32]
-    reset: bool
 
 
 def frame_scores(
@@ -139,7 +124,8 @@ def timeline(
         model: a run's folder, an exported file, a `Run`, a model or a `Recogniser`; trained with
             `timeline=true` it also knows when nothing happens.
         labels: class names; the run's or the file's if None, else class numbers.
-        options: how probabilities become segments.
+        options: how probabilities become segments; those that were chosen for the model
+            (`TimelineChoice`) if None, else the usual ones.
         fps, gap, reset_every: see `StreamOptions`.
         tube_mask_ratio, motion_mask_ratio: see `StreamOptions`.
         device: `auto`, or a device by name.
@@ -174,9 +160,8 @@ def timeline(
         fastest=True,
     )
     rate = recogniser.frame_rate if frame_rate is None else frame_rate
-    return _timelines(
-        recogniser, files, stream_options, options or TimelineOptions(), rate, allow_playlists
-    )
+    rules = options or recogniser.chosen_timeline() or TimelineOptions()
+    return _timelines(recogniser, files, stream_options, rules, rate, allow_playlists)
 
 
 def _timelines(

@@ -46,6 +46,11 @@ class TimelineOptions:
     merge: float = 0.5
     lag: float = 0.0
 
+    @property
+    def described(self) -> str:
+        """What a person would want to know of them."""
+        return f"threshold {self.threshold:g}, lag {self.lag:g} s"
+
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise UsageError(f"timeline: threshold ({self.threshold}) must lie in (0, 1].")
