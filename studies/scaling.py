@@ -298,6 +298,8 @@ def frame_macs(config: LCRConfig) -> int:
         layer += width
     if config.memory_clock == "change":
         layer += 2  # of the own patch and of the whole frame
+    if config.cell == "rglru":
+        layer += 2 * width  # two gates of A
     if config.is_lstm:
         layer += 8 * width  # four gates, each of A and h
     if config.cell == "convlstm":

@@ -54,6 +54,8 @@ VARIANTS = {
     "past of the layer below, softmax, q-shift": replace(
         SMALL, past="below", mixer="softmax", spatial_shift="q_shift", cell_scale=True
     ),
+    "rg-lru": replace(SMALL, cell="rglru"),
+    "rg-lru at once": replace(SMALL, cell="rglru", past="below", readout="cls"),
     "nobody's past": replace(SMALL, past="none", memory_clock="change"),
     "edges as K, V only": replace(SMALL, forget_source="rate"),
     "learned edge strength": replace(SMALL, learn_edge_strength=True, edge_strength=0.5),

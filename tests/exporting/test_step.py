@@ -87,6 +87,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"stem_flow": True, "stem_picture": False, "stem": "patch"},
     {"memory_clock": "change"},
     {"past": "below", "depth": 3},
+    {"cell": "rglru", "edges": "none", "key_value_source": "frame"},
     {"past": "none", "cell": "lstm", "mixer": "softmax"},
     {"memory_clock": "change", "forget_source": "rate", "readout": "cls", "stem_picture": False},
     {"stem": "lite0"},

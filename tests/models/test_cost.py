@@ -40,6 +40,7 @@ VARIANTS = {
     "no memory": replace(SMALL, cell="none"),
     "lstm": replace(SMALL, cell="lstm"),
     "convlstm": replace(SMALL, cell="convlstm"),
+    "rg-lru": replace(SMALL, cell="rglru", past="below"),
     "cells of change": replace(SMALL, stem_picture=False, readout="cells", memory_clock="change"),
     "edges as K, V": replace(SMALL, forget_source="rate"),
 }

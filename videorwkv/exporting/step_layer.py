@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videorwkv.exporting.scan import FoldedScan
+from videorwkv.models.cell import RGLRU_SCALE
 from videorwkv.models.fold import FoldedLayer, split_rows
 from videorwkv.models.layer import NEAR
 from videorwkv.models.shift import q_shift
@@ -33,6 +34,7 @@ class StepLayer(nn.Module):
 
     shift_C: Tensor
     forget_C: Tensor
+    log_kept_C: Tensor
     clock_2C: Tensor
     edge_strength: Tensor
     near: Tensor
@@ -74,6 +76,10 @@ class StepLayer(nn.Module):
                 self.register_buffer("forget_C", forget_C, persistent=False)
         if config.memory_clock == "change":
             self.register_buffer("clock_2C", layer.clock_2C, persistent=False)
+        if config.cell == "rglru":
+            self.cell_recurrence, self.cell_in = split_rows(layer.cell_gates, [width, width])
+            log_kept_C = -RGLRU_SCALE * F.softplus(layer.recurrence.detach())
+            self.register_buffer("log_kept_C", log_kept_C, persistent=False)
         if config.is_lstm:
             self.cell_new, self.cell_past = layer.cell_new, layer.cell_past
         if config.cell == "convlstm":
@@ -169,6 +175,12 @@ class StepLayer(nn.Module):
         edge_BLC: Tensor | None,
         moved_BL2: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
+        if self.config.cell == "rglru":
+            log_kept_BLC = torch.sigmoid(self.cell_recurrence(branch_BLC)) * self.log_kept_C
+            new_BLC = torch.sigmoid(self.cell_in(branch_BLC)) * branch_BLC
+            new_BLC = torch.sqrt(-torch.expm1(2 * log_kept_BLC)) * new_BLC
+            memory_BLC = torch.exp(log_kept_BLC) * memory_BLC + new_BLC
+            return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC), memory_BLC
         new_BLC = torch.tanh(branch_BLC)
         # Operands in this order: OpenVINO runs what stands first as early as it can, and the forget
         # gates of all layers, kept from the first on, would push the rest out of the cache.

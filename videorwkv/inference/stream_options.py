@@ -34,8 +34,9 @@ class StreamOptions:
         smooth: time constant in seconds of the running mean over probabilities; 0: none.
         gap: seconds; a longer pause of the source resets the state. For a source with such a low
             frame rate, a pause is a step three times as long as usual.
-        reset_every: seconds after which the state is reset; 0: never. None: never for the gated
-            cell, and after the length of a training clip for the others, which can't forget.
+        reset_every: seconds after which the state is reset; 0: never. None: never for
+            the cells `gated` and `rglru`, and after the length of a training clip for the others,
+            which can't forget.
         tube_mask_ratio, motion_mask_ratio: mask ratios, as in `LCR.init_state`.
         top: number of classes in each prediction.
         stall: seconds without a frame after which a live source is said to have stalled, or three
@@ -104,7 +105,7 @@ class StreamOptions:
 
     def life(self, sampling: Sampling, cell: str) -> float:
         """Seconds after which the state is reset."""
-        if self.reset_every is None and cell != "gated":
+        if self.reset_every is None and cell not in ("gated", "rglru"):
             return sampling.num_frames / self.rate(sampling)
         return self.reset_every or math.inf
 

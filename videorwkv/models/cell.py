@@ -3,6 +3,8 @@
     c ← f c + (1 - f) tanh A, f ← edges
     h = sigmoid(A) * tanh c
 
+`cell="rglru"`: c ← a c + sqrt(1 - a^2) sigmoid(W A) A, a = exp(-8 softplus(b) sigmoid(W' A)).
+
 B batch, T frames, L tokens of a frame, C channels, J tokens of a frame that are computed.
 """
 
@@ -16,6 +18,9 @@ from torch import Tensor, nn
 
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import put, take
+
+# How strongly the gate of an RG-LRU acts, as published.
+RGLRU_SCALE = 8.0
 
 
 class MemoryCell(nn.Module):
@@ -48,6 +53,11 @@ class MemoryCell(nn.Module):
                     nn.Parameter(torch.tensor(start).repeat(width)[:width].expm1().log())
                     for start in ((3.0, 0.05), (0.05, 20.0))
                 )
+        if config.cell == "rglru":
+            self.cell_gates = nn.Linear(width, 2 * width)
+            # So that a half-open gate forgets as `rate_C` says.
+            rate_C = -2 / RGLRU_SCALE * F.logsigmoid(rate_C)
+            self.recurrence = nn.Parameter(rate_C.expm1().log())
         if config.is_lstm:
             self.cell_new = nn.Linear(width, 4 * width)
             self.cell_past = nn.Linear(width, 4 * width, bias=False)
@@ -84,12 +94,25 @@ class MemoryCell(nn.Module):
             kept_BLC = torch.sigmoid(keep_BLC) * memory_BLC
             memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
             return memory_BLC, torch.sigmoid(out_BLC) * torch.tanh(memory_BLC)
-        new_BLC = torch.tanh(branch_BLC)
-        if self.config.cell == "paper":
-            memory_BLC = forget_BLC * (new_BLC + memory_BLC) + memory_BLC
-        else:
-            memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC)
+        memory_BLC = self._updated(memory_BLC, *self._offered(branch_BLC, forget_BLC))
         return memory_BLC, torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
+
+    def _offered(self, branch_BLC: Tensor, forget_BLC: Tensor) -> tuple[Tensor, Tensor]:
+        """What the memory may take in, and how much of it stays; none of it needs the past."""
+        if self.config.cell != "rglru":
+            return torch.tanh(branch_BLC), forget_BLC
+        gates_BLX = torch.sigmoid(at_least_float32(self.cell_gates(branch_BLC)))
+        recurrence_BLC, in_BLC = gates_BLX.chunk(2, dim=-1)
+        log_kept_BLC = -RGLRU_SCALE * F.softplus(self.recurrence) * recurrence_BLC
+        new_BLC = torch.sqrt(-torch.expm1(2 * log_kept_BLC)) * in_BLC * branch_BLC
+        return new_BLC, torch.exp(log_kept_BLC)
+
+    def _updated(self, memory_BLC: Tensor, new_BLC: Tensor, kept_BLC: Tensor) -> Tensor:
+        if self.config.cell == "paper":
+            return kept_BLC * (new_BLC + memory_BLC) + memory_BLC
+        if self.config.cell == "rglru":
+            return torch.addcmul(new_BLC, kept_BLC, memory_BLC)
+        return torch.lerp(new_BLC, memory_BLC, kept_BLC)
 
     def _cells(
         self,
@@ -105,11 +128,11 @@ class MemoryCell(nn.Module):
         memories = []
         if self.config.cell == "none":
             return branch_TBLC, [hidden_BLC] * num_frames, [memory_BLC] * num_frames
-        if self.config.cell == "gated" and rows_TBJ is None:
+        if not self.config.is_lstm and rows_TBJ is None:
             # As `_cell`, but only what needs the past is done frame by frame.
-            news = torch.tanh(branch_TBLC).unbind(0)
-            for new_BLC, forget_BLC in zip(news, forget_TBLC.unbind(0), strict=True):
-                memory_BLC = torch.lerp(new_BLC, memory_BLC, forget_BLC)
+            offered = (x.unbind(0) for x in self._offered(branch_TBLC, forget_TBLC))
+            for new_BLC, kept_BLC in zip(*offered, strict=True):
+                memory_BLC = self._updated(memory_BLC, new_BLC, kept_BLC)
                 memories.append(memory_BLC)
             out_TBLC = torch.tanh(torch.stack(memories)) * torch.sigmoid(branch_TBLC)
             return out_TBLC, list(out_TBLC.unbind(0)), memories

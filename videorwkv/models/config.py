@@ -19,7 +19,7 @@ PRETRAINED = "lite0"
 Mixer = Literal["wkv", "softmax", "joint", "none"]
 Scan = Literal["bidirectional", "forward"]
 KeyValueSource = Literal["edges", "frame", "edges+frame"]
-Cell = Literal["paper", "gated", "lstm", "convlstm", "none"]
+Cell = Literal["paper", "gated", "rglru", "lstm", "convlstm", "none"]
 SpatialShift = Literal["none", "q_shift"]
 ForgetSource = Literal["edges", "rate"]
 MemoryClock = Literal["frames", "change"]
@@ -73,9 +73,11 @@ class LCRConfig:
             `none`: each token alone.
         scan_affine: whether the norm after the scan has a weight and a bias per channel (RWKV-6).
         cell: `paper`: C = e (tanh A + C) + C; `gated`: C = f C + (1 - f) tanh A with
-            f = sigmoid(W e + b), which stays bounded; `lstm`: a plain LSTM over each token's A,
-            which uses no edges; `convlstm`: the same, whose past is that of a token's 3 x 3
-            neighbourhood; `none`: no memory, each frame alone and the logits averaged.
+            f = sigmoid(W e + b), which stays bounded; `rglru`: a real-gated linear recurrent unit
+            over each token's A (Griffin, arXiv 2402.19427), which uses no edges; `lstm`: a plain
+            LSTM over each token's A, which uses none either; `convlstm`: the same, whose past is
+            that of a token's 3 x 3 neighbourhood; `none`: no memory, each frame alone and the
+            logits averaged.
         forget_source: what drives f of the gated cell: the edges, or nothing (`rate`: f is then
             b alone, learned per channel).
         memory_clock: what the gated cell counts time in. `frames`: it forgets and writes at every
