@@ -2,6 +2,7 @@
 
     python experiments/timeline.py RUN DATA [--picture FILE.png] [--hour]
 
+The picture in docs/timeline.md is of the first film of the test split, whatever it shows.
 Scores the test split of DATA. `--picture` draws its first film with what is true and what was
 found; `--hour` writes a generated film of an hour and shows that memory does not grow.
 timeline.sh trains such a run and calls this; joined.py makes DATA of clips.
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -54,7 +56,7 @@ def draw(path: Path, film: Video, found: dict[str, TimelineEvaluation], seconds:
     """The first `seconds` of a film, with what is true and what was found."""
     made = figure(11, 2.6)
     strip, axes = made.subplots(2, 1, height_ratios=(1, 1.4), sharex=True)
-    count = 20
+    count = 12  # about as wide as they are high
     starts = [n * seconds / count for n in range(count)]
     shown = film.read([int(sum(film.times() <= start)) - 1 for start in starts])
     for start, image_HWC in zip(starts, shown.frames_THWC, strict=True):
@@ -71,7 +73,7 @@ def draw(path: Path, film: Video, found: dict[str, TimelineEvaluation], seconds:
             end = min(s.end, seconds)
             colour = colours[labels.index(s.label) % len(colours)]
             axes.barh(-place, end - s.start, left=s.start, height=0.8, color=colour)
-            if end - s.start > 1.2:
+            if end - s.start > 0.008 * seconds * len(s.label):  # else the name does not fit
                 middle = (s.start + end) / 2
                 axes.text(middle, -place, s.label, ha="center", va="center", color="white", size=7)
     axes.set_yticks([-k for k in range(len(rows))], list(rows))
@@ -80,7 +82,7 @@ def draw(path: Path, film: Video, found: dict[str, TimelineEvaluation], seconds:
     axes.set_xlabel("seconds")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    made.subplots_adjust(hspace=0.05)
+    made.get_layout_engine().set(hspace=0.0, h_pad=0.02)
     save(made, path)
 
 
@@ -109,7 +111,7 @@ def _resident() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,17 +120,20 @@ def main() -> int:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--hour", action="store_true")
     for name in ("lag", "threshold"):
-        default = getattr(TimelineOptions(), name)
-        text = "to be chosen on the validation split"
-        parser.add_argument(f"--{name}", type=float, default=default, help=text)
-    options = parser.parse_args()
+        text = "default: what evaluate --timeline --choose-thresholds has chosen, if it has"
+        parser.add_argument(f"--{name}", type=float, help=text)
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     recogniser = Recogniser.open(options.run, what="timeline", device="cpu", fastest=True)
     test = load_manifest(options.data).split("test")
+    given = {name: getattr(options, name) for name in ("lag", "threshold")}
+    rules = replace(
+        recogniser.chosen_timeline() or TimelineOptions(),
+        **{name: value for name, value in given.items() if value is not None},
+    )
     found: dict[str, TimelineEvaluation] = {}
     for name, scorer in (("stream", frame_scores), ("sliding window", sliding)):
         began = time.process_time()
-        rules = TimelineOptions(lag=options.lag, threshold=options.threshold)
         found[name] = evaluate_timeline(recogniser, test, options=rules, scorer=scorer)
         seconds = time.process_time() - began
         print(f"{name}: {seconds / found[name].minutes:.2f} CPU seconds a minute of film")
