@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from benchmarks.live_hour import World, measure, unaccounted
+from benchmarks.live_hour import World, heap_in_use, measure, unaccounted
 from benchmarks.live_streams import measure as measure_streams
 from videorwkv.inference.recogniser import Recogniser
 from videorwkv.models import LCR, build_model
@@ -37,6 +37,18 @@ def test_a_frame_that_is_neither_seen_nor_counted_is_found() -> None:
     assert unaccounted(given, seen, 0, 2.0) == 0
     assert unaccounted(given, seen[[0, 1, 3, 19]], 16, 2.0) == 0
     assert unaccounted(given, seen[[0, 1, 3, 19]], 15, 2.0) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc tells it")
+def test_the_heap_in_use() -> None:
+    before = heap_in_use()
+    if before != before:
+        pytest.skip("another C library")
+    small, large = [bytes(3000) for _ in range(3000)], bytes(8 << 20)
+    assert heap_in_use() - before == pytest.approx(8 + 3000 * 3033 / 2**20, abs=1.0)
+    assert len(small) + len(large) > 0
+    del small, large
+    assert heap_in_use() == pytest.approx(before, abs=1.0)
 
 
 def test_streams_a_core(model: LCR) -> None:
