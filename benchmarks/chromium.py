@@ -76,9 +76,9 @@ class Chromium:
             raise AssertionError(f"{code}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
-    def wait(self, condition: str) -> None:
-        """Until an expression is true."""
-        end = time.monotonic() + PATIENCE
+    def wait(self, condition: str, patience: float = PATIENCE) -> None:
+        """Until an expression is true, for so many seconds at most."""
+        end = time.monotonic() + patience
         while not self.run(f"Boolean({condition})"):
             said = self.run("document.getElementById('message')?.textContent")
             assert time.monotonic() < end, f"never: {condition}; {said!r}, {self.errors}"

@@ -258,12 +258,12 @@ def test_a_log_of_strange_lines(run: Path) -> None:
 @pytest.mark.parametrize("scored", [None, 3, [], [{}], [{"name": 1}], ["x"], {"name": "x"}])
 def test_baselines_of_a_strange_log_are_scored_again(stopped: Path, tmp_path: Path, scored: object
 ) -> None:  # fmt: skip
-    from videorwkv.training.compare import _scored_before
+    from videorwkv.training.compare import scored_before
 
     entry = {"kind": "baselines", "step": 4, "validation": 8, "baselines": scored}
-    assert _scored_before([entry]) is None
+    assert scored_before([entry]) is None
     good = {"name": "x", "nearest": 0.5, "ridge": 0.25}
-    known = _scored_before([entry, {**entry, "baselines": [good]}])
+    known = scored_before([entry, {**entry, "baselines": [good]}])
     assert known is not None
     assert known.validation == 8
 

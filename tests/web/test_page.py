@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import pages
 import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.chromium import Chromium, chromium
-from videorwkv.data.motion.clips import render
-from videorwkv.errors import UsageError, VideoRWKVError
+from benchmarks.chromium import Chromium
 from videorwkv.inference.stream_options import StreamOptions
 from videorwkv.inference.track import _smoothed
 from videorwkv.models import LCR, create_model
 from videorwkv.video import Sampling
 from videorwkv.web import Server, export_site
-from videorwkv.web.runtime import runtime_files
 from videorwkv.web.site import PAGE
 
 LABELS = ("left", "right", "up", "down <b>&amp;", "五")
@@ -39,44 +36,10 @@ ENDED = "document.body.dataset.state === 'ended'"
 MESSAGE = "document.getElementById('message').textContent"
 
 
-@pytest.fixture(scope="module")
-def frames_THWC() -> NDArray[np.uint8]:
-    """A movement to the right, then one upwards, wider than high."""
-    rng = np.random.default_rng(1)
-    clips = [render(label, rng, size=96, frames=12) for label in ("right", "up")]
-    return np.ascontiguousarray(np.concatenate(clips)[:, 12:84])
-
-
-@contextmanager
-def opened(*flags: str, webgpu: bool = False) -> Iterator[Chromium]:
-    """Chromium; the test is skipped where there is none."""
-    with ExitStack() as stack:
-        try:
-            browser = stack.enter_context(chromium(*flags, webgpu=webgpu))
-        except UsageError as error:
-            pytest.skip(str(error))
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def browser(
-    frames_THWC: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Chromium]:
-    camera = tmp_path_factory.mktemp("camera") / "camera.mjpeg"
-    images = (cv2.imencode(".jpg", x_HWC[:, :, ::-1])[1].tobytes() for x_HWC in frames_THWC)
-    camera.write_bytes(b"".join(images))
-    with opened(
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-video-capture={camera}",
-    ) as browser:
-        yield browser
-
-
-def sharp(name: str, frames_THWC: NDArray[np.uint8]) -> LCR:
+def sharp(name: str, frames_THWC: NDArray[np.uint8], **options: Any) -> LCR:
     """Random weights, and a head that makes clear differences of what these frames do to them."""
     torch.manual_seed(2)
-    model = create_model(name, **SMALL, **MODELS[name]).eval()
+    model = create_model(name, **SMALL, **MODELS[name], **options).eval()
     with torch.no_grad():
         logits_TK = model.scan(model.preprocess(frames_THWC))[0][0]
         factor = 2 / logits_TK.std(0).mean()
@@ -94,10 +57,7 @@ def sites(
 ) -> Iterator[dict[str, tuple[LCR, str]]]:
     """Model and address by the preset's name."""
     need("onnx")
-    try:
-        runtime_files()
-    except VideoRWKVError as error:
-        pytest.skip(f"ONNX Runtime for browsers can't be had: {error}")
+    pages.need_runtime()
     found, servers = {}, []
     for name in MODELS:
         model = sharp(name, frames_THWC)
@@ -271,7 +231,7 @@ def test_webgpu_gives_the_same_numbers(
     sites: dict[str, tuple[LCR, str]], frames_THWC: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     pictures = write_pictures(tmp_path, frames_THWC[:6])
-    with opened(webgpu=True) as browser:
+    with pages.opened(webgpu=True) as browser:
         for model, address in sites.values():
             browser.open(f"{address}?backend=webgpu")
             browser.wait(f"{READY} || document.body.dataset.state === 'failed'")
@@ -289,6 +249,33 @@ def test_webgpu_gives_the_same_numbers(
         browser.wait(READY)
         assert "WebGPU gives other numbers" not in browser.run("document.body.textContent")
         assert "WebAssembly" in browser.run("document.getElementById('notes').textContent")
+
+
+def test_several_labels_a_clip(
+    browser: Chromium,
+    frames_THWC: NDArray[np.uint8],
+    need: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Each class has a probability by itself."""
+    need("onnx")
+    pages.need_runtime()
+    model = sharp("lcr_pico", frames_THWC, multilabel=True)
+    with torch.inference_mode():
+        wanted_TK = model.scan(model.preprocess(frames_THWC[:6]))[0][0].sigmoid().numpy()
+    assert np.abs(wanted_TK.sum(-1) - 1).max() > 0.5
+    export_site(model, tmp_path / "site", labels=LABELS, sampling=SAMPLING)
+    with Server(tmp_path / "site", 0) as server:
+        browser.open(f"{server.url}?backend=wasm")
+        browser.wait(READY)
+        browser.give("#files", write_pictures(tmp_path, frames_THWC[:6]))
+        browser.wait(ENDED)
+        frames = browser.run("videorwkv.session.results()")["frames"]
+        shown = "[...document.querySelectorAll('#bars .value')].map((x) => Number(x.textContent))"
+        bars_K = browser.run(shown)
+    got_TK = np.array([frame["probabilities"] for frame in frames])
+    np.testing.assert_allclose(got_TK, wanted_TK, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(bars_K, frames[-1]["scores"], rtol=0, atol=0.006)
 
 
 def test_says_what_is_missing(browser: Chromium, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from videorwkv.cli.predict import add_predict
 from videorwkv.cli.push import add_push
 from videorwkv.cli.serve import add_serve
 from videorwkv.cli.stream import add_stream
+from videorwkv.cli.teach import add_teach
 from videorwkv.cli.train import add_train
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.imports import import_file
@@ -157,7 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
         *(add_demo, add_train, add_evaluate, add_predict, add_stream, add_export),
-        *(add_embed, add_serve, add_push),
+        *(add_embed, add_serve, add_teach, add_push),
     ):
         add(commands)
     add_beside(commands, "bench")

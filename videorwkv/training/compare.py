@@ -53,7 +53,7 @@ def compare(
         )
         return ()
     log = read_log(monitor.log_path)
-    scored = _scored_before(log)
+    scored = scored_before(log)
     if scored is not None:  # a run that was resumed after its end
         found, count = list(scored.baselines), scored.validation
     else:
@@ -90,19 +90,20 @@ def compare(
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
     """Baselines in a log, and the number of clips that they were scored on."""
 
     baselines: tuple[Baseline, ...]
     validation: int
 
 
-def _scored_before(log: list[dict[str, Any]]) -> _Scored | None:
+def scored_before(log: list[dict[str, Any]]) -> Scored | None:
+    """The baselines that a run's `log.jsonl` has; None where none were scored."""
     for entry in log:
         if entry["kind"] == "baselines":
             with suppress(ConfigError):
                 scored = dataclass_from_dict(
-                    _Scored, {name: entry.get(name) for name in ("baselines", "validation")}
+                    Scored, {name: entry.get(name) for name in ("baselines", "validation")}
                 )
                 if scored.baselines and scored.validation > 0:
                     return scored

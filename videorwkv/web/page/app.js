@@ -1,7 +1,7 @@
 // The page: what a person presses, and what they see. The recogniser runs in worker.js.
 
 import { colour, draw } from "./chart.js";
-import { Camera, Pictures, VideoFile } from "./sources.js";
+import { Camera, Pictures, REASONS, VideoFile } from "./sources.js";
 import { clock, largest, median, Naming, Pace, Segments } from "./stream.js";
 
 const BARS = 8;
@@ -145,6 +145,8 @@ class App {
     const asked = new URLSearchParams(location.search);
     at("backend").value = asked.get("backend") ?? "auto";
     if (at("backend").selectedIndex < 0) at("backend").value = "auto";
+    // In a frame of another page, which says the rest.
+    document.body.classList.toggle("embedded", asked.has("embedded"));
     this.threads = Math.max(0, Math.floor(Number(asked.get("threads")) || 0));
     this.listen();
     this.open();
@@ -394,12 +396,6 @@ class App {
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
 }
-
-const REASONS = {
-  NotAllowedError: "The camera is not allowed here. Allow it in the browser's settings of this page.",
-  NotFoundError: "This device has no camera.",
-  NotReadableError: "The camera is in use by another program.",
-};
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 

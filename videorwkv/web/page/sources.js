@@ -2,6 +2,13 @@
 // calls `onFrame(grab, height, width, time)` at each frame, where `grab()` gives its pixels. If that
 // returns a promise, the next frame has to wait for it; a camera can't wait, and gets none.
 
+/** What the errors of a camera mean, by their names. */
+export const REASONS = {
+  NotAllowedError: "The camera is not allowed here. Allow it in the browser's settings of this page.",
+  NotFoundError: "This device has no camera.",
+  NotReadableError: "The camera is in use by another program.",
+};
+
 const NATURAL = new Intl.Collator("en", { numeric: true });
 
 /** RGBA pixels of whatever a canvas can draw. */
