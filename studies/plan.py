@@ -29,7 +29,15 @@ from videorwkv.run import recipes
 from videorwkv.run.recipes import Recipe
 
 # They touch the speed or what is looked at, not the weights. `views` is in a measure's key.
-_NO_CONTENT = ("workers", "clip_timeout", "compile", "checkpoint_frames", "eval_every", "views")
+_NO_CONTENT = (
+    "workers",
+    "clip_timeout",
+    "compile",
+    "recompute",
+    "checkpoint_frames",
+    "eval_every",
+    "views",
+)
 # A variant that sets one of these is about size, so its size is left alone.
 _SIZES = frozenset(
     {"width", "depth", "head_width", "channel_mix_ratio", "image_size", "patch_size"}

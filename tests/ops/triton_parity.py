@@ -27,6 +27,7 @@ CASES = [
     (65, "bfloat16", "bidirectional", {**ALONE, "decay": "none"}),
     (197, "float32", "bidirectional", {"batch": 1, "heads": 1, "width": 16}),
     (40, "float32", "bidirectional", {"batch": 2, "heads": 1, "width": 64}),
+    (33, "bfloat16", "bidirectional", {**ALONE, "width": 32}),
 ]
 
 

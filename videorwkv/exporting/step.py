@@ -162,7 +162,7 @@ class RecurrentStep(nn.Module):
             self._constant("position_LC", table[0].flatten(1).T)
         if config.position == "rope":
             tables = rotary_angles(config.head_width, rows, columns)
-            cos, sin, _ = RotaryEmbedding.of(*tables, has_cls=has_cls)
+            cos, sin, _ = RotaryEmbedding.of(*tables, has_cls=has_cls, adjacent_pairs=True)
             self._constant("cos_LD", cos[0, :, 0].repeat(1, 2))
             self._constant("sin_LD", sin[0, :, 0].repeat(1, 2))
         if has_cls:

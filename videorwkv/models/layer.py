@@ -30,6 +30,7 @@ from torch.compiler import is_compiling
 from videorwkv.models.cell import MemoryCell, at_least_float32, not_none
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import Share, put, take
+from videorwkv.models.recompute import LittleKept
 from videorwkv.models.shift import PartedLinear, SpatialShift
 from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
@@ -50,6 +51,7 @@ class _Ready(NamedTuple):
     kept_B11: Tensor | None
     rows_TBJ: Tensor | None
     shift: SpatialShift | None
+    little: LittleKept | None
 
 
 class CrossRWKVLayer(MemoryCell):
@@ -76,6 +78,7 @@ class CrossRWKVLayer(MemoryCell):
         width, heads, head_width = config.width, config.num_heads, config.head_width
         self.drop = drop
         self.compiled = ""  # torch.compile's mode; empty: not compiled
+        self.recompute = False  # what is cheap, on the way back, and keep less
         self.norm_gate = nn.LayerNorm(width)
         if config.is_frame_by_frame or (config.past == "below" and not is_first):
             # h starts near zero: without a norm the past would hardly change the queries.
@@ -167,19 +170,25 @@ class CrossRWKVLayer(MemoryCell):
         num_frames = len(x_TBLC)
         if self.config.learn_edge_strength and edge_TBLC is not None:
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
-        normed_TBLC = self.norm_gate(x_TBLC)
         # K, V and the forget gate need no hidden state: computed for all frames at once.
-        before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
-        key_value = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
+        little = LittleKept(self) if self.recompute and LittleKept.applies(self) else None
+        if little is not None and rows_TBJ is None:
+            both_TBLX, normed_TBLC = little.keys_and_values(x_TBLC, input_BLC, edge_TBLC)
+            input_BLC = at_least_float32(normed_TBLC[-1])
+            key_value = self._prepared(both_TBLX, rotary)
+        else:
+            normed_TBLC = self.norm_gate(x_TBLC)
+            before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
+            key_value = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
         forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
         if moved_TBL2 is not None:
             # Under autocast the product is in bfloat16, which has an exact zero, too, and `exp` is
             # not.
-            held_TBLC = torch.exp(moved_TBL2 @ self._clock())
+            held_TBLC = torch.exp(at_least_float32(moved_TBL2 @ self._clock()))
             forget_TBLC = torch.lerp(forget_TBLC, self.one_D[0], held_TBLC)
         run = self._frame_by_frame if self.config.is_frame_by_frame else self._at_once
         ready = _Ready(
-            x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift
+            x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift, little
         )
         y_TBLC, hiddens, memories = run(ready, hidden_BLC, memory_BLC, below)
         return y_TBLC, hiddens, memories, input_BLC
@@ -188,7 +197,9 @@ class CrossRWKVLayer(MemoryCell):
         self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, _: Sequence[Tensor] | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """All of `run` that waits for this layer's own output at the frame before."""
-        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift = ready
+        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift, little = (
+            ready
+        )
         num_frames = len(x_TBLC)
         keys_values = _by_frame(key_value, num_frames)
         forgets = forget_TBLC.unbind(0)
@@ -201,7 +212,7 @@ class CrossRWKVLayer(MemoryCell):
             normeds = list(zip(*(x.unbind(0) for x in queries), strict=True))
             shifts = shift.frames(num_frames)
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
-        frame = self._maybe_compiled("frame")
+        frame = self._maybe_compiled("frame") if little is None else little.frame
         outputs, hiddens, memories = [], [], []
         for t in range(num_frames):
             now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11, shifts[t]
@@ -223,7 +234,7 @@ class CrossRWKVLayer(MemoryCell):
         self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, below: Sequence[Tensor] | None
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The same where nothing but the cell waits for the frame before."""
-        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift = ready
+        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift, _ = ready
         past_TBLC = None
         if below is not None:
             if rows_TBJ is not None:
@@ -361,9 +372,14 @@ class CrossRWKVLayer(MemoryCell):
         sources_TBLC = self._near(source_TBLC, shift, "key", "value")
         if config.key_value_source == "edges+frame":
             sources_TBLC = [x + not_none(edge_TBLC) for x in sources_TBLC]
+        return self._prepared(self.key_value(*sources_TBLC), rotary)
+
+    def _prepared(self, both_TBLX: Tensor, rotary: RotaryEmbedding | None) -> KeyValue:
+        """The same of both side by side, [T, B, L, 2 C]."""
+        config = self.config
         key, value = (
-            x.view(*source_TBLC.shape[:-1], config.num_heads, config.head_width)
-            for x in self.key_value(*sources_TBLC).chunk(2, dim=-1)
+            x.view(*x.shape[:-1], config.num_heads, config.head_width)
+            for x in both_TBLX.chunk(2, dim=-1)
         )
         if rotary is not None:
             key = rotary(key)

@@ -30,6 +30,7 @@ from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.masking import Masks, MotionMask, Share, check_kept, take, tube_mask
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
+from videorwkv.models.recompute import LittleKept
 from videorwkv.models.shared import Shared
 from videorwkv.models.shift import SpatialShift
 from videorwkv.models.state import LCRState, check_state, state_tokens
@@ -49,8 +50,12 @@ from videorwkv.preprocess.inputs import Inputs, check_inputs, preprocess, with_e
 from videorwkv.video.base import Clip, Frame
 
 # Without gradients a clip runs in pieces of about this many tokens: what is computed for all frames
-# of a piece at once then stays in a CPU's cache, and memory does not grow with the clip.
+# of a piece at once then stays in a CPU's cache, and memory does not grow with the clip. On a GPU
+# memory alone counts: fewer and larger operations, with about 12 KB a token at 192 channels.
 PIECE_TOKENS = 1024
+GPU_PIECE_TOKENS = 1 << 17
+# Where a single frame of a batch has more tokens than that, a cache does not hold it anyhow.
+LEAST_PIECE = 4
 
 
 class LCR(Shared, nn.Module):
@@ -149,6 +154,23 @@ class LCR(Shared, nn.Module):
         for layer in self.layers:
             assert isinstance(layer, CrossRWKVLayer)
             layer.compiled = mode
+
+    def enable_recompute(self) -> None:
+        """Keep less of a training step for its way back: norms and element-wise steps are computed
+        again, matrix multiplications and scans are not. The same numbers, to the bit.
+
+        Raises:
+            UsageError: the model has not the default cell, mixer and residual path.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, CrossRWKVLayer)
+            if not LittleKept.fits(layer):
+                raise UsageError(
+                    "recompute is written for cell='gated', past='own', mixer='wkv', residual, "
+                    "time_shift, no spatial_shift, no cell_scale, and keys from frames: leave it "
+                    "out, or take checkpoint_frames, which is for every model."
+                )
+            layer.recompute = True
 
     def for_inference(self, *, half: bool = False, compiled: bool = False) -> LCR:
         """A copy that gives the same numbers in less time, and that can't be trained.
@@ -319,7 +341,8 @@ class LCR(Shared, nn.Module):
         check_state(state, batch, tokens, height, width)
         piece = num_frames
         if not (self.training or torch.is_grad_enabled()):
-            piece = max(1, PIECE_TOKENS // (batch * tokens))
+            most = PIECE_TOKENS if frames_BTHWC.device.type == "cpu" else GPU_PIECE_TOKENS
+            piece = most // (batch * tokens) or LEAST_PIECE
         logits = []
         for start in range(0, num_frames, piece):
             logits_BTK, state = self._advance(inputs.at(start, start + piece), state, share)

@@ -182,9 +182,10 @@ class RotaryEmbedding(NamedTuple):
     """Rotary position embedding (arXiv 2104.09864) of tokens, along the two axes of a frame.
 
     Args:
-        cos: cosine of each pair's angle, [1 or B, L, 1, D / 2]; in front T where frames differ.
-        sin: its sine.
-        rotation: cos + i sin, where the channels of a pair lie side by side; else None.
+        cos: cosine of each channel's angle, [1 or B, L, 1, D]; in front T where frames differ.
+        sin: its sine, negative for the first channel of each pair.
+        rotation: cos + i sin of each pair, [..., D / 2], where its channels lie side by side (cos
+            and sin are then those of the pairs, too); else None.
     """
 
     cos: Tensor
@@ -204,7 +205,7 @@ class RotaryEmbedding(NamedTuple):
         """The embedding of a clip's tokens.
 
         Args:
-            cos_LQ: of all patches, as `rotary_angles` gives it.
+            cos_LQ: of all patches and pairs, as `rotary_angles` gives it.
             sin_LQ: likewise.
             keep_TBJ: patches that are computed, T = 1 if the same in all frames; None: all.
             has_cls: `[CLS]` comes first; it has no position and is not rotated.
@@ -217,17 +218,22 @@ class RotaryEmbedding(NamedTuple):
             cos, sin = cos_LQ[keep][..., None, :], sin_LQ[keep][..., None, :]
         if has_cls:
             cos, sin = F.pad(cos, (0, 0, 0, 0, 1, 0), value=1.0), F.pad(sin, (0, 0, 0, 0, 1, 0))
-        return cls(cos, sin, torch.complex(cos, sin) if adjacent_pairs else None)
+        if adjacent_pairs:
+            return cls(cos, sin, torch.complex(cos, sin))
+        return cls(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
     def __call__(self, x_BLHD: Tensor) -> Tensor:
-        """Rotate the channels (d, d + D/2) of each head by their token's angle: [..., L, H, D]."""
+        """Rotate the channels (d, d + D/2) of each head by their token's angle: [..., L, H, D].
+
+        In the type of `x_BLHD`, rounded once: the products are in that of the tables.
+        """
         if self.rotation is not None:
             pairs = torch.view_as_complex(x_BLHD.to(self.cos.dtype).view(*x_BLHD.shape[:-1], -1, 2))
-            return torch.view_as_real(pairs * self.rotation).view(x_BLHD.shape)
-        first, second = x_BLHD.chunk(2, dim=-1)
-        return torch.cat(
-            [first * self.cos - second * self.sin, second * self.cos + first * self.sin], dim=-1
-        )
+            turned = torch.view_as_real(pairs * self.rotation).view(x_BLHD.shape)
+        else:
+            partner_BLHD = x_BLHD.roll(x_BLHD.shape[-1] // 2, -1)
+            turned = torch.addcmul(x_BLHD * self.cos, partner_BLHD, self.sin)
+        return turned.to(x_BLHD.dtype)
 
     def frames(self, num_frames: int) -> Sequence[RotaryEmbedding]:
         """That of each frame's tokens."""

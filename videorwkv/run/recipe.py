@@ -60,6 +60,8 @@ class Recipe:
             classifier at the full rate and the stem at the lowest; 1: one rate for all.
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
         compile: let PyTorch compile the model's frame.
+        recompute: keep less of a step in memory, and compute what is cheap again on its way back;
+            the same numbers.
         checkpoint_frames: activation checkpointing: frames of a clip whose activations are kept at
             a time, the others are recomputed in the backward pass; 0 keeps all.
         seed: of the weights, the order, the sampling, the augmentation and the masks.
@@ -110,6 +112,7 @@ class Recipe:
     layer_decay: float = 1.0
     ema: float = 0.0
     compile: bool = False
+    recompute: bool = False
     checkpoint_frames: int = 0
     seed: int = 0
     workers: int = 2

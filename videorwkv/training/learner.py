@@ -83,13 +83,15 @@ class Learner:
         self.averaged = copy.deepcopy(model).eval() if recipe.ema else None
         self.optimizer = make_optimizer(
             model, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
-            layer_decay=recipe.layer_decay,
+            layer_decay=recipe.layer_decay, fused=device.type == "cuda",
         )  # fmt: skip
         # Small gradients would be lost in float16: the loss is scaled up, gradients down again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         model.checkpoint_frames = recipe.checkpoint_frames
         if recipe.compile:
             model.enable_compile()
+        if recipe.recompute:
+            model.enable_recompute()
         self._loss: nn.Module = _Loss(model, recipe, device, class_weights_K)
         self._own_loss = self._loss
         self._synchroniser = Synchroniser()
@@ -134,20 +136,21 @@ class Learner:
             )
             for a in used
         ]
-        shares = []  # of the whole batch's loss
-        correct = 0.0
+        shares, rights = [], []  # of the whole batch's loss, and of its clips
         for number, task in enumerate(tasks):
             with self.processes.talking(), self._together(last=number + 1 == len(tasks)):
                 loss, right = self._compute(task, self._loss)
                 self.scaler.scale(loss).backward()
-            shares.append(float(loss.detach()) / self.processes.size)
-            correct += float(right)
+            shares.append(loss.detach())
+            rights.append(right)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.recipe.clip_norm or float("inf")
         )
-        every = self.processes.gather([sum(shares), correct])
-        found = Step(sum(loss for loss, _ in every), sum(n for _, n in every), clips, float(norm))
+        # Read at once: a GPU has to end all its work before it can tell a number.
+        share, correct, length = _numbers(sum(shares), sum(rights), norm)
+        every = self.processes.gather([share / self.processes.size, correct])
+        found = Step(sum(loss for loss, _ in every), sum(n for _, n in every), clips, length)
         overflown = self._overflown(found)
         if not math.isfinite(found.loss) or not (overflown or math.isfinite(found.norm)):
             self._fail(tasks, step, found)
@@ -226,14 +229,12 @@ class Learner:
             return
         # Young averages follow faster: the first weights are noise.
         decay = min(self.recipe.ema, (1 + step) / (10 + step))
+        means, values = (list[Tensor](m.parameters()) for m in (self.averaged, self.model))
+        kept, latest = (list(m.buffers()) for m in (self.averaged, self.model))
         with torch.no_grad():
-            for mean, value in zip(
-                self.averaged.parameters(), self.model.parameters(), strict=True
-            ):
-                mean.lerp_(value, 1 - decay)
+            torch._foreach_lerp_(means, values, 1 - decay)
             # Statistics of batch norm: already an average over many batches.
-            for kept, latest in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                kept.copy_(latest)
+            torch._foreach_copy_(kept, latest)
 
     @property
     def best_model(self) -> LCR:
@@ -380,6 +381,11 @@ class _Loss(nn.Module):
         right = (right_BT.sum(1) / count_B).sum()
         loss = losses_B.mean() if scale is None else losses_B.sum() * scale
         return loss, right * (scale != 0)
+
+
+def _numbers(*values: Tensor | int) -> list[float]:
+    """All of them from the device in one go."""
+    return torch.stack([torch.as_tensor(x).float() for x in values]).tolist()
 
 
 def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:

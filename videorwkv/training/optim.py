@@ -61,10 +61,14 @@ def make_optimizer(
     weight_decay: float,
     betas: tuple[float, float],
     layer_decay: float = 1.0,
+    fused: bool = False,
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`; `set_rate` sets the learning rate before every step."""
+    """AdamW over `parameter_groups`; `set_rate` sets the learning rate before every step.
+
+    `fused` updates all parameters of a group at once, to rounding: on a GPU in one launch.
+    """
     groups = parameter_groups(model, weight_decay, layer_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=betas)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, **({"fused": True} if fused else {}))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

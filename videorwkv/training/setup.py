@@ -39,7 +39,14 @@ from videorwkv.video.frames_folder import FOLDER_FPS
 # Options that may change on resuming: they touch the speed, not the weights.
 _FREE_ON_RESUME = frozenset(
     {
-        *("workers", "clip_timeout", "compile", "checkpoint_frames", "checkpoint_minutes"),
+        *(
+            "workers",
+            "clip_timeout",
+            "compile",
+            "recompute",
+            "checkpoint_frames",
+            "checkpoint_minutes",
+        ),
         *("eval_every", "views", "patience"),
     }
 )

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import SMALL, make_inputs, make_model
+
+from benchmarks.launches import saved_bytes
+from videorwkv.errors import UsageError
+from videorwkv.models import LCRConfig
+
+VARIANTS = {
+    "default": {},
+    "drop-path, no edges": {"drop_path": 0.3, "edges": "none", "key_value_source": "frame"},
+    "affine, one rate": {"scan_affine": True, "forget_source": "rate"},
+    "memory that counts change": {"memory_clock": "change"},
+}
+
+
+def step(config: LCRConfig, *, recompute: bool, half: bool) -> tuple[list[torch.Tensor], int]:
+    """The loss and all gradients, and bytes kept for them."""
+    model = make_model(config).train()
+    if recompute:
+        model.enable_recompute()
+    torch.manual_seed(1)  # drop-path
+    with saved_bytes(model) as kept, torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss = model.scan(make_inputs(3, 4))[0].square().mean()
+        size = kept()
+    loss.backward()
+    return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)], size
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_same_numbers_with_less_kept(name, half):
+    # A stem that keeps little itself.
+    config = replace(SMALL, stem="patch", **VARIANTS[name])
+    (wanted, all_of_it), (found, kept) = (
+        step(config, recompute=on, half=half) for on in (False, True)
+    )
+    assert len(wanted) == len(found)
+    for a, b in zip(wanted, found, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-7 * float(a.abs().max() + 1))
+    assert kept < 0.8 * all_of_it
+
+
+def test_modules_that_are_looked_at_are_called():
+    model = make_model(SMALL).train()
+    model.enable_recompute()
+    seen: list[str] = []
+    model.layers[0].mix_out.register_forward_hook(lambda *_: seen.append("mix_out"))
+    model.scan(make_inputs(2, 3))
+    assert len(seen) == 3
+
+
+def test_other_models_refuse():
+    model = make_model(replace(SMALL, cell="lstm"))
+    with pytest.raises(UsageError, match="checkpoint_frames"):
+        model.enable_recompute()
