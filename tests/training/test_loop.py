@@ -265,6 +265,15 @@ def test_a_large_model_on_a_cpu_is_said_to_be_slow() -> None:
         assert any("--model lcr_nano" in note for note in found) == said
 
 
+@pytest.mark.parametrize(("precision", "said"), [("bfloat16", "slower"), ("auto", "float32")])
+def test_precision_on_a_cpu_is_told(precision: str, said: str) -> None:
+    recipe = replace(tiny.recipe(), precision=precision)  # type: ignore[arg-type]
+    found = list(notes(recipe, tiny.manifest(), 1, torch.device("cpu")))
+    assert [note for note in found if precision in note and said in note]
+    assert not [note for note in notes(tiny.recipe(), tiny.manifest(), 1, torch.device("cpu"))
+                if "precision" in note]  # fmt: skip
+
+
 def test_without_validation_the_test_split_is_not_touched(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

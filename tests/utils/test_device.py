@@ -8,7 +8,7 @@ import torch
 
 from videorwkv.errors import UsageError
 from videorwkv.utils import device as devices
-from videorwkv.utils.device import pick_device
+from videorwkv.utils.device import autocast, pick_device, resolve_precision
 from videorwkv.utils.workers import WorkerPool
 
 
@@ -64,3 +64,15 @@ def test_no_worker_processes_in_a_daemonic_process() -> None:
         (text,) = pool.map(_in_a_pool, [0])
     assert "this is a daemonic process" in text
     assert "--pool=threads" in text
+
+
+@pytest.mark.parametrize(("has_it", "wanted"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_precision_by_device(
+    monkeypatch: pytest.MonkeyPatch, has_it: bool, wanted: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_it)
+    assert resolve_precision(torch.device("cuda"), "auto") == wanted
+    assert resolve_precision(torch.device("cpu"), "auto") == "float32"
+    assert resolve_precision(torch.device("cpu"), "bfloat16") == "bfloat16"  # a name is obeyed
+    with autocast(torch.device("cpu"), "auto"):
+        assert not torch.is_autocast_enabled("cpu")

@@ -154,7 +154,8 @@ def add_train(commands: Commands) -> None:
     parser.add_argument(
         "--precision",
         metavar="P",
-        help="float32; or, for mixed precision, bfloat16, or float16 on GPUs without it",
+        help="float32; for mixed precision bfloat16, or float16 on GPUs without it; auto takes "
+        "bfloat16 on a GPU that has it, else float32: CPUs are slower in bfloat16",
     )
     parser.add_argument(
         "--set",

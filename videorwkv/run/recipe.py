@@ -49,7 +49,8 @@ class Recipe:
         class_weights: `balanced`: a clip counts the more in the loss the fewer training clips its
             class has, so that every class counts the same; `none`: each clip counts the same.
         clip_norm: the gradient's largest norm; 0 leaves it alone.
-        precision: `float32`; `bfloat16` autocast (scan and cell accumulate in float32 anyway); or
+        precision: `float32`; `bfloat16` autocast (scan and cell accumulate in float32 anyway);
+            `auto` takes bfloat16 on a GPU that has it, else float32 (CPUs are slower in it); or
             `float16` autocast with a scaled loss, for GPUs without bfloat16.
         loss_frames: `last`, the logits after the last frame; `all`, the mean of the losses at every
             frame in the second half of the clip, so that the model answers early too.
@@ -106,7 +107,7 @@ class Recipe:
     label_smoothing: float = 0.1
     class_weights: Literal["none", "balanced"] = "none"
     clip_norm: float = 1.0
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     loss_frames: Literal["last", "all"] = "last"
     freeze: tuple[str, ...] = ()
     layer_decay: float = 1.0
@@ -176,7 +177,7 @@ class Recipe:
                 "one of them, or model.head_norm='layer'."
             )
         for name, allowed in (
-            ("precision", ("float32", "bfloat16", "float16")),
+            ("precision", ("float32", "bfloat16", "float16", "auto")),
             ("clip_sampling", ("all", "balanced")),
             ("loss_frames", ("last", "all")),
             (

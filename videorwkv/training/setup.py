@@ -31,6 +31,7 @@ from videorwkv.run.run import (
     save_config,
 )
 from videorwkv.run.tensors import require_fitting
+from videorwkv.utils.device import resolve_precision
 from videorwkv.utils.files import make_folder
 from videorwkv.utils.processes import ALONE, Processes
 from videorwkv.utils.words import counted
@@ -334,6 +335,13 @@ def notes(
         yield (
             f"a model of {num_parameters / 1e6:.1f} M parameters is slow on a CPU, the first step "
             "may take minutes: --model lcr_nano is the preset for a CPU"
+        )
+    if recipe.precision == "auto":
+        yield f"precision auto takes {resolve_precision(device, 'auto')} on this device"
+    elif device.type == "cpu" and recipe.precision == "bfloat16":
+        yield (
+            "on a CPU bfloat16 has been slower than float32, several times where the CPU has no "
+            "instruction for it: --precision auto takes float32 there"
         )
     if recipe.augmentation.flip_probability > 0:
         yield manifest.flip_note
