@@ -212,7 +212,9 @@ class CrossRWKVLayer(MemoryCell):
             normeds = list(zip(*(x.unbind(0) for x in queries), strict=True))
             shifts = shift.frames(num_frames)
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
-        frame = self._maybe_compiled("frame") if little is None else little.frame
+        frame: Callable[..., tuple[Tensor, Tensor, Tensor]] = (
+            self._maybe_compiled("frame") if little is None else little.frame
+        )
         outputs, hiddens, memories = [], [], []
         for t in range(num_frames):
             now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11, shifts[t]
