@@ -4,6 +4,7 @@ any comparison: at chance, differences mean nothing."""
 from __future__ import annotations
 
 import math
+import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -216,7 +217,7 @@ def how_it_was_done(results: Results, reference: str) -> Section:
     again += ["--seeds", str(settings.seeds)] if settings.seeds else []
     again += [word for name in settings.only for word in ("--only", name)]
     again += [] if settings.show_frames else ["--no-frames"]
-    blocks.append(Code([shlex.join(again)]))
+    blocks.append(Code([_shown(again, settings.data.spec)]))
     if plan.trainings:
         seeds = sorted({t.seed for t in plan.trainings})
         first = plan.trainings[0]
@@ -237,7 +238,8 @@ def how_it_was_done(results: Results, reference: str) -> Section:
         for training in plan.trainings:
             commands.setdefault(training.variant, training.command)
         blocks.append(Text("One training of each variant (the others differ in --seed):"))
-        blocks.append(Code([shlex.join(command) for command in commands.values()]))
+        spec = settings.data.spec
+        blocks.append(Code([_shown(command, spec) for command in commands.values()]))
     machines = {tuple(sorted(d.record["machine"].items())) for d in results.done}
     machines.add(tuple(sorted(results.machine.items())))
     rows = [
@@ -248,6 +250,15 @@ def how_it_was_done(results: Results, reference: str) -> Section:
     ]
     blocks.append(Table(["machine", ""], [list(row) for row in dict.fromkeys(map(tuple, rows))]))
     return Section("How it was done", blocks)
+
+
+def _shown(command: Sequence[str], spec: str | None) -> str:
+    """A command for others: where the data lie on this machine, `"$DATA"` stands."""
+    words = [shlex.quote(word) for word in command]
+    kind, colon, place = (spec or "").rpartition(":")
+    if spec in command and os.path.exists(place):
+        words[command.index(spec)] = f'{kind}{colon}"$DATA"'
+    return " ".join(words)
 
 
 def _same_budget(results: Results) -> str:

@@ -9,6 +9,7 @@ import pytest
 import small
 
 from studies import STUDIES, Accuracy, Study, Variant, load_study
+from studies.compare import _shown
 from studies.data import DataOptions, merge_options
 from studies.plan import (
     Plan,
@@ -192,6 +193,18 @@ def test_commands_say_the_same_again() -> None:
         manifest = load_manifest(options.data)
         recipe = for_data(recipe_of(options, manifest, None, None, begun=False)[0], manifest)
         assert recipe == training.recipe
+
+
+def test_a_page_says_data_for_a_place_on_this_machine(tmp_path: Path) -> None:
+    import shlex
+
+    place = tmp_path / "my clips"
+    place.mkdir()
+    for spec, said in ((str(place), '"$DATA"'), (f"folder:{place}", 'folder:"$DATA"')):
+        shown = _shown(["videorwkv", "train", spec, "--set", "a b"], spec)
+        assert shown == f"videorwkv train {said} --set 'a b'"
+    command = ["videorwkv", "train", "motion:train=8", "--seed", "1"]
+    assert _shown(command, None) == _shown(command, "motion:train=8") == shlex.join(command)
 
 
 def test_generated_data_alone(tmp_path: Path) -> None:
