@@ -12,10 +12,12 @@ from videorwkv.cli.options import (
     DATA_OPTIONS,
     RUN_HELP,
     TIMEOUT_HELP,
+    add_batches,
     add_command,
     add_data_options,
     add_decoder,
     add_device,
+    batches,
     load_data,
     number,
     parse_views,
@@ -85,12 +87,7 @@ def add_embed(commands: Commands) -> None:
         metavar="TxS",
         help="temporal x spatial views per clip, averaged (default: the run's)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
-    )
+    add_batches(parser)
     parser.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     add_decoder(parser)
     add_data_options(parser)
@@ -182,8 +179,7 @@ def _embed(options: argparse.Namespace, manifest: Manifest) -> Embeddings:
             manifest,
             every=options.every,
             views=parse_views(options.views) if options.views else None,
-            batch_size=8 if options.batch_size is None else options.batch_size,
-            workers=2 if options.workers is None else options.workers,
+            **batches(options),
             device=options.device,
             cache=options.cache,
             clip_timeout=options.clip_timeout,

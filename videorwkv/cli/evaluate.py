@@ -12,11 +12,13 @@ from videorwkv.cli.options import (
     DATA_HELP,
     RUN_HELP,
     TIMEOUT_HELP,
+    add_batches,
     add_command,
     add_data_options,
     add_decoder,
     add_device,
     add_masks,
+    batches,
     load_data,
     number,
     parse_views,
@@ -82,15 +84,7 @@ def add_evaluate(commands: Commands) -> None:
         help="folder for the results (default: RUN/evaluation-SPLIT, with a suffix for whatever "
         "differs from the run's default: -last, -views-2x3, -tube-mask-0.5, -motion-mask-0.5)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="worker processes that decode (default: 2)",
-    )
+    add_batches(parser)
     parser.add_argument("--clip-timeout", type=number, metavar="S", help=TIMEOUT_HELP)
     parser.add_argument(
         "--baselines",
@@ -235,8 +229,7 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
             run,
             manifest,
             views=views,
-            batch_size=8 if options.batch_size is None else options.batch_size,
-            workers=2 if options.workers is None else options.workers,
+            **batches(options),
             device=processes.device(options.device),
             cache=options.cache,
             tube_mask_ratio=options.tube_mask,

@@ -99,6 +99,23 @@ def number(text: str) -> float:
     return value
 
 
+def add_batches(parser: argparse._ActionsContainer) -> None:
+    """How many clips go through the model at once, and how many processes read them."""
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
+    )
+
+
+def batches(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_batches` has read, as arguments of `evaluate`, `embed` and `predict_split`."""
+    given = {"batch_size": options.batch_size, "workers": options.workers}
+    usual = {"batch_size": 8, "workers": 2}
+    return {name: usual[name] if value is None else value for name, value in given.items()}
+
+
 def add_old_spelling(
     parser: argparse.ArgumentParser, old: str, new: str, *, value: str | None = None, **options: Any
 ) -> None:

@@ -12,10 +12,12 @@ from videorwkv.cli.options import (
     PLAYLISTS_HELP,
     RUN_HELP,
     TIMEOUT_HELP,
+    add_batches,
     add_command,
     add_data_options,
     add_device,
     add_masks,
+    batches,
     load_data,
     number,
     parse_views,
@@ -109,12 +111,7 @@ def add_predict(commands: Commands) -> None:
         metavar="NAME",
         help="which split to predict: train, validation, test or all (default: test)",
     )
-    group.add_argument(
-        "--batch-size", type=int, metavar="N", help="clips per forward pass (default: 8)"
-    )
-    group.add_argument(
-        "--workers", type=int, metavar="N", help="worker processes that decode (default: 2)"
-    )
+    add_batches(group)
     add_data_options(parser)
     add_device(parser)
     parser.set_defaults(run=run_predict)
@@ -224,8 +221,7 @@ def _submit(options: argparse.Namespace, processes: Processes) -> int:
             recogniser,
             manifest,
             options.submission,
-            batch_size=8 if options.batch_size is None else options.batch_size,
-            workers=2 if options.workers is None else options.workers,
+            **batches(options),
             cache=options.cache,
             on_batch=on_batch,
             processes=processes,
