@@ -34,7 +34,10 @@ HOSTILE = (
 def run(folder: Path, labels: tuple[str, ...] = ("a", "b", "c", "d", "e")) -> Run:
     recipe = recipes.Recipe(model=tiny_models.SMALL, steps=4)
     versions = {"videorwkv": "0.1.0", "torch": "2.13.0", "machine": "a CPU, 2 threads"}
-    return Run(folder, "best", recipe, labels, None, DATA, versions)
+    return Run(
+        folder=folder, which="best", recipe=recipe, labels=labels, flips=None, data=DATA,
+        versions=versions,
+    )  # fmt: skip
 
 
 def card(one: Run, facts: Facts | None = None, found: tuple[Accuracy, ...] = ()) -> str:

@@ -326,13 +326,4 @@ def load_exported_run(path: str | Path) -> ExportedRun:
         UsageError, CheckpointError: as `open_exported`.
     """
     model = open_exported(path)
-    described = model.description
-    return ExportedRun(
-        folder=model.path.parent,
-        which=model.path.name,
-        recipe=described.recipe,
-        labels=described.labels,
-        flips=described.flips,
-        data=described.data,
-        versions=described.versions,
-    )
+    return ExportedRun(folder=model.path.parent, which=model.path.name, **vars(model.description))

@@ -28,7 +28,8 @@ _MISSING = object()
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a run was trained with; the fields of `videorwkv.run.run.Run` of the same names."""
+    """What a run was trained with; `videorwkv.run.run.Run`, which has weights besides, says what
+    the fields are."""
 
     recipe: Recipe
     labels: tuple[str, ...]

@@ -126,7 +126,10 @@ def _described(
         return replace(run, data=UNKNOWN, init=started, folder=folder, source="")
     frames = sampling or Sampling(num_frames=model.config.num_frames)
     recipe = Recipe(model=model.config, sampling=frames, epochs=1)
-    return Run(folder, "model", recipe, names, flips, UNKNOWN, versions())
+    return Run(
+        folder=folder, which="model", recipe=recipe, labels=names, flips=flips, data=UNKNOWN,
+        versions=versions(),
+    )  # fmt: skip
 
 
 def write_repository(

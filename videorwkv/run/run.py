@@ -30,7 +30,7 @@ from videorwkv.errors import CheckpointError, ConfigError, UsageError, did_you_m
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import NO_MASKS, Masks
 from videorwkv.models.presets import build_model
-from videorwkv.run.description import read_description
+from videorwkv.run.description import Description, read_description
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.tensors import read_tensors, require_fitting, tensors_bytes
@@ -43,8 +43,8 @@ FORMAT = 1
 NAMES = 128
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(Description):
     """A trained run on disk.
 
     Args:
@@ -62,12 +62,6 @@ class Run:
 
     folder: Path
     which: str
-    recipe: Recipe
-    labels: tuple[str, ...]
-    flips: Mapping[str, str] | None
-    data: Mapping[str, Any]
-    versions: Mapping[str, Any]
-    init: Mapping[str, Any] | None = None
     source: str = ""
 
     @property
@@ -245,16 +239,7 @@ def read_run(path: str | Path) -> Run:
             f"{config} can't be read: {reason}. Restore it or train again; if it was edited on "
             f'purpose, take the line "{SEAL}" out of it.'
         ) from error
-    return Run(
-        folder=folder,
-        which=which,
-        recipe=described.recipe,
-        labels=described.labels,
-        flips=described.flips,
-        data=described.data,
-        versions=described.versions,
-        init=described.init,
-    )
+    return Run(folder=folder, which=which, **vars(described))
 
 
 def fetch_run(source: str | Path, **options: Any) -> Run:
@@ -284,7 +269,11 @@ def save_config(
     init: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json of a run that begins here."""
-    write_config(folder, Run(folder, "", recipe, labels, flips, data, versions(), init).to_dict())
+    run = Run(
+        folder=folder, which="", recipe=recipe, labels=labels, flips=flips, data=data,
+        versions=versions(), init=init,
+    )  # fmt: skip
+    write_config(folder, run.to_dict())
 
 
 def write_config(folder: Path, values: Mapping[str, Any]) -> None:
