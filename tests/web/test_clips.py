@@ -207,8 +207,8 @@ def test_what_is_missing(clips: ClipFolder) -> None:
     some, more = {"1": Path(), "2": Path()}, {"1": Path(), "2": Path(), "3": Path()}
     assert missing({"a": more, "b": more}) == []
     assert missing({"a": more, "b": some, "c": {}}) == [
-        "b needs 1 more clip.",
-        "c needs 3 more clips.",
+        "b: 1 more clip needed.",
+        "c: 3 more clips needed.",
     ]
 
 

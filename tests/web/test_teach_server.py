@@ -170,7 +170,7 @@ def test_classes_clips_and_what_is_missing(server: TeachServer, video: bytes) ->
     assert (picture.content[:2], picture.headers["Content-Type"]) == (b"\xff\xd8", "image/jpeg")
     found = state(server)
     assert found["classes"][1] == {"name": "五 & 六", "clips": [["clip-0001.mp4", True]]}
-    assert found["missing"] == ["a b needs 3 more clips.", "五 & 六 needs 2 more clips."]
+    assert found["missing"] == ["a b: 3 more clips needed.", "五 & 六: 2 more clips needed."]
     assert found["training"]["phase"] == "idle"
     refused = ask(server, "train", "POST")
     assert (refused.status, refused.error) == (400, " ".join(found["missing"]))

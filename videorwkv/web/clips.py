@@ -254,7 +254,7 @@ def missing(classes: dict[str, dict[str, Path]]) -> list[str]:
         ]
     lacking = {name: FEWEST_CLIPS - len(clips) for name, clips in classes.items()}
     return [
-        f"{name} needs {counted(count, 'more clip', 'more clips')}."
+        f"{name}: {counted(count, 'more clip', 'more clips')} needed."
         for name, count in lacking.items()
         if count > 0
     ]

@@ -1,5 +1,8 @@
 import { address, ask, counted } from "./ask.js";
 
+/** Classes that are learnt and never named (videorwkv/data/background.py). */
+export const BACKGROUNDS = ["background", "none"];
+
 /** A class: its name, its clips, and what can be done with it. */
 export class Card {
   constructor(app, name) {
@@ -75,7 +78,8 @@ export class Card {
     const { size } = this.clips;
     const { fewest, enough } = this.app.state;
     const more = size >= fewest && size < enough ? `, ${enough} or more are better` : "";
-    this.count.textContent = `${counted(size, "clip")}${more}${this.uploads ? ", reading …" : ""}`;
+    const never = BACKGROUNDS.includes(this.name) ? "never named, " : "";
+    this.count.textContent = `${never}${counted(size, "clip")}${more}${this.uploads ? ", reading …" : ""}`;
   }
 
   show(clips) {

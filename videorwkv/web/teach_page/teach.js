@@ -2,14 +2,13 @@
 // What it shows is what the server says (`state`), which looks into the folder each time.
 
 import { address, ask, counted } from "./ask.js";
-import { Card } from "./card.js";
+import { BACKGROUNDS, Card } from "./card.js";
 import { drawCurve } from "./curve.js";
 import { Recorder } from "./record.js";
 import { REASONS } from "./sources.js";
 
 const QUICK = 1000; // milliseconds between two looks while a training runs
 const SLOW = 5000;
-const BACKGROUNDS = ["background", "none"];
 
 const at = (id) => document.getElementById(id);
 
