@@ -53,6 +53,13 @@ def add_bench(commands: Commands) -> None:
         "--frames", type=int, default=16, metavar="T", help="frames of a clip (default: 16)"
     )
     parser.add_argument(
+        "--clip-frames",
+        type=int,
+        metavar="N",
+        help="export with a graph of N frames for clips, as `export --frames N` does; it is timed "
+        "in place of N steps (default: none)",
+    )
+    parser.add_argument(
         "--batch-size",
         type=int,
         default=1,
@@ -121,6 +128,7 @@ def run_bench(options: argparse.Namespace) -> int:
         threads=options.threads,
         seconds=options.seconds,
         tube_mask_ratio=options.tube_mask,
+        clip_frames=options.clip_frames,
         lengths=_numbers(options.lengths) if options.lengths else (),
         memory_limit=options.memory_limit,
         time_limit=options.time_limit,

@@ -48,6 +48,8 @@ class SpeedOptions:
         threads: of PyTorch and of the runtimes.
         seconds: of timing, roughly.
         tube_mask_ratio: also time each model with this mask ratio; 0: don't.
+        clip_frames: where models are exported, with a graph of so many frames for clips; None: step
+            by step.
         lengths: frames of the clips and streams of the table over length; empty: none.
         memory_limit: GiB that a clip of that table may take.
         time_limit: seconds that a clip of that table may take.
@@ -61,6 +63,7 @@ class SpeedOptions:
     threads: int = 1
     seconds: float = 30.0
     tube_mask_ratio: float = 0.0
+    clip_frames: int | None = None
     lengths: tuple[int, ...] = ()
     memory_limit: float = 8.0
     time_limit: float = 60.0
@@ -194,7 +197,7 @@ def _subjects(options: SpeedOptions, peers: dict[str, Any], folder: Path) -> lis
         model = load(name)
         inputs = generated(model.config, **shape)
         room = folder / str(len(subjects))
-        make = partial(OwnSubject, inputs=inputs)
+        make = partial(OwnSubject, inputs=inputs, clip_frames=options.clip_frames)
         if isinstance(model, ExportedModel):
             ratio = model.metadata["tube_mask_ratio"]
             subjects.append(make(title=name, model=model, folder=room, tube_mask_ratio=ratio))

@@ -34,6 +34,7 @@ class OwnSubject:
         inputs: B clips with their edges.
         folder: room for exported files.
         tube_mask_ratio: share of the patches to leave out.
+        clip_frames: of the graph for clips that files are exported with; None: none.
     """
 
     title: str
@@ -41,6 +42,7 @@ class OwnSubject:
     inputs: Inputs
     folder: Path
     tube_mask_ratio: float = 0.0
+    clip_frames: int | None = None
     peer: bool = False
 
     @property
@@ -74,7 +76,9 @@ class OwnSubject:
         """
         program: Any = self.model
         if isinstance(self.model, LCR):
-            program = lcr_program(self.model, way, self.folder, self.tube_mask_ratio)
+            program = lcr_program(
+                self.model, way, self.folder, self.tube_mask_ratio, self.clip_frames
+            )
         start = program.init_state(
             len(self.inputs.frames_BTHWC), tube_mask_ratio=self.tube_mask_ratio
         )

@@ -94,7 +94,9 @@ def missing(way: Way) -> str | None:
     return None
 
 
-def lcr_program(model: LCR, way: str, folder: Path, tube_mask_ratio: float) -> Any:
+def lcr_program(
+    model: LCR, way: str, folder: Path, tube_mask_ratio: float, clip_frames: int | None = None
+) -> Any:
     """The model as this way runs it: its `init_state`, `step` and `scan`.
 
     Args:
@@ -102,6 +104,8 @@ def lcr_program(model: LCR, way: str, folder: Path, tube_mask_ratio: float) -> A
         way: a name of `WAYS`.
         folder: room for exported files.
         tube_mask_ratio: that an exported file has built in.
+        clip_frames: frames of the graph for clips that is exported beside the step; None: no such
+            graph. In 8 bits there is none.
 
     Raises:
         UsageError, CheckpointError: it can't be exported.
@@ -118,6 +122,7 @@ def lcr_program(model: LCR, way: str, folder: Path, tube_mask_ratio: float) -> A
         to=engine,
         precision=precision or "float32",
         tube_mask_ratio=tube_mask_ratio,
+        clip_frames=None if precision == "int8" else clip_frames,
         # Any clips do: ranges change the numbers, not the time.
         calibrate=load_manifest("motion") if precision == "int8" else None,
     )

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.models.cli import run_bench
 from benchmarks.models.lengths import joint_memory, measure_stream
 from benchmarks.models.report import (
     HEADER,
@@ -22,8 +23,8 @@ from benchmarks.models.report import (
 )
 from benchmarks.models.results import SpeedReport
 from benchmarks.models.runner import SpeedOptions, bench
-from benchmarks.models.ways import WAYS, find_ways, missing, peer_program, prepared
-from videorwkv.cli.main import main
+from benchmarks.models.ways import WAYS, find_ways, lcr_program, missing, peer_program, prepared
+from videorwkv.cli.main import main, make_parser
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.exporting import export
 from videorwkv.models import build_model, model_config
@@ -235,6 +236,23 @@ def test_a_peer_gives_the_same_numbers_in_every_way(
         found = torch.from_numpy(found[0])
     with torch.no_grad():
         torch.testing.assert_close(found.float(), network(pixels), rtol=0, atol=tolerance)
+
+
+def test_files_are_exported_with_a_graph_for_clips(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def look(*_: object, **given: object) -> None:
+        raise UsageError(f"precision {given['precision']}, clip_frames {given['clip_frames']}")
+
+    monkeypatch.setattr("benchmarks.models.ways.export", look)
+    model = build_model(model_config("bench_small"))
+    for way, said in (("onnx", "float32, clip_frames 4"), ("onnx-int8", "int8, clip_frames None")):
+        with pytest.raises(UsageError, match=f"precision {said}"):
+            lcr_program(model, way, tmp_path, 0.0, 4)
+    monkeypatch.setattr("benchmarks.models.runner.bench", lambda options, **_: look(
+        precision="", clip_frames=options.clip_frames))  # fmt: skip
+    with pytest.raises(UsageError, match="clip_frames 4"):
+        run_bench(make_parser().parse_args(["bench", "bench_small", "--clip-frames", "4"]))
 
 
 def test_ways_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
