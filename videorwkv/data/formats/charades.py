@@ -20,10 +20,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from videorwkv.data.formats.segmented import Piece, assemble, check_times, lists_in, split_of
+from videorwkv.data.formats.segmented import (
+    Piece,
+    assemble,
+    check_times,
+    columns_of,
+    lists_in,
+    rows_of,
+)
 from videorwkv.data.manifest import Manifest, join_labels
-from videorwkv.data.tables import read_csv, read_fields, read_text, split_lines
-from videorwkv.errors import ManifestError, VideoRWKVError
+from videorwkv.data.tables import read_text, split_lines
+from videorwkv.errors import ManifestError
 
 LAYOUTS = {"segments": "each action as a clip", "videos": "each video as a clip with its actions"}
 CLASSES = "Charades_v1_classes.txt"
@@ -42,22 +49,17 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     names = _names(files[0].parent / CLASSES)
     pieces: list[Piece] = []
     lengths: dict[str, float] = {}
-    for file in files:
-        split = split_of(file, ("charades", "v1"))
-        for line, fields in read_csv(file, required=("id", "actions")):
-            where = f"{file}:{line}"
-            if not fields["id"]:
-                raise ManifestError(f"{where}: the id is empty.")
-            if fields.get("length"):
-                lengths[fields["id"]] = check_times(0, fields["length"], where)[1]
-            group = fields.get("subject", "")
-            actions = list(_actions(fields["actions"], where, names))
-            if kind == "videos":
-                actions = [(join_labels(name for name, _, _ in actions), 0.0, math.inf)]
-            pieces += [
-                Piece(fields["id"], start, end, label, split, where, line, group)
-                for label, start, end in actions
-            ]
+    for split, line, where, fields in rows_of(files, ("id", "actions"), ("charades", "v1")):
+        if fields.get("length"):
+            lengths[fields["id"]] = check_times(0, fields["length"], where)[1]
+        group = fields.get("subject", "")
+        actions = list(_actions(fields["actions"], where, names))
+        if kind == "videos":
+            actions = [(join_labels(name for name, _, _ in actions), 0.0, math.inf)]
+        pieces += [
+            Piece(fields["id"], start, end, label, split, where, line, group)
+            for label, start, end in actions
+        ]
     listed = ", ".join(file.name for file in files)
     notes = [f"Charades, {LAYOUTS[kind]}: {listed}"]
     if not names:
@@ -71,13 +73,8 @@ def read(root: Path, layout: str | None = None) -> Manifest:
 
 def recognises(path: Path) -> bool:
     """Whether a file is such a list."""
-    if path.suffix.lower() != ".csv":
-        return False
-    try:
-        header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
-    except VideoRWKVError:
-        return False
-    return {"id", "actions"} <= {*header} and bool({"length", "subject"} & {*header})
+    found = columns_of(path)
+    return {"id", "actions"} <= found and bool({"length", "subject"} & found)
 
 
 def _actions(text: str, where: str, names: Mapping[str, str]) -> Iterator[tuple[str, float, float]]:

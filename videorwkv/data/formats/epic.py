@@ -19,14 +19,14 @@ ROOT/<participant>/rgb_frames/<video_id> of frames, cut by the numbers, which co
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from videorwkv.data.formats.segmented import Piece, assemble, lists_in, split_of
+from videorwkv.data.formats.segmented import Piece, assemble, columns_of, lists_in, rows_of
 from videorwkv.data.manifest import Manifest
 from videorwkv.data.segments import make_segment
 from videorwkv.data.tables import read_csv, read_fields
-from videorwkv.errors import ManifestError, VideoRWKVError
+from videorwkv.errors import ManifestError
 
 LAYOUTS = {"verb": "verbs", "noun": "nouns", "action": "verbs with nouns"}
 COLUMNS = ("video_id", "start_timestamp", "stop_timestamp")
@@ -43,14 +43,12 @@ def read(root: Path, layout: str | None = None) -> Manifest:
     folder = root if root.is_dir() else root.parent
     kind = layout or "verb"
     parts = ("verb", "noun") if kind == "action" else (kind,)
-    rows = [(file, line, fields) for file in files for line, fields in _rows(file, parts)]
+    rows = list(rows_of(files, COLUMNS, _WORDS))
     names = {part: _names(files[0].parent, part, [fields for *_, fields in rows]) for part in parts}
     pieces = []
-    for file, line, fields in rows:
-        where = f"{file}:{line}"
+    for split, line, where, fields in rows:
         segment = make_segment(fields["start_timestamp"], fields["stop_timestamp"], where)
         words = [names[part].get(fields.get(f"{part}_class", ""), "") for part in parts]
-        split = split_of(file, _WORDS)
         if not all(words) and split != "test":
             raise ManifestError(f"{where}: it has no {parts[words.index('')]}_class.")
         pieces.append(
@@ -74,20 +72,8 @@ def read(root: Path, layout: str | None = None) -> Manifest:
 
 def recognises(path: Path) -> bool:
     """Whether a file is such a list."""
-    if path.suffix.lower() != ".csv":
-        return False
-    try:
-        header = next(read_fields(path, delimiters=",;\t"), (0, []))[1]
-    except VideoRWKVError:
-        return False
-    return {*COLUMNS, "narration_id"} <= {*header} or {*COLUMNS, "verb_class"} <= {*header}
-
-
-def _rows(file: Path, parts: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    for line, fields in read_csv(file, required=COLUMNS):
-        if not fields["video_id"]:
-            raise ManifestError(f"{file}:{line}: the video_id is empty.")
-        yield line, fields
+    found = columns_of(path)
+    return {*COLUMNS, "narration_id"} <= found or {*COLUMNS, "verb_class"} <= found
 
 
 def _names(folder: Path, part: str, rows: list[dict[str, str]]) -> dict[str, str]:

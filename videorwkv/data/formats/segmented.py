@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from videorwkv.data.formats.rows import check_spelling
 from videorwkv.data.formats.tree import Tree, split_in_name, video_stem
 from videorwkv.data.manifest import Manifest, Row, join_labels, split_labels
-from videorwkv.errors import ManifestError, UsageError
+from videorwkv.data.tables import read_csv, read_fields
+from videorwkv.errors import ManifestError, UsageError, VideoRWKVError
 from videorwkv.video.segment import Segment
 
 # Folders below each other that are looked into.
@@ -255,6 +256,34 @@ def lists_in(place: Path, recognises: Callable[[Path], bool], wanted: str) -> li
         if found:
             return found
     raise ManifestError(f"{place}: {wanted} is not in it. Found: {tree.glance()}.")
+
+
+def columns_of(path: Path) -> set[str]:
+    """Names of the columns of a CSV file; empty where it is none that can be read."""
+    if path.suffix.lower() != ".csv":
+        return set()
+    try:
+        return {*next(read_fields(path, delimiters=",;\t"), (0, []))[1]}
+    except VideoRWKVError:
+        return set()
+
+
+def rows_of(
+    files: Iterable[Path], required: tuple[str, ...], words: Collection[str]
+) -> Iterator[tuple[str, int, str, dict[str, str]]]:
+    """Split, line, place for messages and fields of each row of CSV files, whose first `required`
+    column names the video; `words` as of `split_of`.
+
+    Raises:
+        ManifestError: a column is missing, or a row names no video.
+    """
+    for file in files:
+        split = split_of(file, words)
+        for line, fields in read_csv(file, required=required):
+            where = f"{file}:{line}"
+            if not fields[required[0]]:
+                raise ManifestError(f"{where}: the {required[0]} is empty.")
+            yield split, line, where, fields
 
 
 def split_of(path: Path, words: Collection[str]) -> str:
