@@ -6,9 +6,8 @@ frames come so much faster, and those that the model can't take are dropped. Exi
 grows by more than 1 % between the second tenth and the last, or if a frame, a drop or a change of
 size is not accounted for. Linux only.
 
-Of glibc's allocator it is also told what is in use of its heap: where resident memory grows and
-that does not, it is the allocator, which keeps what was freed in one of its arenas, one for each of
-some threads (MALLOC_ARENA_MAX=1 has one for all), and no leak.
+Of glibc's heap it is also told what is in use: where resident memory grows and that does not, it is
+the allocator, which keeps what was freed, and no leak.
 """
 
 from __future__ import annotations
