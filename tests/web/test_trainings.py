@@ -155,3 +155,11 @@ def test_the_end_ends_what_runs(
         cache = Path(page._cache.name)
     assert process.returncode is not None
     assert not cache.exists()  # decoded frames of a person
+
+
+def test_where_both_are_perfect() -> None:
+    best = {**LOG[2], "top1": 1.0}
+    scored = {**LOG[3], "baselines": [{"name": "x", "nearest": 1.0, "ridge": 0.5, "clips": 4}]}
+    assert "can't tell the two apart" in trainings._scores(best, [scored])[2]
+    # Nothing of the kind where the model is better.
+    assert len(trainings._scores(best, [LOG[3]])) == 3

@@ -314,7 +314,9 @@ def _scores(best: Mapping[str, Any], log: list[dict[str, Any]]) -> list[str]:
             f"Without a network, the best of some simple rules ({baseline.name}) names {theirs} "
             "right."
         )
-        if theirs >= right and right < total:
+        if right == total == theirs:
+            lines.append("So these clips can't tell the two apart: record harder ones.")
+        elif theirs >= right:
             lines.append("So the model has not learnt more than that: record more clips.")
     lines.append(
         "Clips of one sitting look alike. Other people, places and distances are harder, until "
