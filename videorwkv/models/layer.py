@@ -30,7 +30,6 @@ from torch.compiler import is_compiling
 from videorwkv.models.cell import MemoryCell, at_least_float32, not_none
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import Share, put, take
-from videorwkv.models.recompute import LittleKept
 from videorwkv.models.shift import PartedLinear, SpatialShift
 from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
@@ -51,7 +50,7 @@ class _Ready(NamedTuple):
     kept_B11: Tensor | None
     rows_TBJ: Tensor | None
     shift: SpatialShift | None
-    little: LittleKept | None
+    little: Any
 
 
 class CrossRWKVLayer(MemoryCell):
@@ -78,7 +77,8 @@ class CrossRWKVLayer(MemoryCell):
         width, heads, head_width = config.width, config.num_heads, config.head_width
         self.drop = drop
         self.compiled = ""  # torch.compile's mode; empty: not compiled
-        self.recompute = False  # what is cheap, on the way back, and keep less
+        # Of a step, what stands in for a part of it that would keep more: recompute.py sets it.
+        self.recompute: Callable[[CrossRWKVLayer], Any] | None = None
         self.norm_gate = nn.LayerNorm(width)
         if config.is_frame_by_frame or (config.past == "below" and not is_first):
             # h starts near zero: without a norm the past would hardly change the queries.
@@ -171,7 +171,7 @@ class CrossRWKVLayer(MemoryCell):
         if self.config.learn_edge_strength and edge_TBLC is not None:
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         # K, V and the forget gate need no hidden state: computed for all frames at once.
-        little = LittleKept(self) if self.recompute and LittleKept.applies(self) else None
+        little = None if self.recompute is None else self.recompute(self)
         if little is not None and rows_TBJ is None:
             both_TBLX, normed_TBLC = little.keys_and_values(x_TBLC, input_BLC, edge_TBLC)
             input_BLC = at_least_float32(normed_TBLC[-1])

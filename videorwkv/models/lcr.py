@@ -170,7 +170,7 @@ class LCR(Shared, nn.Module):
                     "time_shift, no spatial_shift, no cell_scale, and keys from frames: leave it "
                     "out, or take checkpoint_frames, which is for every model."
                 )
-            layer.recompute = True
+            layer.recompute = LittleKept.of
 
     def for_inference(self, *, half: bool = False, compiled: bool = False) -> LCR:
         """A copy that gives the same numbers in less time, and that can't be trained.

@@ -12,18 +12,16 @@ channel mixing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import Prepared, no_autocast, read
-
-if TYPE_CHECKING:
-    from videorwkv.models.layer import CrossRWKVLayer
 
 
 class _Recomputed(torch.autograd.Function):
@@ -124,16 +122,17 @@ class LittleKept:
             and not config.cell_scale
         )
 
-    @staticmethod
-    def applies(layer: CrossRWKVLayer) -> bool:
-        """Whether a layer that `fits` is trained as it stands."""
-        return (
+    @classmethod
+    def of(cls, layer: CrossRWKVLayer) -> LittleKept | None:
+        """That of a layer that `fits`, where it is trained as it stands."""
+        applies = (
             layer.training
             and torch.is_grad_enabled()
             # A compiler decides itself what to keep; who looks at a module wants it to be called.
             and not (layer.compiled or is_compiling())
             and not any(module._forward_hooks for module in layer.children())
         )
+        return cls(layer) if applies else None
 
     def keys_and_values(
         self, x_TBLC: Tensor, input_BLC: Tensor, edge_TBLC: Tensor | None
