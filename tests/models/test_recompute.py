@@ -45,6 +45,24 @@ def test_the_same_numbers_with_less_kept(name, half):
     assert kept < 0.8 * all_of_it
 
 
+@pytest.mark.parametrize(
+    "trained", ["forget_rate", "layers.0.key_value", "layers.1.mix_out", "norm_mix", "edge_stem"]
+)
+def test_where_all_else_is_frozen(trained):
+    found = []
+    for recompute in (False, True):
+        model = make_model(SMALL).train()
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trained in name)
+        if recompute:
+            model.enable_recompute()
+        model.scan(make_inputs(2, 3))[0].square().mean().backward()
+        found.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys() != set()
+    for name, grad in found[0].items():
+        assert torch.allclose(grad, found[1][name], rtol=1e-5)
+
+
 def test_modules_that_are_looked_at_are_called():
     model = make_model(SMALL).train()
     model.enable_recompute()

@@ -12,6 +12,7 @@ channel mixing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -66,7 +67,10 @@ class _Recomputed(torch.autograd.Function):
             grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
             outward[0] = outward[0] @ weight
         wanted = [x for x in given if x is not None and x.requires_grad]
-        inward = iter(torch.autograd.grad(outputs, wanted, outward))
+        # Where weights are frozen, some outputs, or all of them, hang on none of the others.
+        moved = [x.requires_grad for x in outputs]
+        ends, pulls = ([*compress(both, moved)] for both in (outputs, outward))
+        inward = iter(torch.autograd.grad(ends, wanted, pulls) if ends else ())
         back = [next(inward) if x is not None and x.requires_grad else None for x in given]
         return None, grad_weight, grad_bias, *back
 
