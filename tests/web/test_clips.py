@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tiny
 
-from videorwkv.errors import DecodeError, UsageError
+from videorwkv.errors import DataError, DecodeError, UsageError
 from videorwkv.video import open_video
 from videorwkv.video.writer import write_video
 from videorwkv.web.clips import LONGEST_NAME, ClipFolder, checked_name, missing
@@ -200,6 +202,25 @@ def test_a_folder_of_frames_is_a_clip(clips: ClipFolder) -> None:
     assert clips.picture("wave", "one")[:2] == b"\xff\xd8"
     with pytest.raises(UsageError, match="delete it in the file manager"):
         clips.remove_clip("wave", "one")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_a_reader_that_ends_between_two_clips(clips: ClipFolder) -> None:
+    """No clip gets the picture of the one that was asked for before."""
+    levels = {"dark": 10, "middle": 100, "bright": 250}
+    for name, level in levels.items():
+        folder = clips.root / clips.add_class(name) / "frames"
+        folder.mkdir()
+        for n in range(5):
+            cv2.imwrite(str(folder / f"{n:03d}.png"), np.full((16, 16, 3), level, np.uint8))
+    clips.picture("middle", "frames")
+    os.kill(clips._pool._workers[0].process.pid, signal.SIGKILL)
+    clips._pool._workers[0].process.join()
+    with pytest.raises(DataError, match="has ended"):
+        clips.picture("dark", "frames")
+    for name in ("bright", "dark"):
+        picture = cv2.imdecode(np.frombuffer(clips.picture(name, "frames"), np.uint8), 1)
+        assert abs(picture.mean() - levels[name]) < 2
 
 
 def test_what_is_missing(clips: ClipFolder) -> None:

@@ -7,6 +7,7 @@ was given, after `checked_name`. T frames, H height, W width, C = 3 (RGB).
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
@@ -90,6 +91,7 @@ class ClipFolder:
                 f"folder for each class: give {Path(root, split)}, or an empty folder."
             )
         self._looks: dict[tuple[Path, int, int], Look] = {}
+        self._numbers = itertools.count()
         self._looking, self._naming = threading.Lock(), threading.Lock()
         self._pool = WorkerPool(look_at, workers=1, timeout=LOOK_TIMEOUT, initializer=one_thread)
 
@@ -235,8 +237,10 @@ class ClipFolder:
 
     def _look(self, path: Path) -> Look:
         with self._looking:
-            self._pool.submit(path, path)
-            answer = self._pool.next()[1]
+            number = next(self._numbers)
+            self._pool.submit(number, path)
+            # One whose question failed, since the process had died, may still be answered.
+            answer = next(answer for key, answer in iter(self._pool.next, None) if key == number)
         if isinstance(answer, Lost):
             raise DecodeError(f"This clip can't be read: {answer.reason}.")
         if isinstance(answer, str):
