@@ -157,6 +157,22 @@ def test_the_end_ends_what_runs(
     assert not cache.exists()  # decoded frames of a person
 
 
+def test_no_process_can_be_started(
+    page: Trainings, program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(*_: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(trainings, "_started", started)
+    page.start(FIVE)
+    assert "Cannot allocate memory" in until(page, "done", "failed")["error"]
+    # It does not go on for ever, and a cleared /tmp is no hindrance.
+    shutil.rmtree(page._cache.name)
+    program(WRITES)
+    page.start(FIVE)
+    assert until(page, "done", "failed")["phase"] == "done"
+
+
 def test_where_both_are_perfect() -> None:
     best = {**LOG[2], "top1": 1.0}
     scored = {**LOG[3], "baselines": [{"name": "x", "nearest": 1.0, "ridge": 0.5, "clips": 4}]}

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -177,6 +178,12 @@ class Trainings:
 
     def _work(self, holds_back: bool) -> None:
         """All of a training, in a thread."""
+        try:
+            self._train_and_export(holds_back)
+        except OSError as error:  # no process could be started; else it would go on for ever
+            self._error, self.phase = f"It can't be run here: {error}.", FAILED
+
+    def _train_and_export(self, holds_back: bool) -> None:
         run, options = self.run, self.options
         train = ["train", str(self.data), "--out", str(run), "--device", options.device]
         # Decoded once: most of the time would go there.
@@ -204,14 +211,17 @@ class Trainings:
         self._finish(run)
 
     def _finish(self, run: Path) -> None:
+        # Last: a page that is told of a new run asks for its files at once.
+        self.site = files_of(run / SITE_FOLDER)
         self.run = self.tried = run
-        self.site, self.phase = files_of(run / SITE_FOLDER), DONE
+        self.phase = DONE
 
     def _call(self, command: Sequence[str]) -> int:
         """A command of this package, in its own process; its exit code."""
         own: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
             own = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+        self._said.parent.mkdir(0o700, exist_ok=True)  # a system may have cleared /tmp
         with self._said.open("wb") as said:
             with self._lock:
                 if self._is_cancelled:
@@ -242,7 +252,8 @@ def _started(
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """With the workers that it may have left."""
     if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(OSError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
 
