@@ -28,7 +28,7 @@ LOG = [
      "baselines": [{"name": "motion map", "nearest": 0.5, "ridge": 0.75, "clips": 4}]},
 ]  # fmt: skip
 WRITES = f"""
-import json, pathlib, sys, time
+import hashlib, json, os, pathlib, sys, time
 words = sys.argv[1:]
 run = pathlib.Path(words[words.index("--out") + 1])
 run.mkdir(parents=True)
@@ -37,7 +37,9 @@ if words[0] == "export":
     (run / "site.json").write_text("{{}}")
 else:
     (run / "words.json").write_text(json.dumps(words))
-    (run / "config.json").write_text('{{"recipe": {{"steps": 2}}}}')
+    place = hashlib.sha256(os.path.realpath(words[1]).encode()).hexdigest()[:12]
+    about = dict(recipe=dict(steps=2), data=dict(place=place))
+    (run / "config.json").write_text(json.dumps(about))
     (run / "log.jsonl").write_text('''{chr(10).join(map(json.dumps, LOG))}''')
 """
 FAILS = "print('some words'); print('videorwkv: error: the disk is full.'); raise SystemExit(1)"
@@ -107,6 +109,9 @@ def test_a_training_and_the_next_one(page: Trainings, program: Callable[[str], N
     with Trainings(page.data, page.out, page.options) as again:
         assert (again.phase, again.run) == ("done", page.out)
         assert again._next() == page.out.with_name("mine-3")
+    # One that teaches a folder of the same name elsewhere has trained nothing yet.
+    with Trainings(page.data.parent / "other" / "clips", page.out, page.options) as other:
+        assert (other.status()["phase"], other.status()["tried"]) == ("idle", None)
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,12 @@ def clips_digest(manifest: Manifest) -> str:
 
 def place_digest(manifest: Manifest) -> str:
     """12 hexadecimal digits for the folder that paths are relative to, which stays unnamed."""
-    return hashlib.sha256(os.path.realpath(manifest.root).encode(errors="replace")).hexdigest()[:12]
+    return folder_digest(manifest.root)
+
+
+def folder_digest(folder: str | Path) -> str:
+    """The same of a folder."""
+    return hashlib.sha256(os.path.realpath(folder).encode(errors="replace")).hexdigest()[:12]
 
 
 def first_names(manifest: Manifest) -> list[str]:

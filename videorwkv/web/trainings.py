@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from videorwkv.errors import UsageError, VideoRWKVError
+from videorwkv.run.run import folder_digest
 from videorwkv.training.compare import scored_before
 from videorwkv.training.loggers.jsonl import LOG_FILE, best_validation, read_log
 from videorwkv.utils.interval import interval
@@ -174,7 +175,10 @@ class Trainings:
         return self._runs()[-1]
 
     def _last(self) -> Path | None:
-        return next((run for run in reversed(self._runs()) if is_site(run / SITE_FOLDER)), None)
+        """The last run that can be tried; those of another folder of that name are not ours."""
+        own = folder_digest(self.data)
+        sites = (run for run in reversed(self._runs()) if is_site(run / SITE_FOLDER))
+        return next((run for run in sites if _config(run, "data", "place") == own), None)
 
     def _work(self, holds_back: bool) -> None:
         """All of a training, in a thread."""
@@ -277,12 +281,16 @@ def _log(run: Path) -> list[dict[str, Any]]:
 
 def _total(run: Path) -> int | None:
     """Steps of a run, where its recipe counts them."""
+    steps = _config(run, "recipe", "steps")
+    return steps if type(steps) is int and steps > 0 else None
+
+
+def _config(run: Path, part: str, name: str) -> Any:
+    """What stands in a run's config.json; None where it does not."""
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        steps = config["recipe"]["steps"]
+        return json.loads((run / "config.json").read_text(encoding="utf-8"))[part][name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return steps if type(steps) is int and steps > 0 else None
 
 
 def _curve(steps: Sequence[Mapping[str, Any]]) -> list[list[float | None]]:
