@@ -128,6 +128,11 @@ def test_unknown_recipe_and_model() -> None:
         recipes.default("lcr_tinny")
 
 
+def test_what_has_no_effect_beside_another_is_refused() -> None:
+    with pytest.raises(ConfigError, match="recompute=true has no effect with compile=true"):
+        apply_overrides(tiny.recipe(), ["compile=true", "recompute=true"])
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["lr", "weight_decay", "clip_norm", "warmup", "ema", "min_lr"])
 def test_numbers_are_finite(name: str, value: float) -> None:

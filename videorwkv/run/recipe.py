@@ -62,7 +62,7 @@ class Recipe:
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
         compile: let PyTorch compile the model's frame.
         recompute: keep less of a step in memory, and compute what is cheap again on its way back;
-            the same numbers.
+            the same numbers. Not with `compile`.
         checkpoint_frames: activation checkpointing: frames of a clip whose activations are kept at
             a time, the others are recomputed in the backward pass; 0 keeps all.
         seed: of the weights, the order, the sampling, the augmentation and the masks.
@@ -168,6 +168,11 @@ class Recipe:
             raise ConfigError(
                 f"Recipe: repeats_together needs a batch_size ({self.batch_size}) of twice repeats "
                 f"({self.repeats}) or a higher multiple."
+            )
+        if self.compile and self.recompute:
+            raise ConfigError(
+                "Recipe: recompute=true has no effect with compile=true, which decides itself what "
+                "to keep; choose one of them."
             )
         Mixing(mixup=self.mixup, cutmix=self.cutmix)
         if not self.can_learn_from(self.batch_size // self.accumulate, self.sampling.num_frames):
