@@ -22,7 +22,7 @@ from videorwkv.data import Manifest, load_manifest
 from videorwkv.data.background import BACKGROUND
 from videorwkv.data.manifest import Row
 from videorwkv.data.timeline import ActionSegment
-from videorwkv.errors import DataError, ManifestError, UsageError
+from videorwkv.errors import DataError, DecodeError, ManifestError, UsageError
 from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.inference.timeline.choose import TimelineChoice
@@ -318,8 +318,19 @@ def test_threshold_and_lag_are_chosen_by_f1():
         first, kept, given={"smooth": 0.0, "threshold": 0.4, "lag": 0.0}, **options
     )
     assert (fixed.options.threshold, fixed.options.lag, fixed.false_alarms) == (0.4, 0.0, 1)
-    with pytest.raises(DataError, match="No segment is found at any threshold"):
+    with pytest.raises(DataError, match="No segment is found rightly at any threshold"):
         TimelineChoice.choose(first, {}, given={}, **options)
+
+    # What is said of a film that breaks off counts no more than in an evaluation.
+    def breaks_off(model: Recogniser, video: ArrayVideo, options: StreamOptions):
+        yield from scorer(model, video, options)
+        raise DecodeError("noise: it breaks off.")
+
+    kept = {}
+    broken = evaluate_timeline(recogniser(), films_, scorer=breaks_off, kept=kept)
+    assert broken.n_ok == 0
+    with pytest.raises(DataError, match="at any threshold"):
+        TimelineChoice.choose(broken, kept, given={}, **options)
 
 
 def test_what_was_chosen_is_used(film: Path, run: Path, tmp_path: Path, capsys):

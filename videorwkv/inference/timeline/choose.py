@@ -95,8 +95,8 @@ class TimelineChoice(Kept):
         f1_50, alarms, _, rules = max(tried, key=lambda one: one[:3])
         if not f1_50 > 0:
             raise DataError(
-                "No segment is found at any threshold, so none can be chosen: train longer, or "
-                "evaluate on films with segments of the classes that the run knows."
+                "No segment is found rightly at any threshold, so none can be chosen: train "
+                "longer, or evaluate on films with segments of the classes that the run knows."
             )
         return cls(
             labels=labels,
@@ -127,7 +127,10 @@ def _with_options(
     """The same films with other options; what is counted in frames stays as it was."""
     segmenter = Segmenter(labels=labels, step=1 / evaluation.fps, options=rules)
     videos = tuple(
-        video._replace(found=tuple(sorted(_segments(segmenter, frames.get(video.path, ())))))
+        # Of one that breaks off nothing counts, whatever was said before.
+        video
+        if video.reason
+        else video._replace(found=tuple(sorted(_segments(segmenter, frames.get(video.path, ())))))
         for video in evaluation.videos
     )
     return replace(evaluation, videos=videos, options=rules)
