@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
+import tracemalloc
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,6 +180,30 @@ def test_classes_clips_and_what_is_missing(server: TeachServer, video: bytes) ->
     assert ask(server, f"{where}/clip-0001.mp4", "DELETE").status == 200
     assert ask(server, "classes/a%20b", "DELETE").status == 200
     assert state(server)["classes"] == [{"name": "五 & 六", "clips": []}]
+
+
+def test_a_film_among_the_clips_fills_no_memory(server: TeachServer) -> None:
+    """Which was there before: what the page takes is smaller."""
+    add(server, "wave")
+    size = 64_000_000
+    with (server.clips.root / "wave" / "film.mp4").open("wb") as film:
+        film.truncate(size)
+    tracemalloc.start()
+    try:
+        with urllib.request.urlopen(f"{server.url}clips/wave/film.mp4", timeout=20) as answer:
+            got = sum(len(piece) for piece in iter(lambda: answer.read(1 << 16), b""))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert got == size
+    assert peak < size / 8
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_among_the_clips_is_not_waited_for(server: TeachServer) -> None:
+    add(server, "wave")
+    os.mkfifo(server.clips.root / "wave" / "pipe.mp4")
+    assert "no regular file" in ask(server, "clips/wave/pipe.mp4").error
 
 
 @pytest.mark.parametrize(

@@ -168,11 +168,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def give(self, content: bytes, kind: str, code: int = 200) -> None:
         """An answer of that media type."""
+        self.begin(len(content), kind, code)
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def begin(self, length: int, kind: str, code: int = 200) -> None:
+        """All of an answer but its `length` bytes."""
         self.send_response(code)
         for name, value in {
             **HEADERS,
             "Content-Type": kind,
-            "Content-Length": str(len(content)),
+            "Content-Length": str(length),
             "Cache-Control": "no-cache",
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -180,8 +186,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
 
     def refuse(self, code: int, text: str) -> None:
         """Why there is no answer."""

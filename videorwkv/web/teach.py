@@ -18,6 +18,7 @@ GET    /TOKEN/live/...                the page of the last run that was trained 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from urllib.parse import unquote, urlsplit
 from videorwkv.errors import UsageError, VideoRWKVError
 from videorwkv.utils.files import decimal
 from videorwkv.utils.optional import EXTRAS, installed
+from videorwkv.utils.values import open_regular
 from videorwkv.web.clips import (
     ENOUGH_CLIPS,
     FEWEST_CLIPS,
@@ -252,10 +254,18 @@ class _Handler(Handler):
 
     def _give_clip(self, path: Path) -> None:
         try:
-            content = path.read_bytes()
+            file = open_regular(path)
         except OSError as error:
             raise UsageError(f"{path} can't be played: {error.strerror}.") from error
-        self.give(content, VIDEOS.get(path.suffix.lower(), "application/octet-stream"))
+        # In pieces: what lay in the folder before may be a film of any size.
+        with file:
+            left = os.fstat(file.fileno()).st_size
+            self.begin(left, VIDEOS.get(path.suffix.lower(), "application/octet-stream"))
+            while left and (piece := file.read(min(PIECE, left))):
+                self.wfile.write(piece)
+                left -= len(piece)
+        if left:  # cut short meanwhile: it must not be taken for the whole
+            self.close_connection = True
 
     def _post(self, path: Sequence[str]) -> None:
         lesson = self.lesson
