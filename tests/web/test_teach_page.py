@@ -124,6 +124,10 @@ def test_names_and_files_that_are_refused(
     note = "document.querySelector('.note').textContent"
     browser.wait(note)
     assert browser.run(note).startswith("notes.mp4: This is no clip: ")
+    # A file that has gone, or a folder that is dropped: the program is not at fault.
+    browser.give("#more", [tmp_path / "gone.mp4"])
+    browser.wait(f"{note}.startsWith('gone.mp4')")
+    assert browser.run(note) == "gone.mp4: It can't be read. Is it a file, and still there?"
     # An empty class can go again.
     browser.run("document.querySelector('button.remove').click()")
     browser.wait("videorwkv.state.classes.length === 0 && videorwkv.cards.size === 0")

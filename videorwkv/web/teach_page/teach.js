@@ -135,6 +135,10 @@ class App {
         if (clip.size > most) {
           throw new Error(`${called} has ${Math.round(clip.size / 1e6)} MB; at most ${most / 1e6} MB are taken. Cut it.`);
         }
+        // A folder that was dropped, or a file that has gone: not the program's fault, as `ask` would say.
+        await (clip.size ? clip.slice(0, 1) : clip).arrayBuffer().catch(() => {
+          throw new Error(`${called === "The clip" ? called : "It"} can't be read. Is it a file, and still there?`);
+        });
         await ask("POST", address("clips", name), clip);
       },
       (text) => card.say(called === "The clip" ? text : `${called}: ${text}`),
