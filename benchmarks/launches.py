@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # or the scan's kernels need a GPU, even in name
-
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -162,6 +160,8 @@ def rows(found: Mapping[str, Any], batch: int) -> Iterator[list[str]]:
 
 
 def main() -> int:
+    # Or the Triton scan needs a GPU, even in name; triton itself is imported later.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
     made = parser(__doc__)
     made.add_argument("--model", default="lcr_tiny", help="preset (lcr_tiny)")
     made.add_argument("--frames", type=int, default=16, help="of a clip (16)")

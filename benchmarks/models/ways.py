@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from videorwkv.data import load_manifest
 from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.exporting import export
+from videorwkv.inference.engines import openvino_core
 from videorwkv.inference.exported import open_exported
 from videorwkv.models import LCR
 from videorwkv.utils.optional import load, quiet
@@ -183,7 +184,7 @@ def _openvino(network: nn.Module, tensors: Sequence[Tensor], precision: str) -> 
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
     }
-    request = openvino.Core().compile_model(file, "CPU", options).create_infer_request()
+    request = openvino_core().compile_model(file, "CPU", options).create_infer_request()
 
     def run(*arrays: Any) -> Any:
         # A stream's state is the request's own output: the next call would write over it.

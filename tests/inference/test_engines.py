@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +155,31 @@ def test_openvino_file_with_the_weights_of_another(xml_file: Path, tmp_path: Pat
     copied.with_suffix(".bin").write_bytes(weights)
     with pytest.raises(CheckpointError, match=r"not the one that was written with copied\.xml"):
         videorwkv.open_exported(copied)
+
+
+SIGNALS = """
+import gc, os, signal, sys
+from pathlib import Path
+from videorwkv.inference.engines import open_engine
+import numpy as np
+engines = []
+for _ in range(2):
+    engine = open_engine(Path(sys.argv[1]), 1)
+    ports = {x.any_name: list(x.partial_shape)[1:] for x in engine.file.inputs}
+    kinds = {x.any_name: x.element_type.to_dtype() for x in engine.file.inputs}
+    engine.run({n: np.zeros([1, *(d.get_length() for d in p)], kinds[n]) for n, p in ports.items()})
+    engines.append(engine)
+del engine
+while engines:
+    engines.pop(0)
+    gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others there")
+def test_a_signal_is_heard_after_engines_have_gone(xml_file: Path) -> None:
+    """In the order in which they came: OpenVINO handed a freed stack to whoever handles signals."""
+    done = subprocess.run([sys.executable, "-c", SIGNALS, str(xml_file)], capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"heard\n"), done.stderr.decode()

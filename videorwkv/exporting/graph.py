@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.exporting.step import RecurrentStep
-from videorwkv.inference.engines import BIN_DIGEST, METADATA_KEY, NEXT, STATE
+from videorwkv.inference.engines import BIN_DIGEST, METADATA_KEY, NEXT, STATE, openvino_core
 from videorwkv.utils.optional import load, quiet
 
 if TYPE_CHECKING:
@@ -219,8 +219,8 @@ def save_onnx(model: onnx.ModelProto, path: Path, metadata: Mapping[str, Any]) -
 
 def to_openvino(model: onnx.ModelProto) -> openvino.Model:
     """The same graph for OpenVINO, weights as they are."""
-    openvino = load("openvino", "export --to openvino")
-    return openvino.Core().read_model(model.SerializeToString())
+    load("openvino", "export --to openvino")
+    return openvino_core().read_model(model.SerializeToString())
 
 
 def save_openvino(model: openvino.Model, path: Path, metadata: Mapping[str, Any]) -> None:

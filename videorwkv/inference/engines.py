@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,13 +101,24 @@ class _OnnxEngine:
         return dict(zip(self.names, self.session.run(None, feeds), strict=True))
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """The one core of this process, which is never taken down.
+
+    A core that has compiled something takes over the stack on which signals are handled. Where two
+    of them go in the order in which they came, that stack is one that has been freed, and the next
+    signal, such as the end of a child process, ends this process (SIGSEGV, OpenVINO 2026.4).
+    """
+    return load("openvino", "running it").Core()
+
+
 class _OpenVinoEngine:
     """OpenVINO; compiled at the first frame for its number of streams."""
 
     def __init__(self, path: Path, threads: int) -> None:
         openvino = load("openvino", f"running {path}")
         self.openvino = openvino
-        self.core = openvino.Core()
+        self.core = openvino_core()
         try:
             self.file = self.core.read_model(path)
         except RuntimeError as error:

@@ -384,8 +384,10 @@ class _Loss(nn.Module):
 
 
 def _numbers(*values: Tensor | int) -> list[float]:
-    """All of them from the device in one go."""
-    return torch.stack([torch.as_tensor(x).float() for x in values]).tolist()
+    """All of them from the device in one go, none of them rounded."""
+    tensors = [at_least_float32(torch.as_tensor(x)) for x in values]
+    widest = max((x.dtype for x in tensors), key=lambda dtype: dtype.itemsize)
+    return torch.stack([x.to(tensors[-1].device, widest) for x in tensors]).tolist()
 
 
 def class_weights(labels: Sequence[int], num_classes: int) -> Tensor:
