@@ -23,12 +23,12 @@ SOURCES = ("index_first.mp4", "index_last.mp4", "clip.mkv", "vp9.webm", "clip.av
 @pytest.fixture(scope="module")
 def mutants() -> ModuleType:
     path = Path(__file__).parents[2] / "benchmarks/mutants.py"
-    spec = importlib.util.spec_from_file_location("mutants", path)
+    spec = importlib.util.spec_from_file_location("benchmarks_mutants", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Where its dataclasses and the like look for it.
-    sys.modules["mutants"] = module
+    sys.modules["benchmarks_mutants"] = module
     spec.loader.exec_module(module)
     return module
 

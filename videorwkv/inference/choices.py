@@ -69,7 +69,9 @@ def chosen_timeline(model: Run | LCR | ExportedModel, temperature: float) -> Tim
 
 def _run_of(model: Run | LCR, *kinds: type[Kept]) -> Run | None:
     """The run whose choices of some kinds hold for a model; None where there are none."""
-    run: Run | None = model.origin if isinstance(model, LCR) else model
+    run = model if isinstance(model, Run) else None
+    if isinstance(model, LCR):
+        run = model.origin
     if run is None or not any(kind.path(run).is_file() for kind in kinds):
         return None
     # Trained further since, a model has other weights than those that they were chosen for.

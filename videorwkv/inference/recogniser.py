@@ -133,7 +133,9 @@ class Recogniser:
         if isinstance(model, str | Path):
             model = load_run(model)
         chosen = pick_device(device)
-        about = model.origin if isinstance(model, LCR) else model  # of `from_pretrained`
+        about = model if isinstance(model, Run | ExportedModel) else None
+        if isinstance(model, LCR):
+            about = model.origin  # of `from_pretrained`
         recipe = None if about is None else about.recipe
         network: Any = model.model(chosen) if isinstance(model, Run) else model.to(chosen)
         if isinstance(network, ExportedModel):
