@@ -34,17 +34,22 @@ def add_serve(commands: Commands) -> None:
         help="the folder of a trained run, RUN/best or RUN/last, or a folder that "
         "`videorwkv export --to web` wrote",
     )
+    add_page_options(parser, 8917)
+    parser.set_defaults(run=run_serve)
+
+
+def add_page_options(parser: argparse.ArgumentParser, port: int) -> None:
+    """How a page is served; for every command that does."""
     parser.add_argument(
         "--port",
         type=int,
         metavar="N",
-        help="the port on 127.0.0.1; 0: any that is free (default: 8917, or any that is free)",
+        help=f"the port on 127.0.0.1; 0: any that is free (default: {port}, or any that is free)",
     )
     parser.add_argument(
         "--no-browser", action="store_true", help="print the address and open no browser"
     )
     parser.add_argument("--runtime", metavar="FILE", help=RUNTIME_HELP)
-    parser.set_defaults(run=run_serve)
 
 
 def run_serve(options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from videorwkv.cli.options import add_command, add_device, data_name
-from videorwkv.cli.serve import RUNTIME_HELP
+from videorwkv.cli.serve import add_page_options
 
 if TYPE_CHECKING:
     from videorwkv.cli.options import Commands
@@ -37,16 +37,7 @@ def add_teach(commands: Commands) -> None:
     parser.add_argument(
         "--steps", type=int, metavar="N", help="optimiser steps (default: as `train` chooses)"
     )
-    parser.add_argument(
-        "--port",
-        type=int,
-        metavar="N",
-        help="the port on 127.0.0.1; 0: any that is free (default: 8918, or any that is free)",
-    )
-    parser.add_argument(
-        "--no-browser", action="store_true", help="print the address and open no browser"
-    )
-    parser.add_argument("--runtime", metavar="FILE", help=RUNTIME_HELP)
+    add_page_options(parser, 8918)
     add_device(parser)
     parser.set_defaults(run=run_teach)
 
