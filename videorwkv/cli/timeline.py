@@ -81,15 +81,14 @@ def given_options(options: argparse.Namespace) -> dict[str, float]:
 def timeline_options(options: argparse.Namespace) -> TimelineOptions:
     """The given ones, the others as they were chosen for the model, which is said, or as usual."""
     from videorwkv.inference.choices import Choices, chosen_timeline
+    from videorwkv.inference.exported import open_exported
     from videorwkv.inference.recogniser import is_exported, load_run
     from videorwkv.inference.timeline.segments import TimelineOptions
 
     given = given_options(options)
     usual = TimelineOptions(**given)
-    if is_exported(options.model):
-        return usual
-    run = load_run(options.model)
-    chosen = chosen_timeline(run, Choices.of(run).temperature)
+    model = (open_exported if is_exported(options.model) else load_run)(options.model)
+    chosen = chosen_timeline(model, Choices.of(model).temperature)
     if chosen is None:
         return usual
     part = ", the other options as given" if given else ""

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from videorwkv.inference.calibration import Chosen
-from videorwkv.inference.choices import Choices
+from videorwkv.inference.choices import Choices, chosen_timeline
 from videorwkv.inference.exported_file import FORMAT
 from videorwkv.models import LCR
 from videorwkv.run.environment import versions
 from videorwkv.run.recipes import Recipe
 from videorwkv.run.run import Run
+from videorwkv.utils.options import dataclass_to_dict
 from videorwkv.video.base import Sampling
 
 
@@ -56,19 +57,21 @@ def describe_run(
 
 def chosen_for(run: Run | LCR) -> dict[str, Any]:
     """What `evaluate --choose-thresholds` has kept with a run, or with that of a model of
-    `from_pretrained`, as JSON values: `thresholds` of several labels, and `calibration`; None where
-    nothing was chosen.
+    `from_pretrained`, as JSON values: `thresholds` of several labels, `calibration`, and `timeline`
+    (how probabilities become segments); None where nothing was chosen.
 
     Raises:
-        CheckpointError: it can't be read, or was chosen for other weights.
+        CheckpointError: it can't be read, or was chosen for other weights or another temperature.
     """
     kept = Choices.of(run)
     calibration = None
     if kept.threshold is not None:
         calibration = Chosen(kept.temperature, kept.threshold)._asdict()
+    timeline = chosen_timeline(run, kept.temperature)
     return {
         "thresholds": None if kept.thresholds_K is None else kept.thresholds_K.tolist(),
         "calibration": calibration,
+        "timeline": None if timeline is None else dataclass_to_dict(timeline),
     }
 
 

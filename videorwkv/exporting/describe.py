@@ -11,6 +11,7 @@ library that opens the file's own metadata, such as the page in a browser or a p
       "edges": {"method": "canny", "options": {...}},
       "stream": {"fps": 10.0, "threshold": 0.5, "temperature": 1.0, "background": [],
                  "smooth": 0.5, "gap": 2.0, "reset_every": null, "notes": []},
+      "timeline": null,
       "inputs": [{"name": "frame", "shape": ["streams", 112, 112, 3], "dtype": "uint8"}, ...],
       "outputs": [{"name": "logits", "shape": ["streams", 27], "dtype": "float32"}, ...],
       "state": [{"input": "state.hidden.0", "output": "next.hidden.0"}, ...],
@@ -126,6 +127,7 @@ def write_description(
             "reset_every": life if math.isfinite(life) else None,
             "notes": list(options.notes(sampling)),
         },
+        "timeline": about["timeline"],
         "inputs": [
             *(_port(port.name, port, streams) for port in frames),
             *(_port(STATE + port.name, port, streams) for port in states),

@@ -50,12 +50,14 @@ class Choices:
 
 def chosen_timeline(model: Run | LCR | ExportedModel, temperature: float) -> TimelineOptions | None:
     """How probabilities at a temperature become segments, as it was chosen for a model; None where
-    it was not, as for all exported files.
+    it was not. In an exported file it stands with the temperature that it was chosen at.
 
     Raises:
         CheckpointError: as `Choices.of`, or it was chosen at another temperature.
     """
-    run = None if isinstance(model, ExportedModel) else _run_of(model, TimelineChoice)
+    if isinstance(model, ExportedModel):
+        return model.timeline
+    run = _run_of(model, TimelineChoice)
     found = None if run is None else TimelineChoice.read(run)
     if run is None or found is None:
         return None

@@ -117,6 +117,7 @@ class ExportedModel(nn.Module):
         self.batch_size, self.kept, self.state_ports = file.batch_size, file.kept, file.state_ports
         # What was chosen for the run, each None where nothing was.
         self.calibration, self.thresholds_K = file.calibration, file.thresholds_K
+        self.timeline = file.timeline
 
     @functools.cached_property
     def clip(self) -> ExportedFile | None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from videorwkv.errors import CheckpointError, ConfigError, UsageError
 from videorwkv.inference.calibration import Chosen
 from videorwkv.inference.engines import BIN_DIGEST, Port, open_engine
+from videorwkv.inference.timeline.segments import TimelineOptions
 from videorwkv.preprocess.inputs import Inputs
 from videorwkv.run.description import read_description
 from videorwkv.utils.options import dataclass_from_dict
@@ -56,6 +57,7 @@ class _Step:
     frames: int = 1
     clip_frames: int | None = None
     thresholds: tuple[float, ...] | None = None
+    timeline: TimelineOptions | None = None
 
     def __post_init__(self) -> None:
         sizes = [self.frame_size, *(shape for _, shape, _ in self.state), (self.frames,)]
@@ -98,6 +100,8 @@ class ExportedFile:
             self.state_ports = tuple(Port(*port) for port in step.state)
             self.frames, self.clip_frames = step.frames, step.clip_frames
             self.thresholds_K = _checked(step.thresholds, len(self.description.labels))
+            # At the temperature of the calibration.
+            self.timeline = step.timeline
             self.calibration = Chosen.parse(self.metadata.get("calibration"))
         self.engine.precision = "f32" if self.precision in ("float32", "float16") else "bf16"
 

@@ -147,7 +147,7 @@ def is_current(folder: str | Path, run: Run) -> bool:
     if site.get("page") != _digest() or model.get("weights_sha256") != run.weights_sha256():
         return False
     chosen, stream = chosen_for(run), model.get("stream") or {}
-    same = model.get("thresholds") == chosen["thresholds"]
+    same = all(model.get(name) == chosen[name] for name in ("thresholds", "timeline"))
     return same and all(stream.get(name) == value for name, value in naming(chosen).items())
 
 

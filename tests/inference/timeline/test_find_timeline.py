@@ -22,7 +22,7 @@ from videorwkv.data import Manifest, load_manifest
 from videorwkv.data.background import BACKGROUND
 from videorwkv.data.manifest import Row
 from videorwkv.data.timeline import ActionSegment
-from videorwkv.errors import DataError, DecodeError, ManifestError, UsageError
+from videorwkv.errors import CheckpointError, DataError, DecodeError, ManifestError, UsageError
 from videorwkv.inference.recogniser import Recogniser, load_run
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.inference.timeline.choose import TimelineChoice
@@ -365,6 +365,43 @@ def test_what_was_chosen_is_used(film: Path, run: Path, tmp_path: Path, capsys):
         assert "temperature" not in capsys.readouterr().err
     finally:
         path.unlink()
+
+
+def test_an_exported_file_carries_what_was_chosen(
+    film: Path, tiny_run: Path, onnx_file: Path, tmp_path: Path, capsys
+):
+    of = load_run(tiny_run)
+    assert videorwkv.open_exported(onnx_file).timeline is None
+    options = TimelineOptions(threshold=0.12, smooth=0.2, min_length=0.4, merge=0.3, lag=0.1)
+    chosen = TimelineChoice(
+        labels=of.labels, weights_sha256=of.weights_sha256(), data={}, options=options,
+        temperature=1.0, f1_50=1.0, false_alarms=0, minutes=1.0,
+    )  # fmt: skip
+    (wanted,) = timeline(film, model=tiny_run, options=options)
+    path = chosen.save(of)
+    try:
+        file = videorwkv.export(tiny_run, tmp_path / "step.onnx").path
+        replace(chosen, temperature=2.0).save(of)
+        with pytest.raises(CheckpointError, match="was chosen at temperature 2"):
+            videorwkv.export(tiny_run, tmp_path / "other.onnx")
+    finally:
+        path.unlink()
+    # What the run has now is nothing to a file that was written before.
+    assert videorwkv.open_exported(file).timeline == options
+    about = json.loads(file.with_name("step.onnx.json").read_text())
+    assert about["timeline"] == vars(options)
+    (found,) = timeline(film, model=file)
+    assert [s[:3] for s in found.segments] == [s[:3] for s in wanted.segments]
+    for command in ("predict", "stream"):
+        assert main([command, str(file), str(film), "--timeline"]) == 0
+        told = capsys.readouterr()
+        assert "threshold 0.12, lag 0.1 s: chosen for this model" in told.err
+        assert sum(" s  " in line for line in told.out.splitlines()) == len(wanted.segments)
+    assert main(["predict", str(file), str(film), "--timeline", "--threshold=1"]) == 0
+    assert "0 segments" in capsys.readouterr().out
+    data = "motion:timeline=10,train=1,validation=1,test=0,size=32"
+    assert main(["evaluate", str(file), data, f"--out={tmp_path}", "--timeline", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["options"] == vars(options)
 
 
 def test_a_cache_keeps_whole_files(
