@@ -107,7 +107,7 @@ def test_the_page_and_its_files(server: TeachServer) -> None:
     for name in ("teach.js", "teach.css", "style.css", "icon.svg"):
         assert name in text
         assert ask(server, name).status == 200
-    for name in ("curve.js", "record.js", "sources.js"):
+    for name in ("curve.js", "record.js", "sources.js", "canvas.js"):
         assert ask(server, name).headers["Content-Type"].startswith("text/javascript")
 
 

@@ -45,7 +45,7 @@ from videorwkv.web.trainings import TrainingOptions, Trainings
 PORT = 8918
 TEACH_PAGE = Path(__file__).with_name("teach_page")
 # Files of the other page that this one uses as well.
-SHARED = ("style.css", "icon.svg", "sources.js", "stream.js")
+SHARED = ("style.css", "icon.svg", "canvas.js", "sources.js", "stream.js")
 # Of a question that is no clip.
 MOST_JSON = 4096
 PIECE = 1 << 16

@@ -1,6 +1,8 @@
 // The running timeline: the scores of the last seconds as lines, and below them a strip of what was
 // recognised.
 
+import { begin, line } from "./canvas.js";
+
 // Okabe and Ito's colours, which people with any colour vision tell apart.
 const COLOURS = [
   "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a500", "#7f7f7f",
@@ -22,19 +24,11 @@ export function colour(k) {
  * @param {number} threshold
  */
 export function draw(canvas, frames, segments, labels, threshold) {
-  const scale = globalThis.devicePixelRatio || 1;
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
-  if (!width) return;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const style = getComputedStyle(canvas);
-  const ink = style.color;
-  const faint = style.getPropertyValue("--line");
-  pen.font = `12px ${style.fontFamily}`;
-
+  const sheet = begin(canvas);
+  if (!sheet) return;
+  const { pen, width, height } = sheet;
+  const ink = pen.fillStyle;
+  const faint = sheet.colour("line");
   const end = Math.max(frames.at(-1)?.time ?? 0, WINDOW);
   const start = end - WINDOW;
   const bottom = height - MARGIN.bottom - STRIP - 6;
@@ -43,7 +37,6 @@ export function draw(canvas, frames, segments, labels, threshold) {
   const y = (score) => bottom - score * (bottom - MARGIN.top);
 
   pen.strokeStyle = faint;
-  pen.fillStyle = ink;
   pen.textAlign = "right";
   pen.textBaseline = "middle";
   for (const score of [0, 0.5, 1]) {
@@ -104,10 +97,4 @@ function strongest(frames, count) {
     for (let k = 0; k < count; k++) if (scores[k] > best[k]) best[k] = scores[k];
   }
   return [...best.keys()].sort((a, b) => best[b] - best[a]).slice(0, LINES).reverse();
-}
-
-function line(pen, points) {
-  pen.beginPath();
-  points.forEach(([x, y], n) => (n ? pen.lineTo(x, y) : pen.moveTo(x, y)));
-  pen.stroke();
 }

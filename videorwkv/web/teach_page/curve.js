@@ -1,5 +1,7 @@
 // The curves of a training: the loss by the axis on the left, accuracies by that on the right.
 
+import { begin, line } from "./canvas.js";
+
 const MARGIN = { left: 40, right: 44, top: 10, bottom: 22 };
 
 /**
@@ -9,16 +11,9 @@ const MARGIN = { left: 40, right: 44, top: 10, bottom: 22 };
  * @param {number|null} total steps of the whole training
  */
 export function drawCurve(canvas, points, validations, total) {
-  const scale = globalThis.devicePixelRatio || 1;
-  const { clientWidth: width, clientHeight: height } = canvas;
-  if (!width) return;
-  canvas.width = Math.round(width * scale);
-  canvas.height = Math.round(height * scale);
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const style = getComputedStyle(canvas);
-  const colour = (name) => style.getPropertyValue(`--${name}`);
-  pen.font = `12px ${style.fontFamily}`;
+  const sheet = begin(canvas);
+  if (!sheet) return;
+  const { pen, width, height, colour } = sheet;
 
   const most = total ?? points.at(-1)?.[0] ?? 1;
   const losses = points.map(([, loss]) => loss).filter((loss) => loss !== null);
@@ -27,7 +22,6 @@ export function drawCurve(canvas, points, validations, total) {
   const x = (step) => MARGIN.left + (step / most) * (right - MARGIN.left);
   const y = (share) => bottom - share * (bottom - MARGIN.top);
 
-  pen.fillStyle = style.color;
   pen.strokeStyle = colour("line");
   pen.textBaseline = "middle";
   for (const share of [0, 0.5, 1]) {
@@ -59,10 +53,4 @@ export function drawCurve(canvas, points, validations, total) {
     pen.arc(left, up, 4, 0, 2 * Math.PI);
     pen.fill();
   }
-}
-
-function line(pen, points) {
-  pen.beginPath();
-  points.forEach(([left, up], n) => (n ? pen.lineTo(left, up) : pen.moveTo(left, up)));
-  pen.stroke();
 }
