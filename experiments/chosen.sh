@@ -13,15 +13,17 @@ declare -A variants=(
   [random]="--init none"
   [lite]="--model lcr_lite" # needs pip install -e '.[pretrained]'
   [lite-picture]="--model lcr_lite --set model.stem_picture=true"
-  [frames-clock]="--set model.memory_clock=frames"
-  [picture]="--set model.stem_picture=true"
-  [mean]="--set model.readout=mean"
-  [edges]="--set model.edges=canny --set model.key_value_source=edges+frame"
-  [position]="--set model.position=learned"
-  [no-augmentation]="--set augmentation.scale=1,1 --set augmentation.ratio=1,1 --set augmentation.brightness=0 --set augmentation.contrast=0
+  [frames-clock]="--init none --set model.memory_clock=frames"
+  [picture]="--init none --set model.stem_picture=true"
+  [mean]="--init none --set model.readout=mean"
+  [edges]="--init none --set model.edges=canny --set model.key_value_source=edges+frame"
+  [position]="--init none --set model.position=learned"
+  [no-augmentation]="--init none --set augmentation.scale=1,1 --set augmentation.ratio=1,1 --set augmentation.brightness=0 --set augmentation.contrast=0
     --set augmentation.saturation=0 --set augmentation.tint=0 --set augmentation.grey_probability=0 --set augmentation.rotate=0"
-  [half-the-steps]="--steps 300"
-  [loss-in-half-of-the-frames]="--set loss_frames=all"
+  [half-the-steps]="--init none --steps 300"
+  [below]="--init none --set model.past=below"
+  [rglru]="--init none --set model.cell=rglru --set model.memory_clock=frames"
+  [loss-in-half-of-the-frames]="--init none --set loss_frames=all"
 )
 
 for variant in "${@:-chosen}"; do

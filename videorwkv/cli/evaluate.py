@@ -119,6 +119,13 @@ def add_evaluate(commands: Commands) -> None:
         "(default: 0.95)",
     )
     parser.add_argument(
+        "--max-false-alarms",
+        type=number,
+        metavar="N",
+        help="with --timeline --choose-thresholds: false alarms in 10 minutes that are allowed "
+        "(default: any number)",
+    )
+    parser.add_argument(
         "--unknown",
         metavar="DATA",
         help="also stream videos that show none of the classes, and count false alarms an hour by "
@@ -170,6 +177,13 @@ def _evaluate(options: argparse.Namespace, processes: Processes) -> int:
 
     if options.keep_recall is not None and not options.choose_thresholds:
         raise UsageError("--keep-recall needs --choose-thresholds.")
+    if options.max_false_alarms is not None:
+        if not (options.timeline and options.choose_thresholds):
+            raise UsageError("--max-false-alarms needs --timeline and --choose-thresholds.")
+        if options.max_false_alarms < 0:
+            raise UsageError(
+                f"--max-false-alarms ({options.max_false_alarms:g}) must be at least 0."
+            )
     run, everything, split, notes, manifest = processes.each(opened)
     unknown = None
     if options.unknown is not None:

@@ -268,6 +268,7 @@ def _choose(
         labels=run.labels,
         weights_sha256=run.weights_sha256(),
         temperature=Choices.of(run).temperature,
+        most_alarms=options.max_false_alarms,
     )
     chosen.save(run)
     return chosen

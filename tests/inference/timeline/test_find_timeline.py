@@ -318,6 +318,12 @@ def test_threshold_and_lag_are_chosen_by_f1():
         first, kept, given={"smooth": 0.0, "threshold": 0.4, "lag": 0.0}, **options
     )
     assert (fixed.options.threshold, fixed.options.lag, fixed.false_alarms) == (0.4, 0.0, 1)
+    with pytest.raises(DataError, match="at most 0 false alarms in 10 minutes: the fewest are 1"):
+        TimelineChoice.choose(
+            first, kept, given={"smooth": 0.0, "threshold": 0.4}, most_alarms=0, **options
+        )
+    quiet = TimelineChoice.choose(first, kept, given={"smooth": 0.0}, most_alarms=0, **options)
+    assert quiet.false_alarms == 0
     with pytest.raises(DataError, match="No segment is found rightly at any threshold"):
         TimelineChoice.choose(first, {}, given={}, **options)
 
@@ -363,6 +369,10 @@ def test_what_was_chosen_is_used(film: Path, run: Path, tmp_path: Path, capsys):
         command = ["evaluate", str(run), data, out, "--timeline", "--choose-thresholds"]
         assert main(command) in (0, 1)  # random weights may find nothing
         assert "temperature" not in capsys.readouterr().err
+        assert main([*command[:-1], "--max-false-alarms=1"]) == 2
+        assert "needs --timeline and --choose-thresholds" in capsys.readouterr().err
+        assert main([*command, "--max-false-alarms=-1"]) == 2
+        assert "(-1) must be at least 0" in capsys.readouterr().err
     finally:
         path.unlink()
 

@@ -69,6 +69,7 @@ class TimelineChoice(Kept):
         labels: tuple[str, ...],
         weights_sha256: str,
         temperature: float,
+        most_alarms: float | None = None,
     ) -> TimelineChoice:
         """Try thresholds, each with the lag by which its segments are late.
 
@@ -79,9 +80,10 @@ class TimelineChoice(Kept):
             labels: of the run.
             weights_sha256: of its weights.
             temperature: of the probabilities.
+            most_alarms: false alarms in 10 minutes that are allowed; None: any number.
 
         Raises:
-            DataError: no threshold finds a segment where one is.
+            DataError: no threshold finds a segment where one is, or none with so few alarms.
         """
         tried = []
         for threshold in (given["threshold"],) if "threshold" in given else THRESHOLDS:
@@ -92,7 +94,18 @@ class TimelineChoice(Kept):
                 rules = replace(rules, lag=0.0 if math.isnan(late) else max(0.0, round(late, 2)))
                 found = _with_options(evaluation, frames, labels, rules)
             tried.append((found.f1(0.5), -found.false_alarms, -abs(threshold - 0.5), rules))
-        f1_50, alarms, _, rules = max(tried, key=lambda one: one[:3])
+        allowed = tried
+        if most_alarms is not None:
+            allowed = [one for one in tried if -one[1] <= most_alarms * evaluation.minutes / 10]
+        if not allowed:
+            fewest = -max(one[1] for one in tried)
+            raise DataError(
+                f"No threshold that was tried has at most {most_alarms:g} false alarms in 10 "
+                f"minutes: the fewest are {fewest} in "
+                f"{evaluation.minutes:.1f} minutes. Allow more, or train longer or with films of "
+                "what must not be named."
+            )
+        f1_50, alarms, _, rules = max(allowed, key=lambda one: one[:3])
         if not f1_50 > 0:
             raise DataError(
                 "No segment is found rightly at any threshold, so none can be chosen: train "
