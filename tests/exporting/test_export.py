@@ -368,12 +368,14 @@ def test_onnxruntime_alone_as_documented(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"to": "tflite"}, "Unknown target 'tflite'. Available: onnx, openvino"),
+        ({"to": "tflite"}, "Unknown target 'tflite'. Available: onnx, openvino, executorch"),
         ({"precision": "bfloat8"}, "Did you mean 'bfloat16'"),
         ({"batch_size": 0}, "batch_size"),
         ({"tube_mask_ratio": 1.0}, "tube_mask_ratio"),
         ({"calibrate": load_manifest(tiny.MOTION)}, "for precision int8, not for float32"),
         ({"precision": "int8"}, "--calibrate DATA"),
+        ({"to": "executorch", "precision": "float16"}, "ExecuTorch's file is float32"),
+        ({"to": "executorch", "clip_frames": 4}, "one frame at a time"),
     ],
 )
 def test_wrong_options(run: Path, options: dict[str, Any], message: str) -> None:
@@ -401,17 +403,43 @@ def test_wrong_places(need: Need, run: Path, tmp_path: Path) -> None:
         ("onnxruntime", "onnx", "onnx"),
         ("onnx", "openvino", "onnx"),
         ("openvino", "openvino", "openvino"),
+        ("executorch", "executorch", "executorch"),
     ],
 )
 def test_missing_library_is_named_with_its_extra(
     run: Path, missing: str, to: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino", "executorch"):
         # The others are there, even where they are not.
         monkeypatch.setitem(sys.modules, name, None if name == missing else ModuleType(name))
     pattern = rf"needs {missing},.*pip install 'videorwkv\[{extra}\]'"
     with pytest.raises(UsageError, match=pattern):
         videorwkv.export(run, to=to)
+
+
+def test_executorch(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("executorch.exir", reason="pip install 'videorwkv[executorch]'")
+    found = videorwkv.export(run, tmp_path, to="executorch", batch_size=2)
+    assert found.files == (tmp_path / "step-float32.pte",)
+    assert [one.streams for one in found.verifications] == [2]
+    exported, model = videorwkv.open_exported(found.path), load_run(run).model()
+    assert exported.batch_size == 2
+    inputs = generated(model.config, streams=2, num_frames=5, seed=3)
+    with torch.inference_mode():
+        wanted_BTK, _ = model.scan(inputs)
+        found_BTK, state = exported.scan(inputs)
+        torch.testing.assert_close(found_BTK, wanted_BTK, rtol=0, atol=1e-5)
+        # A state that somebody holds is not written over.
+        kept = {name: array.copy() for name, array in state.arrays.items()}
+        exported.step(inputs.at(0, 1), state)
+    for name, array in kept.items():
+        np.testing.assert_array_equal(state.arrays[name], array)
+    # It is read with the JSON that was written with it, and with no other.
+    for text, words in (("{}", "sha256"), (None, "No such file")):
+        path = found.description
+        path.unlink() if text is None else path.write_text(text)
+        with pytest.raises(CheckpointError, match=words):
+            videorwkv.open_exported(found.path)
 
 
 def test_joint_attention_is_refused(need: Need, tmp_path: Path) -> None:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from videorwkv.exporting import Exported
 
 
-TARGETS = ("onnx", "openvino", "web")
+TARGETS = ("onnx", "openvino", "executorch", "web")
 
 
 def add_export(commands: Commands) -> None:
     parser = add_command(
         commands,
         "export",
-        "Export a run's recurrent step as one file for ONNX Runtime, two for OpenVINO, or a web "
-        "page.\n\n"
+        "Export a run's recurrent step as one file for ONNX Runtime or ExecuTorch, two for "
+        "OpenVINO, or a\nweb page.\n\n"
         "The inputs are one frame of any number of streams and their state, the outputs logits and "
         "the next\nstate. Labels, sizes and edge options are stored in the file and, beside it, in "
         "FILE.json. It is\nverified against PyTorch over 64 frames first; a file that differs is "
@@ -50,7 +50,11 @@ def add_export(commands: Commands) -> None:
         help="the folder of a trained run, RUN/best or RUN/last, or hf:OWNER/NAME[@REVISION]",
     )
     parser.add_argument(
-        "--to", required=True, metavar="NAME", help="onnx (ONNX Runtime), openvino or web (a page)"
+        "--to",
+        required=True,
+        metavar="NAME",
+        help="onnx (ONNX Runtime), openvino, executorch (phones; float32, a fixed number of "
+        "streams) or web (a page)",
     )
     parser.add_argument(
         "--precision",
@@ -63,14 +67,14 @@ def add_export(commands: Commands) -> None:
     parser.add_argument(
         "--out",
         metavar="PATH",
-        help="the file to write, or a folder for step-PRECISION.onnx or .xml (default: the run's "
-        "folder); with --to web the page's folder (default: RUN/web)",
+        help="the file to write, or a folder for step-PRECISION.onnx, .xml or .pte (default: the "
+        "run's folder); with --to web the page's folder (default: RUN/web)",
     )
     parser.add_argument(
         "--batch-size",
         type=int,
         metavar="N",
-        help="export for a fixed number of streams (default: any number)",
+        help="export for a fixed number of streams (default: any number; executorch: 1)",
     )
     parser.add_argument(
         "--size", type=int, metavar="PX", help="side of the frames in pixels (default: the run's)"

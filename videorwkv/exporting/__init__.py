@@ -1,4 +1,4 @@
-"""A trained run's step as one file for ONNX Runtime or OpenVINO: `videorwkv.export`.
+"""A trained run's step as one file for ONNX Runtime, OpenVINO or ExecuTorch: `videorwkv.export`.
 
 Inputs, for B streams: `frame` uint8 [B, H, W, 3] (RGB), `edges` uint8 [B, H, W] (of that frame;
 absent if the model takes none), under tube masking `keep` int64 [B, K] (the patches that stay), and
@@ -16,10 +16,11 @@ and after the last.
 
 A JSON beside the file, `step-float32.onnx.json`, says all that it takes to run it, for readers of
 every kind (`videorwkv.exporting.describe`). The file itself carries the same and the run's recipe,
-under the key `videorwkv` (ONNX: metadata_props; OpenVINO: rt_info). `videorwkv.open_exported` reads
-that; this is how to do without this package, for a model with Canny edges or none
-(`videorwkv/preprocess/edges.py` has the others) and without a tube mask. The model was trained on
-frames as far apart as about["recipe"]["sampling"] says; give it such.
+under the key `videorwkv` (ONNX: metadata_props; OpenVINO: rt_info; for ExecuTorch, whose files have
+no room for it, it stands in the JSON). `videorwkv.open_exported` reads that; this is how to do
+without this package, for a model with Canny edges or none (`videorwkv/preprocess/edges.py` has the
+others) and without a tube mask. The model was trained on frames as far apart as
+about["recipe"]["sampling"] says; give it such.
 
     import json
 

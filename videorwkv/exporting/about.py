@@ -77,7 +77,7 @@ def chosen_for(run: Run | LCR) -> dict[str, Any]:
 
 def _library_versions() -> dict[str, str]:
     found = {}
-    for name in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino", "executorch"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -34,7 +34,7 @@ from typing import Any
 from videorwkv.data.background import background_places
 from videorwkv.errors import CheckpointError
 from videorwkv.exporting.unroll import PER_STREAM
-from videorwkv.inference.engines import NEXT, STATE, Port
+from videorwkv.inference.engines import NEXT, STATE, SUFFIXES, Port, beside_path
 from videorwkv.inference.exported_file import clip_path
 from videorwkv.inference.stream import StreamOptions
 from videorwkv.models import LCRConfig
@@ -49,7 +49,7 @@ STREAMS = "streams"
 
 def description_path(file: Path) -> Path:
     """`wave.onnx` -> `wave.onnx.json`: no other file of a run is called so."""
-    return file.with_name(f"{file.name}.json")
+    return beside_path(file)
 
 
 def write_description(
@@ -143,6 +143,8 @@ def write_description(
         "versions": about["versions"],
         "verification": about["verification"],
     }
+    if file.suffix.lower() == SUFFIXES["executorch"]:
+        text["metadata"] = about  # the file itself has no room for it
     path = description_path(file)
     write_atomic(path, json.dumps(text, ensure_ascii=False, indent=2) + "\n")
     return path

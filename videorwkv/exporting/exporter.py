@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,12 +99,13 @@ def export(
     Args:
         model: a run, its folder, or a model.
         out: the file, or a folder for `step-PRECISION.onnx` or `.xml`; the run's folder if None.
-        to: `onnx` (ONNX Runtime) or `openvino`.
+        to: `onnx` (ONNX Runtime), `openvino`, or `executorch` (phones): float32, for a fixed number
+            of streams.
         precision: `float32`; `float16` and `bfloat16` store the weights in half the space; with
             OpenVINO, `bfloat16` also computes in bfloat16 where the CPU supports it, and hidden
             states and layer inputs are passed on in float16; `int8` quantises matrix
             multiplications and convolutions. The cell's memory keeps float32 in all files.
-        batch_size: a fixed number of streams; None: any number.
+        batch_size: a fixed number of streams; None: any number, and 1 for ExecuTorch.
         image_size: side of the frames in pixels; the model's if None.
         tube_mask_ratio: mask ratio; the same random patches are dropped in all frames.
         calibrate: clips whose ranges int8 takes, the training split if there is one; needed for
@@ -120,7 +121,7 @@ def export(
             all of its frames at once.
 
     Raises:
-        UsageError: a wrong option, or a library of the extras `onnx` and `openvino` is missing.
+        UsageError: a wrong option, or a library of the target's extra is missing.
         DataError: no clip can be read to calibrate on.
         CheckpointError: the file differs from the model, or can't be written.
     """
@@ -144,8 +145,17 @@ def export(
     # First what the target alone needs: its extra brings the rest too.
     if to == "openvino":
         load("openvino", "export to openvino")
-    load("onnx", "export")
-    load("onnxscript", "export")
+    if to == "executorch":
+        if precision != "float32" or clip_frames is not None:
+            raise UsageError(
+                "export: ExecuTorch's file is float32 and takes one frame at a time. Leave "
+                "--precision and --frames out, or choose --to onnx or openvino."
+            )
+        batch_size = batch_size or 1
+        load("executorch.exir", "export to executorch")
+    else:
+        load("onnx", "export")
+        load("onnxscript", "export")
     # int8 is ONNX Runtime's work whatever the target.
     if to == "onnx" or precision == "int8":
         load("onnxruntime", f"export to {to}")
@@ -202,7 +212,11 @@ def export(
     if precision == "float16" or (precision == "bfloat16" and to == "onnx"):
         notes.append(f"{precision} halves the file; it is computed in float32")
     shown = _shown(config, batch_size, clip, calibration)
-    save = graph.save_openvino if to == "openvino" else graph.save_onnx
+    save: Callable[[Any, Path, dict[str, Any]], None] = {
+        "onnx": graph.save_onnx,
+        "openvino": graph.save_openvino,
+        "executorch": graph.save_executorch,
+    }[to]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target: moving a finished file there can't fail half-way.
@@ -213,18 +227,21 @@ def export(
                 found = Path(folder, name + SUFFIXES[to])
                 return found if part.frames == 1 else clip_path(found, part.frames)
 
-            of_step = graph.to_onnx(step)
+            of_step = None if to == "executorch" else graph.to_onnx(step)
             for part in parts:
-                proto = unroll(of_step, part.frames)
-                if webgpu:
-                    proto = graph.pad_channels(proto)
-                if precision == "int8":
-                    proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
-                elif precision != "float32":
-                    proto = graph.halve(proto, precision)
-                if batch_size is not None:
-                    proto = graph.fix_batch(proto, batch_size)
-                part.graph = graph.to_openvino(proto) if to == "openvino" else proto
+                if of_step is None:
+                    part.graph = graph.to_executorch(step, batch_size or 1)
+                else:
+                    proto = unroll(of_step, part.frames)
+                    if webgpu:
+                        proto = graph.pad_channels(proto)
+                    if precision == "int8":
+                        proto = _quantised(proto, Path(folder, "float32.onnx"), about, calibration)
+                    elif precision != "float32":
+                        proto = graph.halve(proto, precision)
+                    if batch_size is not None:
+                        proto = graph.fix_batch(proto, batch_size)
+                    part.graph = graph.to_openvino(proto) if to == "openvino" else proto
                 save(part.graph, place(part, "draft"), part.about)
             for part in parts:
                 draft = open_exported(place(parts[0], "draft"))

@@ -1,6 +1,7 @@
 """RecurrentStep -> ONNX graph; weights stored in half precision or 8 bits; metadata in the file.
 
-OpenVINO's form is made of the same ONNX graph, so there is one graph to understand.
+OpenVINO's form is made of the same ONNX graph, so there is one graph to understand. ExecuTorch
+takes the step itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ import torch
 from numpy.typing import NDArray
 
 from videorwkv.exporting.step import RecurrentStep
-from videorwkv.inference.engines import BIN_DIGEST, METADATA_KEY, NEXT, STATE, openvino_core
+from videorwkv.inference.engines import (
+    BIN_DIGEST,
+    METADATA_KEY,
+    NEXT,
+    STATE,
+    beside_path,
+    openvino_core,
+)
 from videorwkv.utils.optional import load, quiet
 
 if TYPE_CHECKING:
@@ -221,6 +229,35 @@ def to_openvino(model: onnx.ModelProto) -> openvino.Model:
     """The same graph for OpenVINO, weights as they are."""
     load("openvino", "export --to openvino")
     return openvino_core().read_model(model.SerializeToString())
+
+
+def to_executorch(step: RecurrentStep, batch_size: int) -> bytes:
+    """The step, in evaluation mode, as an ExecuTorch program for so many streams, its convolutions
+    and matrix multiplications handed to XNNPACK.
+
+    Raises:
+        UsageError: executorch is not installed.
+    """
+    exir = load("executorch.exir", "export --to executorch")
+    xnnpack = load(
+        "executorch.backends.xnnpack.partition.xnnpack_partitioner", "export --to executorch"
+    )
+    ports = (*step.frame_ports, *step.state_ports)
+    example = tuple(
+        torch.zeros((batch_size, *p.shape), dtype=getattr(torch, p.dtype)) for p in ports
+    )
+    with quiet(), torch.no_grad():
+        program = torch.export.export(step, example, strict=False)
+        edge = exir.to_edge_transform_and_lower(program, partitioner=[xnnpack.XnnpackPartitioner()])
+        content: bytes = edge.to_executorch().buffer
+    return content
+
+
+def save_executorch(content: bytes, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write path.pte and, beside it, a JSON with its metadata."""
+    path.write_bytes(content)
+    beside = {"sha256": hashlib.sha256(content).hexdigest(), "metadata": dict(metadata)}
+    beside_path(path).write_text(json.dumps(beside, ensure_ascii=False), encoding="utf-8")
 
 
 def save_openvino(model: openvino.Model, path: Path, metadata: Mapping[str, Any]) -> None:

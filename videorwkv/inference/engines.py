@@ -1,14 +1,17 @@
-"""ONNX Runtime and OpenVINO behind one signature: arrays in by name, arrays out by name."""
+"""ONNX Runtime, OpenVINO and ExecuTorch behind one signature: arrays by name, in and out."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from videorwkv.errors import CheckpointError, UsageError
@@ -23,7 +26,7 @@ STATE, NEXT = "state.", "next."
 Arrays = dict[str, NDArray[Any]]
 
 # Target -> what its files are called.
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte"}
 # Kept for states to come: enough for one of each of several streams, few enough to be forgotten.
 ROOMS = 16
 
@@ -67,6 +70,8 @@ def open_engine(path: Path, threads: int) -> Engine:
         raise UsageError(f"{path} is no exported file: its name must end in {allowed}.")
     if not path.is_file():
         raise UsageError(f"No file {path}. `videorwkv export RUN --to onnx` writes one.")
+    if suffix == SUFFIXES["executorch"]:
+        return _ExecuTorchEngine(path)
     engine = _OnnxEngine if suffix == SUFFIXES["onnx"] else _OpenVinoEngine
     return engine(path, threads)
 
@@ -169,6 +174,47 @@ class _OpenVinoEngine:
             "NUM_STREAMS": 1,
         }
         return self.core.compile_model(file, "CPU", options)
+
+
+class _ExecuTorchEngine:
+    """ExecuTorch, whose files have no room for metadata: it stands in the JSON beside the file."""
+
+    precision = ""
+
+    def __init__(self, path: Path) -> None:
+        runtime = load("executorch.runtime", f"running {path}")
+        content = path.read_bytes()
+        self.metadata: str | None = None
+        try:
+            beside = json.loads(beside_path(path).read_text(encoding="utf-8"))
+            if beside["sha256"] != hashlib.sha256(content).hexdigest():
+                raise ValueError("it is another file's")
+            self.metadata = json.dumps(beside["metadata"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise CheckpointError(
+                f"{beside_path(path)}, which says how {path.name} is run, can't be used ({error}). "
+                "Copy both files, or export the run again."
+            ) from error
+        try:
+            # The program lies in these bytes for as long as it runs.
+            self.program = runtime.Runtime.get().load_program(content)
+            self.method = self.program.load_method("forward")
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} is not a readable ExecuTorch file: {error}.") from error
+
+    def run(self, feeds: Arrays) -> Arrays:
+        frame = [name for name in ("frame", "edges", "keep") if name in feeds]
+        state = [name for name in feeds if name.startswith(STATE)]
+        inputs = [torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in frame + state]
+        names = ["logits", *(NEXT + name.removeprefix(STATE) for name in state)]
+        # Its memory is used again at the next frame.
+        outputs = [tensor.numpy().copy() for tensor in self.method.execute(inputs)]
+        return dict(zip(names, outputs, strict=True))
+
+
+def beside_path(file: Path) -> Path:
+    """The JSON beside an exported file: `wave.onnx` -> `wave.onnx.json`."""
+    return file.with_name(f"{file.name}.json")
 
 
 class _Room:

