@@ -34,7 +34,7 @@ FREE = (
     *("device", "promote_types", "_record_function"),
 )
 # Operations of ours that launch more than a kernel: the sums and casts after them.
-KERNELS = {"scan_states_backward": 6, "scan_read_backward": 3}
+KERNELS = {"scan_states_backward": 6, "scan_read_backward": 3, "cell_backward": 2}
 
 
 class Launches(TorchDispatchMode):

@@ -149,7 +149,7 @@ def _watched(model: LCR) -> Iterator[dict[str, list[Tensor]]]:
         # The fifth argument is c before the first frame of this piece.
         memory_TBLC = torch.stack([args[4], *memories])
         seen["change"].append(_size(memory_TBLC[1:] - memory_TBLC[:-1]))
-        seen["features"].append(torch.cat([torch.stack(hiddens), torch.stack(memories)], -1))
+        seen["features"].append(torch.cat([torch.stack([*x]) for x in (hiddens, memories)], -1))
 
     handles = [
         layer.output.register_forward_hook(after_gate),

@@ -18,8 +18,8 @@ def test_rglru_is_griffins() -> None:
     assert isinstance(layer, CrossRWKVLayer)
     branch_TBLC = torch.randn(5, 2, 3, SMALL.width, dtype=torch.float64)
     nothing_BLC = torch.zeros_like(branch_TBLC[0])
-    none_T111 = branch_TBLC.new_zeros(5, 1, 1, 1)
-    out_TBLC, _, memories = layer._cells(branch_TBLC, none_T111, None, nothing_BLC, nothing_BLC)
+    past = nothing_BLC, nothing_BLC
+    out_TBLC, _, memories = layer._cells(branch_TBLC, None, None, None, *past)
     weight_XC, bias_X = layer.cell_gates.weight, layer.cell_gates.bias
     kept_C = torch.sigmoid(-layer.recurrence)
     memory_BLC = nothing_BLC

@@ -45,6 +45,26 @@ def test_the_same_numbers_with_less_kept(name, half):
     assert kept < 0.8 * all_of_it
 
 
+# Bounds on the difference of a gradient, relative to the largest: a norm that two read is made
+# twice, so its gradient is added up in another order, with 8 bits in bfloat16.
+@pytest.mark.parametrize(("half", "bound"), [(False, 1e-5), (True, 3e-2)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"past": "below", "depth": 3, "tube_mask_ratio": 0.3},
+        {"past": "none", "memory_clock": "change", "position": "learned", "drop_path": 0.3},
+    ],
+)
+def test_all_frames_at_once(changes, half, bound):
+    config = replace(SMALL, stem="patch", **changes)
+    (wanted, all_of_it), (found, kept) = (
+        step(config, recompute=on, half=half) for on in (False, True)
+    )
+    for a, b in zip(wanted, found, strict=True):
+        assert float((a - b).abs().max()) <= bound * float(a.abs().max()) + 1e-7
+    assert kept < 0.8 * all_of_it
+
+
 @pytest.mark.parametrize(
     "trained", ["forget_rate", "layers.0.key_value", "layers.1.mix_out", "norm_mix", "edge_stem"]
 )

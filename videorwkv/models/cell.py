@@ -5,6 +5,9 @@
 
 `cell="rglru"`: c ← a c + sqrt(1 - a^2) sigmoid(W A) A, a = exp(-8 softplus(b) sigmoid(W' A)).
 
+Where all A are known before the first frame, as with past="below" and "none", the whole clip is one
+operation (ops/cell.py); elsewhere, and where no fast form of it is there, a loop over the frames.
+
 B batch, T frames, L tokens of a frame, C channels, J tokens of a frame that are computed.
 """
 
@@ -18,9 +21,12 @@ from torch import Tensor, nn
 
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import put, take
+from videorwkv.ops.cell import Kind, cell, cell_backend
 
 # How strongly the gate of an RG-LRU acts, as published.
 RGLRU_SCALE = 8.0
+# What ops/cell.py calls the cells that need no output of the frame before.
+KINDS: dict[str, Kind] = {"gated": "gated", "paper": "paper", "rglru": "linear"}
 
 
 class MemoryCell(nn.Module):
@@ -68,15 +74,36 @@ class MemoryCell(nn.Module):
             # weights as the plain LSTM that it is compared with.
             self.cell_near = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
 
-    def _forget_gate(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
+    def _forget_logits(self, edge_TBLC: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What f of a gated cell is the sigmoid of: of the tokens, and of the channels; their sum
+        where both are there."""
+        if edge_TBLC is None or self.config.forget_source == "rate":
+            return None, self.forget_rate
+        return self.forget(edge_TBLC), self.forget_rate
+
+    def _forget_gate(
+        self, edge_TBLC: Tensor | None, moved_TBL2: Tensor | None, num_frames: int
+    ) -> Tensor:
         """The forget gate f of all frames, float32, broadcastable to [T, B, L, C]."""
-        if self.config.cell == "gated":
-            if edge_TBLC is None or self.config.forget_source == "rate":
-                return torch.sigmoid(self.forget_rate).expand(num_frames, 1, 1, -1)
-            return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)) + self.forget_rate)
         if self.config.cell == "paper":
             return at_least_float32(not_none(edge_TBLC))
-        return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
+        if self.config.cell != "gated":
+            return self.norm_gate.weight.new_zeros(num_frames, 1, 1, 1)
+        logit_TBLC, rate_C = self._forget_logits(edge_TBLC)
+        if logit_TBLC is None:
+            forget_TBLC = torch.sigmoid(not_none(rate_C)).expand(num_frames, 1, 1, -1)
+        else:
+            logit_TBLC = at_least_float32(logit_TBLC)
+            forget_TBLC = torch.sigmoid(logit_TBLC if rate_C is None else logit_TBLC + rate_C)
+        if moved_TBL2 is None:
+            return forget_TBLC
+        held_TBLC = torch.exp(at_least_float32(self._held(moved_TBL2)))
+        return torch.lerp(forget_TBLC, self.one_D[0], held_TBLC)
+
+    def _held(self, moved_TBL2: Tensor) -> Tensor:
+        """Log of how far the memory is held: under autocast the product is in bfloat16, which has
+        an exact zero, too, and `exp` is not."""
+        return moved_TBL2 @ self._clock()
 
     def _clock(self) -> Tensor:
         """Log of what change at the own patch and in the whole frame lets the memory hold, [2, C]:
@@ -95,7 +122,11 @@ class MemoryCell(nn.Module):
             memory_BLC = kept_BLC + torch.sigmoid(in_BLC) * torch.tanh(new_BLC)
             return memory_BLC, torch.sigmoid(out_BLC) * torch.tanh(memory_BLC)
         memory_BLC = self._updated(memory_BLC, *self._offered(branch_BLC, forget_BLC))
-        return memory_BLC, torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
+        return memory_BLC, self._shown(memory_BLC, branch_BLC)
+
+    def _shown(self, memory_BLC: Tensor, branch_BLC: Tensor) -> Tensor:
+        """h of a memory."""
+        return torch.tanh(memory_BLC) * torch.sigmoid(branch_BLC)
 
     def _offered(self, branch_BLC: Tensor, forget_BLC: Tensor) -> tuple[Tensor, Tensor]:
         """What the memory may take in, and how much of it stays; none of it needs the past."""
@@ -117,27 +148,55 @@ class MemoryCell(nn.Module):
     def _cells(
         self,
         branch_TBLC: Tensor,
-        forget_TBLC: Tensor,
+        edge_TBLC: Tensor | None,
+        moved_TBL2: Tensor | None,
         rows_TBJ: Tensor | None,
         hidden_BLC: Tensor,
         memory_BLC: Tensor,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The cell over all frames: h of the tokens that are computed [T, B, J, C], and h and c of
-        all tokens after each frame."""
-        num_frames = len(branch_TBLC)
-        memories = []
-        if self.config.cell == "none":
-            return branch_TBLC, [hidden_BLC] * num_frames, [memory_BLC] * num_frames
-        if not self.config.is_lstm and rows_TBJ is None:
+        every: bool = True,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The cell over all frames: h of the tokens that are computed [T, B, J, C], h of all
+        tokens after each frame [T, B, L, C], and c, of which `every=False` may leave out all but
+        the last [1, B, L, C]."""
+        num_frames, config = len(branch_TBLC), self.config
+        if config.cell == "none":
+            shape = num_frames, *hidden_BLC.shape
+            return branch_TBLC, hidden_BLC.expand(shape), memory_BLC.expand(shape)
+        is_alone = config.cell in KINDS and rows_TBJ is None
+        backend = cell_backend(branch_TBLC, num_frames) if is_alone else None
+        if backend is not None:
+            gates = self._cell_inputs(branch_TBLC, edge_TBLC, moved_TBL2)
+            out_TBLC, memories_TBLC = cell(
+                branch_TBLC, *gates, memory_BLC,
+                kind=KINDS[config.cell], every=every, backend=backend,
+            )  # fmt: skip
+            return out_TBLC, out_TBLC, memories_TBLC
+        branch_TBLC = at_least_float32(branch_TBLC)
+        forget_TBLC = self._forget_gate(edge_TBLC, moved_TBL2, num_frames)
+        if is_alone:
             # As `_cell`, but only what needs the past is done frame by frame.
+            memories = []
             offered = (x.unbind(0) for x in self._offered(branch_TBLC, forget_TBLC))
             for new_BLC, kept_BLC in zip(*offered, strict=True):
                 memory_BLC = self._updated(memory_BLC, new_BLC, kept_BLC)
                 memories.append(memory_BLC)
-            out_TBLC = torch.tanh(torch.stack(memories)) * torch.sigmoid(branch_TBLC)
-            return out_TBLC, list(out_TBLC.unbind(0)), memories
-        outs, hiddens = [], []
-        forgets = forget_TBLC.expand(num_frames, *forget_TBLC.shape[1:]).unbind(0)
+            memories_TBLC = torch.stack(memories)
+            out_TBLC = self._shown(memories_TBLC, branch_TBLC)
+            return out_TBLC, out_TBLC, memories_TBLC
+        return self._frame_after_frame(branch_TBLC, forget_TBLC, rows_TBJ, hidden_BLC, memory_BLC)
+
+    def _frame_after_frame(
+        self,
+        branch_TBLC: Tensor,
+        forget_TBLC: Tensor,
+        rows_TBJ: Tensor | None,
+        hidden_BLC: Tensor,
+        memory_BLC: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`_cells` where a frame needs h of the one before, or some of the tokens alone are
+        computed."""
+        outs, hiddens, memories = [], [], []
+        forgets = forget_TBLC.expand(len(branch_TBLC), *forget_TBLC.shape[1:]).unbind(0)
         for t, now in enumerate(zip(branch_TBLC.unbind(0), forgets, strict=True)):
             past = hidden_BLC, memory_BLC
             if rows_TBJ is None:
@@ -152,7 +211,20 @@ class MemoryCell(nn.Module):
                 outs.append(out_BJC)
             hiddens.append(hidden_BLC)
             memories.append(memory_BLC)
-        return torch.stack(outs), hiddens, memories
+        return torch.stack(outs), torch.stack(hiddens), torch.stack(memories)
+
+    def _cell_inputs(
+        self, branch_TBLC: Tensor, edge_TBLC: Tensor | None, moved_TBL2: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """What `videorwkv.ops.cell.cell` takes beside A: gate, rate and aside."""
+        if self.config.cell == "paper":
+            return not_none(edge_TBLC), None, None
+        if self.config.cell == "rglru":
+            branch_TBLC = at_least_float32(branch_TBLC)
+            new_TBLC, kept_TBLC = self._offered(branch_TBLC, branch_TBLC)
+            return kept_TBLC, None, new_TBLC
+        aside_TBLC = None if moved_TBL2 is None else self._held(moved_TBL2)
+        return *self._forget_logits(edge_TBLC), aside_TBLC
 
     def _neighbours(self, hidden_BLC: Tensor) -> Tensor:
         """What the gates see of the past: h, in a ConvLSTM that of a token's 3 x 3 neighbourhood
@@ -170,7 +242,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def not_none(edge_TBLC: Tensor | None) -> Tensor:
+def not_none(x: Tensor | None) -> Tensor:
     """What a configuration that LCRConfig accepts has."""
-    assert edge_TBLC is not None  # it refuses edges="none" where edges are needed
-    return edge_TBLC
+    assert x is not None  # it refuses edges="none" where edges are needed
+    return x

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from videorwkv.errors import UsageError
-from videorwkv.models.cell import at_least_float32
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.pretrained_stem import Lite0, PretrainedStem, TimmNetwork
 from videorwkv.models.shift import PartedLinear
@@ -117,10 +116,10 @@ class FoldedLayer(CrossRWKVLayer):
     def _log_decay(self) -> Tensor:
         return self.log_decay_HD
 
-    def _forget_gate(self, edge_TBLC: Tensor | None, num_frames: int) -> Tensor:
+    def _forget_logits(self, edge_TBLC: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         if not hasattr(self, "forget") or self.forget.bias is None:
-            return super()._forget_gate(edge_TBLC, num_frames)
-        return torch.sigmoid(at_least_float32(self.forget(edge_TBLC)))
+            return super()._forget_logits(edge_TBLC)
+        return self.forget(edge_TBLC), None
 
 
 def stem_as_convolutions(stem: PatchStem | ConvStem | Lite0, scale_I: Tensor) -> nn.Sequential:

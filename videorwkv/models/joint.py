@@ -11,7 +11,6 @@ B batch, T frames, L tokens of a frame, C channels, H heads, D head width, N lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from videorwkv.errors import ConfigError, UsageError
 from videorwkv.models.config import LCRConfig
-from videorwkv.models.layer import CrossRWKVLayer
+from videorwkv.models.layer import CrossRWKVLayer, Frames
 from videorwkv.models.lcr import LCR
 from videorwkv.models.masking import MotionMask
 from videorwkv.models.shift import SpatialShift
@@ -118,8 +117,8 @@ class JointLayer(CrossRWKVLayer):
         rows_TBJ: Tensor | None = None,
         moved_TBL2: Tensor | None = None,
         shift: SpatialShift | None = None,
-        below: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+        below_TBLC: Tensor | None = None,
+    ) -> tuple[Tensor, Frames, Frames, Tensor]:
         """As `CrossRWKVLayer.run`, with keys for h and values for c: [B, L, S * C] each."""
         num_frames = len(x_TBLC)
         if self.config.learn_edge_strength and edge_TBLC is not None:

@@ -35,6 +35,8 @@ from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
 
 KeyValue = Prepared | tuple[Tensor, Tensor]
+# A tensor of each frame, [B, L, C]: a list where they come one after the other, else one tensor.
+Frames = Sequence[Tensor] | Tensor
 # What has an input of its own under a spatial shift.
 NEAR = ("receptance", "gate", "key", "value", "mix_receptance", "mix_key")
 
@@ -44,8 +46,9 @@ class _Ready(NamedTuple):
 
     x_TBLC: Tensor
     normed_TBLC: Tensor
-    key_value: KeyValue
-    forget_TBLC: Tensor
+    key_value: Any  # KeyValue, or both as they are: `little` makes the rest
+    edge_TBLC: Tensor | None
+    moved_TBL2: Tensor | None
     rotary: RotaryEmbedding | None
     kept_B11: Tensor | None
     rows_TBJ: Tensor | None
@@ -76,6 +79,7 @@ class CrossRWKVLayer(MemoryCell):
         super().__init__(config)
         width, heads, head_width = config.width, config.num_heads, config.head_width
         self.drop = drop
+        self.is_last = is_last
         self.compiled = ""  # torch.compile's mode; empty: not compiled
         # Of a step, what stands in for a part of it that would keep more: recompute.py sets it.
         self.recompute: Callable[[CrossRWKVLayer], Any] | None = None
@@ -123,9 +127,7 @@ class CrossRWKVLayer(MemoryCell):
             return PartedLinear(width, sizes, bias=bias)
         return nn.Linear(width, sum(sizes), bias=bias)
 
-    def forward(
-        self, x_TBLC: Tensor, *args: Any
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+    def forward(self, x_TBLC: Tensor, *args: Any) -> tuple[Tensor, Frames, Frames, Tensor]:
         """`run`; a single frame of a stream as one program where compiling is enabled."""
         if self.compiled and len(x_TBLC) == 1 and not torch.is_grad_enabled():
             return compiled_method("run", self.compiled)(self, x_TBLC, *args)
@@ -143,8 +145,8 @@ class CrossRWKVLayer(MemoryCell):
         rows_TBJ: Tensor | None = None,
         moved_TBL2: Tensor | None = None,
         shift: SpatialShift | None = None,
-        below: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor], Tensor]:
+        below_TBLC: Tensor | None = None,
+    ) -> tuple[Tensor, Frames, Frames, Tensor]:
         """All frames through this layer.
 
         Args:
@@ -160,61 +162,59 @@ class CrossRWKVLayer(MemoryCell):
             moved_TBL2: how far each token's patch and the whole frame have moved on, in [0, 1]; for
                 a memory that counts change.
             shift: finds each token's neighbours; for a spatial shift.
-            below: with `past='below'`, h of the layer below at the frame before each, T of
-                [B, L, C]; None: there is none.
+            below_TBLC: with `past='below'`, h of the layer below at the frame before each; None:
+                there is none.
 
         Returns:
-            tokens for the next layer [T, B, L, C], the output O = h and the memory after each
-            frame (T of [B, L, C] each), and the last normed tokens [B, L, C].
+            tokens for the next layer [T, B, L, C]; the output O = h and the memory after each
+            frame (T of [B, L, C] each, or one tensor; of the memory the last alone where nobody
+            reads the others); and the last normed tokens [B, L, C].
         """
-        num_frames = len(x_TBLC)
         if self.config.learn_edge_strength and edge_TBLC is not None:
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         # K, V and the forget gate need no hidden state: computed for all frames at once.
         little = None if self.recompute is None else self.recompute(self)
-        if little is not None and rows_TBJ is None:
+        if rows_TBJ is not None:
+            little = None
+        if little is not None:
             both_TBLX, normed_TBLC = little.keys_and_values(x_TBLC, input_BLC, edge_TBLC)
-            input_BLC = at_least_float32(normed_TBLC[-1])
-            key_value = self._prepared(both_TBLX, rotary)
+            input_BLC = at_least_float32(normed_TBLC[-1]).clone()
+            key_value: Any = both_TBLX
+            if self.config.is_frame_by_frame:
+                key_value = self._prepared(both_TBLX, rotary)
         else:
             normed_TBLC = self.norm_gate(x_TBLC)
             before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
             key_value = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
-        forget_TBLC = self._forget_gate(edge_TBLC, num_frames)
-        if moved_TBL2 is not None:
-            # Under autocast the product is in bfloat16, which has an exact zero, too, and `exp` is
-            # not.
-            held_TBLC = torch.exp(at_least_float32(moved_TBL2 @ self._clock()))
-            forget_TBLC = torch.lerp(forget_TBLC, self.one_D[0], held_TBLC)
         run = self._frame_by_frame if self.config.is_frame_by_frame else self._at_once
         ready = _Ready(
-            x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift, little
-        )
-        y_TBLC, hiddens, memories = run(ready, hidden_BLC, memory_BLC, below)
+            x_TBLC, normed_TBLC, key_value, edge_TBLC, moved_TBL2, rotary, kept_B11, rows_TBJ,
+            shift, little,
+        )  # fmt: skip
+        y_TBLC, hiddens, memories = run(ready, hidden_BLC, memory_BLC, below_TBLC)
         return y_TBLC, hiddens, memories, input_BLC
 
     def _frame_by_frame(
-        self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, _: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, _: Tensor | None
+    ) -> tuple[Tensor, Frames, Frames]:
         """All of `run` that waits for this layer's own output at the frame before."""
-        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift, little = (
-            ready
-        )
-        num_frames = len(x_TBLC)
-        keys_values = _by_frame(key_value, num_frames)
-        forgets = forget_TBLC.unbind(0)
+        num_frames = len(ready.x_TBLC)
+        keys_values = _by_frame(ready.key_value, num_frames)
+        forgets = self._forget_gate(ready.edge_TBLC, ready.moved_TBL2, num_frames).unbind(0)
         # Unbound once: the gradient of x[t] would be as large as x, for every t anew.
-        xs = x_TBLC.unbind(0)
-        normeds: Sequence[Sequence[Tensor]] = [(x,) for x in normed_TBLC.unbind(0)]
+        xs = ready.x_TBLC.unbind(0)
+        normeds: Sequence[Sequence[Tensor]] = [(x,) for x in ready.normed_TBLC.unbind(0)]
         shifts: Sequence[SpatialShift | None] = [None] * num_frames
-        if shift is not None:
-            queries = self._near(normed_TBLC, shift, "receptance", "gate")
+        if ready.shift is not None:
+            queries = self._near(ready.normed_TBLC, ready.shift, "receptance", "gate")
             normeds = list(zip(*(x.unbind(0) for x in queries), strict=True))
-            shifts = shift.frames(num_frames)
+            shifts = ready.shift.frames(num_frames)
+        rotary, rows_TBJ = ready.rotary, ready.rows_TBJ
         rotaries = [None] * num_frames if rotary is None else rotary.frames(num_frames)
         frame: Callable[..., tuple[Tensor, Tensor, Tensor]] = (
-            self._maybe_compiled("frame") if little is None else little.frame
+            self._maybe_compiled("frame") if ready.little is None else ready.little.frame
         )
+        kept_B11 = ready.kept_B11
         outputs, hiddens, memories = [], [], []
         for t in range(num_frames):
             now = xs[t], normeds[t], keys_values[t], forgets[t], rotaries[t], kept_B11, shifts[t]
@@ -233,24 +233,26 @@ class CrossRWKVLayer(MemoryCell):
         return y_TBLC, hiddens, memories
 
     def _at_once(
-        self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, below: Sequence[Tensor] | None
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self, ready: _Ready, hidden_BLC: Tensor, memory_BLC: Tensor, below_TBLC: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The same where nothing but the cell waits for the frame before."""
-        x_TBLC, normed_TBLC, key_value, forget_TBLC, rotary, kept_B11, rows_TBJ, shift, _ = ready
-        past_TBLC = None
-        if below is not None:
-            if rows_TBJ is not None:
-                below = [take(h, rows) for h, rows in zip(below, rows_TBJ, strict=True)]
-            past_TBLC = torch.stack(list(below))
-        normeds_TBLC = self._near(normed_TBLC, shift, "receptance", "gate")
-        a_TBLC, z_TBLC, branch_TBLC = self._maybe_compiled("branches")(
-            self, x_TBLC, normeds_TBLC, key_value, rotary, shift, past_TBLC
+        rows_TBJ = ready.rows_TBJ
+        if below_TBLC is not None and rows_TBJ is not None:
+            pairs = zip(below_TBLC, rows_TBJ, strict=True)
+            below_TBLC = torch.stack([take(h_BLC, rows_BJ) for h_BLC, rows_BJ in pairs])
+        normeds_TBLC = self._near(ready.normed_TBLC, ready.shift, "receptance", "gate")
+        branches: Callable[..., tuple[Tensor, Tensor, Tensor]] = (
+            self._maybe_compiled("branches") if ready.little is None else ready.little.branches
         )
-        out_TBLC, hiddens, memories = self._cells(
-            branch_TBLC, forget_TBLC, rows_TBJ, hidden_BLC, memory_BLC
+        a_TBLC, z_TBLC, branch_TBLC = branches(
+            self, ready.x_TBLC, normeds_TBLC, ready.key_value, ready.rotary, ready.shift, below_TBLC
         )
-        y_TBLC = self._joined(x_TBLC, a_TBLC, z_TBLC, branch_TBLC, out_TBLC, kept_B11)
-        return y_TBLC, hiddens, memories
+        out_TBLC, hidden_TBLC, memory_TBLC = self._cells(
+            branch_TBLC, ready.edge_TBLC, ready.moved_TBL2, rows_TBJ, hidden_BLC, memory_BLC,
+            every=self.is_last,
+        )  # fmt: skip
+        y_TBLC = self._joined(ready.x_TBLC, a_TBLC, z_TBLC, branch_TBLC, out_TBLC, ready.kept_B11)
+        return y_TBLC, hidden_TBLC, memory_TBLC
 
     def _maybe_compiled(self, name: str) -> Callable[..., Any]:
         if self.compiled and not is_compiling():
@@ -280,7 +282,8 @@ class CrossRWKVLayer(MemoryCell):
         a_BLC, z_BLC, branch_BLC = self.branches(
             x_BLC, normeds_BLC, key_value, rotary, shift, past_BLC
         )
-        out_BLC = branch_BLC
+        # The cell computes in float32.
+        out_BLC = branch_BLC = at_least_float32(branch_BLC)
         if config.cell != "none":
             memory_BLC, out_BLC = self._cell(branch_BLC, forget_BLC, hidden_BLC, memory_BLC)
             hidden_BLC = out_BLC
@@ -300,8 +303,7 @@ class CrossRWKVLayer(MemoryCell):
         frames at once, too ([T, B, L, C]), where the past of all is known."""
         a_BLC = self._gate(normeds_BLC, past_BLC, key_value, rotary)
         z_BLC = x_BLC + a_BLC if self.config.residual else a_BLC
-        # The cell computes in float32.
-        return a_BLC, z_BLC, at_least_float32(self._channel_mixing(z_BLC, shift))
+        return a_BLC, z_BLC, self._channel_mixing(z_BLC, shift)
 
     def _joined(
         self,
@@ -319,7 +321,7 @@ class CrossRWKVLayer(MemoryCell):
         if kept_B11 is None:
             y_BLC = z_BLC + branch_BLC
         else:
-            y_BLC = x_BLC + (a_BLC + branch_BLC) * kept_B11
+            y_BLC = x_BLC + (a_BLC + at_least_float32(branch_BLC)) * kept_B11
             out_BLC = out_BLC * kept_B11
         if hasattr(self, "cell_scale"):
             y_BLC = y_BLC + out_BLC * self.cell_scale

@@ -27,7 +27,7 @@ from videorwkv.models.cell import at_least_float32
 from videorwkv.models.config import LCRConfig
 from videorwkv.models.flow import flow_of_clip, flow_window
 from videorwkv.models.fold import for_inference
-from videorwkv.models.layer import CrossRWKVLayer
+from videorwkv.models.layer import CrossRWKVLayer, Frames
 from videorwkv.models.masking import Masks, MotionMask, Share, check_kept, take, tube_mask
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
 from videorwkv.models.recompute import LittleKept
@@ -166,7 +166,7 @@ class LCR(Shared, nn.Module):
             assert isinstance(layer, CrossRWKVLayer)
             if not LittleKept.fits(layer):
                 raise UsageError(
-                    "recompute is written for cell='gated', past='own', mixer='wkv', residual, "
+                    "recompute is written for cell='gated', mixer='wkv', residual, "
                     "time_shift, no spatial_shift, no cell_scale, and keys from frames: leave it "
                     "out, or take checkpoint_frames, which is for every model."
                 )
@@ -426,11 +426,11 @@ class LCR(Shared, nn.Module):
                 x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift, below
             )
             if self.config.past == "below":
-                below = [past_BLC[0], *hiddens[:-1]]
+                below = torch.cat([past_BLC[0][None], cast(Tensor, hiddens)[:-1]])
             states.append((hiddens[-1], memories[-1], last_BLC))
-        sources = [hiddens, memories]
+        sources: list[Frames] = [hiddens, memories]
         if self.config.cell == "none":
-            sources, pooling = [list(at_least_float32(x_TBLC).unbind(0))], None
+            sources, pooling = [at_least_float32(x_TBLC)], None
         features_TBE = torch.cat([_pool(x, self.config.readout, pooling) for x in sources], dim=-1)
         return features_TBE, *(torch.stack(x) for x in zip(*states, strict=True))
 
@@ -550,13 +550,18 @@ class LCR(Shared, nn.Module):
         return at_least_float32(self.head(features))
 
 
-def _pool(xs_BLC: Sequence[Tensor], readout: str, pooling: Tensor | None) -> Tensor:
+def _pool(x_TBLC: Frames, readout: str, pooling: Tensor | None) -> Tensor:
     """Pooling: a vector per frame and clip, [T, B, C], with `readout='cells'` one per cell too,
     [T, B, G, C]; by the weights of `LCR._pooling` where there are any."""
     if pooling is None or readout == "cls":
-        return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in xs_BLC])
-    weights = pooling if len(pooling) == len(xs_BLC) else pooling.expand(len(xs_BLC), -1, -1, -1)
-    pooled_TBGC = torch.stack([w.to(x.dtype) @ x for w, x in zip(weights, xs_BLC, strict=True)])
+        if isinstance(x_TBLC, Tensor):
+            return x_TBLC[:, :, 0] if readout == "cls" else x_TBLC.mean(2)
+        return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in x_TBLC])
+    if isinstance(x_TBLC, Tensor):
+        pooled_TBGC = pooling.to(x_TBLC.dtype) @ x_TBLC
+        return pooled_TBGC if readout == "cells" else pooled_TBGC[:, :, 0]
+    weights = pooling if len(pooling) == len(x_TBLC) else pooling.expand(len(x_TBLC), -1, -1, -1)
+    pooled_TBGC = torch.stack([w.to(x.dtype) @ x for w, x in zip(weights, x_TBLC, strict=True)])
     return pooled_TBGC if readout == "cells" else pooled_TBGC[:, :, 0]
 
 

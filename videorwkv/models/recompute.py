@@ -22,7 +22,7 @@ from torch.compiler import is_compiling
 
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.stems import RotaryEmbedding
-from videorwkv.ops.wkv import Prepared, no_autocast, read
+from videorwkv.ops.wkv import Prepared, gradients, no_autocast, prepare, read, resolve
 
 
 class _Recomputed(torch.autograd.Function):
@@ -75,6 +75,55 @@ class _Recomputed(torch.autograd.Function):
         return None, grad_weight, grad_bias, *back
 
 
+class _Scanned(torch.autograd.Function):
+    """`CrossRWKVLayer`'s R . BiWKV(K, V) of all frames, of which R, K and V are kept as they were
+    before their rotary embedding, and no state of the scan."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layer: CrossRWKVLayer, rotary: RotaryEmbedding | None, receptance_TBLC: Tensor,
+        both_TBLX: Tensor, log_decay_HD: Tensor, bonus_HD: Tensor,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(receptance_TBLC, both_TBLX, log_decay_HD, bonus_HD)
+        # Named here: the way back may run on another thread.
+        backend = resolve("auto", both_TBLX.device.type, both_TBLX.dtype)
+        ctx.how = layer, rotary, backend
+        r, k, v = _turned(layer, rotary, receptance_TBLC, both_TBLX)
+        with no_autocast(r.device.type):
+            scan = layer.config.scan
+            prepared = prepare(k, v, log_decay_HD, bonus_HD, scan=scan, backend=backend)
+            return read(r, prepared).view(*receptance_TBLC.shape[:-1], *r.shape[2:])
+
+    @staticmethod
+    def backward(ctx: Any, grad_TBLHD: Tensor) -> Any:
+        layer, rotary, backend = ctx.how
+        *tokens, log_decay_HD, bonus_HD = ctx.saved_tensors
+        given = [x.detach().requires_grad_() for x in tokens]
+        with torch.enable_grad(), no_autocast(grad_TBLHD.device.type):
+            r, k, v = _turned(layer, rotary, *given)
+        with no_autocast(grad_TBLHD.device.type):
+            *pulls, dlog_decay_HD, dbonus_HD = gradients(
+                grad_TBLHD.flatten(0, 1), *(x.detach() for x in (r, k, v)), log_decay_HD, bonus_HD,
+                scan=layer.config.scan, backend=backend,
+            )  # fmt: skip
+        back = torch.autograd.grad((r, k, v), given, pulls)
+        return None, None, *back, dlog_decay_HD, dbonus_HD
+
+
+def _turned(
+    layer: CrossRWKVLayer, rotary: RotaryEmbedding | None, *tokens: Tensor
+) -> tuple[Tensor, ...]:
+    """Receptance, keys and values by heads, [T * B, L, H, D]."""
+    config, (receptance_TBLC, both_TBLX) = layer.config, tokens
+    r, k, v = (
+        x.view(*x.shape[:-1], config.num_heads, config.head_width)
+        for x in (receptance_TBLC, *both_TBLX.chunk(2, dim=-1))
+    )
+    if rotary is not None:
+        r, k = rotary(r), rotary(k)
+    return tuple(x.flatten(0, 1) for x in (r, k, v))
+
+
 def recomputed(
     function: Callable[..., Any],
     *inputs: Tensor | None,
@@ -106,6 +155,7 @@ class LittleKept:
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         # Once for all frames, as autocast would.
+        self.dtype = dtype
         self.key_value, self.output, self.mix_in, self.mix_out = (
             linear.weight.to(dtype)
             for linear in (layer.key_value, layer.output, layer.mix_in, layer.mix_out)
@@ -117,7 +167,6 @@ class LittleKept:
         config = layer.config
         return (
             config.cell == "gated"
-            and config.is_frame_by_frame
             and config.mixer == "wkv"
             and config.residual
             and config.time_shift
@@ -174,14 +223,7 @@ class LittleKept:
             r_BLHD = rotary(r_BLHD)
         with no_autocast(x_BLC.device.type):
             out_BLHD = read(r_BLHD, key_value)
-        scale = (layer.scan_weight, layer.scan_bias) if config.scan_affine else (None, None)
-        a_BLC = recomputed(_gated, gate_BLC, out_BLHD, layer.one_D, *scale, weight=self.output)
-        norm = layer.norm_mix
-        mixed, z_BLC = recomputed(
-            _normed_sum, x_BLC, a_BLC, norm.weight, norm.bias, weight=self.mix_in
-        )
-        mix_receptance_BLC, key_BLM = mixed.split_with_sizes([config.width, config.mix_width], -1)
-        value_BLC = recomputed(_squared_relu, key_BLM, weight=self.mix_out)
+        a_BLC, z_BLC, mix_receptance_BLC, value_BLC = self._mixed(x_BLC, gate_BLC, out_BLHD)
         branch_BLC, memory_BLC, out_BLC = recomputed(
             _cell, value_BLC, mix_receptance_BLC, forget_BLC, memory_BLC
         )
@@ -189,6 +231,47 @@ class LittleKept:
             return z_BLC + branch_BLC + out_BLC, out_BLC, memory_BLC
         y_BLC = x_BLC + (a_BLC + branch_BLC) * kept_B11 + out_BLC * kept_B11
         return y_BLC, out_BLC, memory_BLC
+
+    def branches(
+        self,
+        layer: CrossRWKVLayer,
+        x_TBLC: Tensor,
+        normeds_TBLC: Sequence[Tensor],
+        both_TBLX: Tensor,
+        rotary: RotaryEmbedding | None,
+        shift: None,
+        past_TBLC: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `CrossRWKVLayer.branches` of all frames, with keys and values as `keys_and_values`
+        gives them; the normed tokens are made again, too."""
+        norm = layer.norm_gate
+        norms = [norm.weight, norm.bias]
+        if past_TBLC is not None:
+            norms += [layer.norm_past.weight, layer.norm_past.bias]
+        queries = recomputed(
+            _queries, x_TBLC, past_TBLC, *norms, weight=layer.receptance_gate.weight.to(self.dtype)
+        )
+        receptance_TBLC, gate_TBLC = queries.chunk(2, dim=-1)
+        out_TBLHD = _Scanned.apply(
+            layer, rotary, receptance_TBLC, both_TBLX, layer._log_decay(), layer.bonus
+        )
+        a_TBLC, z_TBLC, mix_receptance_TBLC, value_TBLC = self._mixed(x_TBLC, gate_TBLC, out_TBLHD)
+        return a_TBLC, z_TBLC, recomputed(_opened, value_TBLC, mix_receptance_TBLC)
+
+    def _mixed(
+        self, x_BLC: Tensor, gate_BLC: Tensor, out_BLHD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """From what the scan reads: a, the residual path after it, and R', V' of the mixing."""
+        layer, norm = self.layer, self.layer.norm_mix
+        config = layer.config
+        scale = (layer.scan_weight, layer.scan_bias) if config.scan_affine else (None, None)
+        a_BLC = recomputed(_gated, gate_BLC, out_BLHD, layer.one_D, *scale, weight=self.output)
+        mixed, z_BLC = recomputed(
+            _normed_sum, x_BLC, a_BLC, norm.weight, norm.bias, weight=self.mix_in
+        )
+        mix_receptance_BLC, key_BLM = mixed.split_with_sizes([config.width, config.mix_width], -1)
+        value_BLC = recomputed(_squared_relu, key_BLM, weight=self.mix_out)
+        return a_BLC, z_BLC, mix_receptance_BLC, value_BLC
 
 
 def _sources(
@@ -204,6 +287,25 @@ def _sources(
     before_TBLC = torch.cat([input_BLC[None].to(normed_TBLC.dtype), normed_TBLC[:-1]])
     source_TBLC = torch.lerp(before_TBLC, normed_TBLC, (1 + shift_C).to(normed_TBLC.dtype))
     return source_TBLC if edge_TBLC is None else source_TBLC + edge_TBLC, normed_TBLC
+
+
+def _queries(
+    x_TBLC: Tensor,
+    past_TBLC: Tensor | None,
+    weight_C: Tensor,
+    bias_C: Tensor,
+    past_weight_C: Tensor | None = None,
+    past_bias_C: Tensor | None = None,
+) -> Tensor:
+    """What receptance and gate are made of."""
+    normed_TBLC = F.layer_norm(x_TBLC, weight_C.shape, weight_C, bias_C)
+    if past_TBLC is None:
+        return normed_TBLC
+    return F.layer_norm(past_TBLC, weight_C.shape, past_weight_C, past_bias_C) + normed_TBLC
+
+
+def _opened(value_BLC: Tensor, receptance_BLC: Tensor) -> Tensor:
+    return value_BLC * torch.sigmoid(receptance_BLC)
 
 
 def _gated(

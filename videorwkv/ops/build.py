@@ -1,4 +1,4 @@
-"""Compiles scan.c: on first use, once a machine, into the user's cache. Never at import.
+"""Compiles scan.c and cell.c: on first use, once a machine, into the user's cache. Never at import.
 
 It is plain C behind ctypes, without a header of Python or PyTorch: half a second with any gcc or
 clang, and one library serves every version of both. A wheel for one platform brings libraries along
@@ -23,7 +23,9 @@ from typing import NamedTuple
 from videorwkv.errors import UsageError
 from videorwkv.utils.files import atomic, cache_folder
 
-SOURCE = Path(__file__).with_name("scan.c")
+FOLDER = Path(__file__).parent
+SOURCES = FOLDER / "scan.c", FOLDER / "cell.c"
+HEADERS = FOLDER / "scan.h", FOLDER / "threads.h", FOLDER / "vectors.h"
 COMPILERS = ("cc", "gcc", "clang")
 # -fno-...: errno and traps are asked by nobody, and they keep loops from being vectorised.
 FLAGS = (
@@ -44,11 +46,11 @@ LEVELS = {
     "AVX2": ("-mavx2", "-mfma"),
     "any": (),
 }
-PREBUILT = Path(__file__).with_name("prebuilt")
+PREBUILT = FOLDER / "prebuilt"
 
 
 class Library(NamedTuple):
-    """The compiled scan for tensors of one type, and where it came from."""
+    """The compiled scan and cell for tensors of one type, and where they came from."""
 
     code: ctypes.CDLL
     origin: str
@@ -160,15 +162,17 @@ def _load_compiled(variant: str) -> tuple[ctypes.CDLL, str]:
 
 def _open(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    library.run_scan.argtypes = [ctypes.c_void_p]
-    library.run_scan.restype = ctypes.c_int
+    for function in (library.run_scan, library.run_cell):
+        function.argtypes = [ctypes.c_void_p]
+        function.restype = ctypes.c_int
     return library
 
 
 def _compile(cc: list[str], variant: str, target: Path, machines: Sequence[Sequence[str]]) -> None:
     """With the first options of `machines` that the compiler knows."""
     for machine in machines:
-        command = [*cc, *FLAGS, *machine, *VARIANTS[variant], str(SOURCE), "-o", str(target), "-lm"]
+        options = [*FLAGS, *machine, *VARIANTS[variant]]
+        command = [*cc, *options, *map(str, SOURCES), "-o", str(target), "-lm"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -179,7 +183,7 @@ def _compile(cc: list[str], variant: str, target: Path, machines: Sequence[Seque
             return
     words = " ".join(done.stderr.split())[:300]
     raise UsageError(
-        f"The scan backend 'native': {cc[0]} can't compile {SOURCE.name}: "
+        f"The scan backend 'native': {cc[0]} can't compile {SOURCES[0].name}: "
         f"{words or f'exit code {done.returncode}'}. Set CC to another compiler, or choose "
         "backend='chunked'."
     )
@@ -189,7 +193,7 @@ def _key(cc: list[str], variant: str) -> str:
     """Names all that the library depends on: a shared home serves machines of several kinds."""
     status = os.stat(cc[0])
     parts = (cc, status.st_size, status.st_mtime_ns, FLAGS, VARIANTS[variant], _processor())
-    source = SOURCE.read_bytes() + SOURCE.with_suffix(".h").read_bytes()
+    source = b"".join(file.read_bytes() for file in (*SOURCES, *HEADERS))
     return hashlib.sha256(source + repr(parts).encode()).hexdigest()[:16]
 
 

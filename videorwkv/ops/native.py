@@ -56,6 +56,22 @@ def wkv_native(
     return out_BLHD.to(r_BLHD.dtype)
 
 
+def gradients_native(
+    grad_BLHD: Tensor, r_BLHD: Tensor, k_BLHD: Tensor, v_BLHD: Tensor, log_decay_HD: Tensor,
+    bonus_HD: Tensor, *, scan: str,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Of `wkv_native`, without its result: those of r, k, v, log_decay and bonus."""
+    stored = torch.promote_types(torch.promote_types(r_BLHD.dtype, k_BLHD.dtype), v_BLHD.dtype)
+    stored = _stored(stored)
+    real = torch.promote_types(stored, torch.float32)
+    given = r_BLHD, k_BLHD, v_BLHD, log_decay_HD, bonus_HD
+    tokens = (x.to(stored) for x in (grad_BLHD, *given[:3]))
+    found = torch.ops.videorwkv.scan_backward(
+        *tokens, *(x.to(real) for x in given[3:]), scan == "bidirectional"
+    )
+    return tuple(grad.to(x.dtype) for grad, x in zip(found, given, strict=True))
+
+
 def _stored(dtype: torch.dtype) -> torch.dtype:
     """The type in which the kernel takes tensors of `dtype`."""
     return dtype if dtype in TYPES else torch.float32

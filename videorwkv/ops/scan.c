@@ -14,12 +14,12 @@
  * are bfloat16.
  */
 #include <math.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "scan.h"
+#include "threads.h"
 
 /* Strides in elements, for batch, token, head of r, k, v, grad; the other tensors are dense. */
 typedef struct {
@@ -277,45 +277,22 @@ static void backward(const problem *p, work *x, int64_t batch, int64_t head) {
     }
 }
 
-typedef struct {
-    const problem *p;
-    int64_t first, last;
-    int failed;
-} share;
-
 /* Scans `first` to `last`, head after head, so that a head's tables are made once. */
-static void *run(void *argument) {
-    share *s = argument;
-    const problem *p = s->p;
+static int some_scans(const void *given, int64_t first, int64_t last) {
+    const problem *p = given;
     work x;
-    s->failed = !make_work(&x, p);
-    if (s->failed) return 0;
-    for (int64_t i = s->first; i < s->last; i++) {
+    if (!make_work(&x, p)) return 0;
+    for (int64_t i = first; i < last; i++) {
         const int64_t head = i / p->batch;
-        if (i == s->first || i % p->batch == 0)
+        if (i == first || i % p->batch == 0)
             make_tables(&x, p->log_decay + head * x.D, p->bonus + head * x.D);
         (p->grad ? backward : forward)(p, &x, i % p->batch, head);
     }
     free(x.memory);
-    return 0;
+    return 1;
 }
 
-/* Threads live as long as the call: none is there for a fork to lose. Returns 0 without memory. */
+/* Returns 0 without memory. */
 int run_scan(const problem *p) {
-    enum { MOST = 64 };
-    const int64_t scans = p->batch * p->heads, asked = p->threads < MOST ? p->threads : MOST;
-    const int64_t threads = asked < scans ? asked : scans;
-    share shares[MOST];
-    pthread_t ids[MOST];
-    int started[MOST] = {0}, failed = 0;
-    for (int64_t t = 0; t < threads; t++) {
-        shares[t] = (share){p, scans * t / threads, scans * (t + 1) / threads, 0};
-        if (t) started[t] = !pthread_create(&ids[t], 0, run, &shares[t]);
-    }
-    for (int64_t t = 0; t < threads; t++) {
-        if (started[t]) pthread_join(ids[t], 0);
-        else run(&shares[t]);
-        failed |= shares[t].failed;
-    }
-    return !failed;
+    return in_threads(some_scans, p, p->batch * p->heads, p->threads);
 }

@@ -76,6 +76,23 @@ def read_triton(r_BLHD: Tensor, prepared: TritonPrepared) -> Tensor:
     )
 
 
+def gradients_triton(
+    grad_BLHD: Tensor, r_BLHD: Tensor, k_BLHD: Tensor, v_BLHD: Tensor, log_decay_HD: Tensor,
+    bonus_HD: Tensor, *, scan: str,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Of r, k, v, log_decay and bonus, from states that are made again: as many as the tokens have
+    numbers, and half a kernel of work."""
+    operations, keys = torch.ops.videorwkv, (k_BLHD, v_BLHD)
+    decay_HD, *_, states, both = prepare_triton(*keys, log_decay_HD, bonus_HD, scan=scan)[2:]
+    given = *keys, decay_HD, bonus_HD.float(), states, both
+    dr, dk, dv, ddecay, dbonus, dstates = operations.scan_read_backward(grad_BLHD, r_BLHD, *given)
+    if states is not None:
+        backward = operations.scan_states_backward
+        more = backward(dstates, *keys, decay_HD, states, both)
+        dk, dv, ddecay = dk + more[0], dv + more[1], ddecay + more[2]
+    return dr, dk, dv, ddecay.to(log_decay_HD.dtype), dbonus.to(bonus_HD.dtype)
+
+
 def interpreted() -> bool:
     """Whether triton runs its kernels in Python, on CPU tensors (set before triton's import)."""
     return os.environ.get("TRITON_INTERPRET") == "1"

@@ -17,9 +17,14 @@ from torch import Tensor
 from videorwkv.errors import UsageError, did_you_mean
 from videorwkv.ops import native, triton_scan
 from videorwkv.ops.chunked import ChunkedPrepared, prepare_chunked, read_chunked
-from videorwkv.ops.native import wkv_native
+from videorwkv.ops.native import gradients_native, wkv_native
 from videorwkv.ops.reference import wkv_reference as wkv_reference
-from videorwkv.ops.triton_scan import TritonPrepared, prepare_triton, read_triton
+from videorwkv.ops.triton_scan import (
+    TritonPrepared,
+    gradients_triton,
+    prepare_triton,
+    read_triton,
+)
 
 Scan = Literal["bidirectional", "forward"]
 BACKENDS = ("auto", "native", "triton", "chunked", "reference")
@@ -138,6 +143,30 @@ def read(r_BLHD: Tensor, prepared: Prepared) -> Tensor:
     return run(r_BLHD, *tokens, scan=scan)
 
 
+def gradients(
+    grad_BLHD: Tensor,
+    r_BLHD: Tensor,
+    k_BLHD: Tensor,
+    v_BLHD: Tensor,
+    log_decay_HD: Tensor,
+    bonus_HD: Tensor,
+    *,
+    scan: str,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    """Those of r, k, v, log_decay and bonus from that of the result, for who kept none of what
+    `prepare` makes. To be called under `no_autocast`; `backend` is no `auto`."""
+    given = r_BLHD, k_BLHD, v_BLHD, log_decay_HD, bonus_HD
+    if backend == "native":
+        return gradients_native(grad_BLHD, *given, scan=scan)
+    if backend == "triton":
+        return gradients_triton(grad_BLHD, *given, scan=scan)
+    leaves = [x.detach().requires_grad_() for x in given]
+    with torch.enable_grad():
+        out_BLHD = read(leaves[0], prepare(*leaves[1:], scan=scan, backend=backend))
+    return torch.autograd.grad(out_BLHD, leaves, grad_BLHD)
+
+
 def no_autocast(device_type: str) -> AbstractContextManager[Any]:
     """Inside, products are taken in the type that their operands have."""
     # PyTorch has no autocast for "meta", and raises when it is asked about it.
@@ -201,7 +230,7 @@ def with_this_backend(function: Callable[..., Result]) -> Callable[..., Result]:
     return run
 
 
-def _constant_in_graphs(function: Function) -> Function:
+def constant_in_graphs(function: Function) -> Function:
     """`torch.compiler.assume_constant_result`, which would import the compiler: half of the time
     that a command takes to start."""
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
@@ -209,7 +238,7 @@ def _constant_in_graphs(function: Function) -> Function:
 
 
 # While torch.compile traces, this runs as it is, and what it returns is part of the program.
-@_constant_in_graphs
+@constant_in_graphs
 def resolve(backend: str, device_type: str, dtype: torch.dtype) -> str:
     """`backend`, which must be able to run, or what `auto` takes.
 

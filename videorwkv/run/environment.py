@@ -18,13 +18,16 @@ def environment() -> dict[str, str]:
 
     import videorwkv
     from videorwkv.models import list_models
+    from videorwkv.ops.cell import named_backend
     from videorwkv.ops.wkv import choose_backend
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    scans = []
+    scans, cells = [], []
     for kind in dict.fromkeys(("cpu", device)):
         backend, reason = choose_backend(kind)
         scans.append(f"{kind}: {backend} ({reason})")
+        way = named_backend(kind, torch.float32) or "a loop over the frames, in plain PyTorch"
+        cells.append(f"{kind}: {way}, where a clip goes through a layer at once")
     libraries = ", ".join(
         f"{name} {'.'.join(map(str, version))}"
         for name, version in sorted(av.library_versions.items())
@@ -45,6 +48,7 @@ def environment() -> dict[str, str]:
         "cpu": f"{_processor()}, {os.cpu_count()} threads, PyTorch uses {torch.get_num_threads()}",
         "gpu": torch.cuda.get_device_name() if device == "cuda" else "none that PyTorch can use",
         "scan": "; ".join(scans),
+        "cell": "; ".join(cells),
         "models": f"{', '.join(list_models())} (their cost: videorwkv models)",
     }
     return values
