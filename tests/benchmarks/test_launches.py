@@ -11,6 +11,17 @@ BOUNDS = {"forward": 205, "backward": 270, "optimiser": 10, "evaluation": 150}
 SMALL = {"image_size": 32, "patch_size": 8, "width": 32, "depth": 1, "head_width": 16}
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_more_frames_are_no_more_operations_where_all_go_at_once(recompute: bool) -> None:
+    if missing(torch.bfloat16):
+        pytest.skip("no C compiler")
+    options = {"scan": "native", "past": "below", "recompute": recompute, **SMALL}
+    found = [measure("lcr_nano", frames, 1, ["bfloat16"], **options) for frames in (2, 5)]
+    two, five = (x["training"]["bfloat16"]["parts"] for x in found)
+    assert two == five
+    assert five["forward"]["cell_native"] == 1
+
+
 def test_what_is_counted_and_what_is_kept() -> None:
     layer = torch.nn.Linear(4, 4)
     x = torch.zeros(3, 4, requires_grad=True)

@@ -29,6 +29,7 @@ from videorwkv.models.flow import flow_of_clip, flow_window
 from videorwkv.models.fold import for_inference
 from videorwkv.models.layer import CrossRWKVLayer, Frames
 from videorwkv.models.masking import Masks, MotionMask, Share, check_kept, take, tube_mask
+from videorwkv.models.pooling import pool, token_weights
 from videorwkv.models.pretrained_stem import PretrainedStem, features_and_change
 from videorwkv.models.recompute import LittleKept
 from videorwkv.models.shared import Shared
@@ -368,7 +369,12 @@ class LCR(Shared, nn.Module):
         height, width = frames_BTHWC.shape[2:4]
         rotary = self._rotary(height, width, keep_TBJ)
         shift = self._shift(height, width, keep_TBJ)
-        pooling = self._pooling(height, width, state.keep_BK, weights_TBL)
+        pooling = None
+        if self.config.readout == "cells":
+            given = self.pool_GL, height, width, state.keep_BK, weights_TBL
+            pooling = token_weights(self.config, *given)
+        elif weights_TBL is not None:
+            pooling = weights_TBL[..., None, :]
         kept = [cast(CrossRWKVLayer, layer).draw_kept(batch, share) for layer in self.layers]
         past, features = [state.hidden_NBLC, state.memory_NBLC, state.input_NBLC], []
         part = self.checkpoint_frames if torch.is_grad_enabled() and motion is None else 0
@@ -431,7 +437,7 @@ class LCR(Shared, nn.Module):
         sources: list[Frames] = [hiddens, memories]
         if self.config.cell == "none":
             sources, pooling = [at_least_float32(x_TBLC)], None
-        features_TBE = torch.cat([_pool(x, self.config.readout, pooling) for x in sources], dim=-1)
+        features_TBE = torch.cat([pool(x, self.config.readout, pooling) for x in sources], dim=-1)
         return features_TBE, *(torch.stack(x) for x in zip(*states, strict=True))
 
     def _tokens(
@@ -521,48 +527,12 @@ class LCR(Shared, nn.Module):
         grid = height // config.patch_size, width // config.patch_size
         return SpatialShift(*grid, config.head_width, keep_TBJ, has_cls=config.readout == "cls")
 
-    def _pooling(
-        self, height: int, width: int, keep_BK: Tensor | None, weights_TBL: Tensor | None
-    ) -> Tensor | None:
-        """How much each token counts in each pooled vector, [T or 1, B or 1, G, L], G cells (one
-        for the mean over a frame); None: each the same, or the `[CLS]` token alone."""
-        if self.config.readout != "cells":
-            return None if weights_TBL is None else weights_TBL[..., None, :]
-        pool_GL = self.pool_GL
-        if height != self.config.image_size or width != self.config.image_size:
-            p = self.config.patch_size
-            pool_GL = cell_weights(height // p, width // p, self.config.readout_cells).to(pool_GL)
-        pool_TBGL = pool_GL[None, None]
-        if keep_BK is None and weights_TBL is None:
-            return pool_TBGL
-        if keep_BK is not None:
-            pool_TBGL = pool_GL.T[keep_BK].transpose(1, 2)[None]
-        if weights_TBL is not None:
-            pool_TBGL = pool_TBGL * weights_TBL[..., None, :]
-        # A cell without a token that counts is zero.
-        return pool_TBGL / pool_TBGL.sum(-1, keepdim=True).clamp_min(1e-12)
-
     def _classify(self, features_TBE: Tensor) -> Tensor:
         """logits = W_class LN(concat(O, C)) at every frame, float32 [T, B, K]."""
         if self.config.readout == "cells":
             features_TBE = self.cells(features_TBE).flatten(2)
         features = self.norm_head(features_TBE.flatten(0, 1)).unflatten(0, features_TBE.shape[:2])
         return at_least_float32(self.head(features))
-
-
-def _pool(x_TBLC: Frames, readout: str, pooling: Tensor | None) -> Tensor:
-    """Pooling: a vector per frame and clip, [T, B, C], with `readout='cells'` one per cell too,
-    [T, B, G, C]; by the weights of `LCR._pooling` where there are any."""
-    if pooling is None or readout == "cls":
-        if isinstance(x_TBLC, Tensor):
-            return x_TBLC[:, :, 0] if readout == "cls" else x_TBLC.mean(2)
-        return torch.stack([x[:, 0] if readout == "cls" else x.mean(1) for x in x_TBLC])
-    if isinstance(x_TBLC, Tensor):
-        pooled_TBGC = pooling.to(x_TBLC.dtype) @ x_TBLC
-        return pooled_TBGC if readout == "cells" else pooled_TBGC[:, :, 0]
-    weights = pooling if len(pooling) == len(x_TBLC) else pooling.expand(len(x_TBLC), -1, -1, -1)
-    pooled_TBGC = torch.stack([w.to(x.dtype) @ x for w, x in zip(weights, x_TBLC, strict=True)])
-    return pooled_TBGC if readout == "cells" else pooled_TBGC[:, :, 0]
 
 
 def _prepend(token_C: Tensor, x_TBLC: Tensor) -> Tensor:

@@ -102,10 +102,10 @@ class _Scanned(torch.autograd.Function):
         with torch.enable_grad(), no_autocast(grad_TBLHD.device.type):
             r, k, v = _turned(layer, rotary, *given)
         with no_autocast(grad_TBLHD.device.type):
+            plain = r.detach(), k.detach(), v.detach(), log_decay_HD, bonus_HD
             *pulls, dlog_decay_HD, dbonus_HD = gradients(
-                grad_TBLHD.flatten(0, 1), *(x.detach() for x in (r, k, v)), log_decay_HD, bonus_HD,
-                scan=layer.config.scan, backend=backend,
-            )  # fmt: skip
+                grad_TBLHD.flatten(0, 1), *plain, scan=layer.config.scan, backend=backend
+            )
         back = torch.autograd.grad((r, k, v), given, pulls)
         return None, None, *back, dlog_decay_HD, dbonus_HD
 
