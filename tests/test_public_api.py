@@ -71,7 +71,10 @@ EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm"
           "onnx", "onnxscript", "onnxruntime", "openvino", "triton",
           "transformers", "accelerate", "huggingface_hub")
 # In the language of an extra; nothing imports them before they are asked for.
-KERNELS = ("videorwkv.ops.triton_kernels", "videorwkv.inference.transformers")
+KERNELS = (
+    *("videorwkv.ops.triton_kernels", "videorwkv.ops.triton_cell"),
+    "videorwkv.inference.transformers",
+)
 for name in EXTRAS:
     sys.modules[name] = None  # to import it is an ImportError from now on
 modules = [m.name for m in pkgutil.walk_packages(videorwkv.__path__, "videorwkv.")]
