@@ -79,6 +79,7 @@ export class Camera {
     // What faces the person is shown as a mirror; the model gets the picture as it is.
     const facing = track.getSettings().facingMode ?? "user";
     this.video.classList.toggle("mirrored", facing === "user");
+    this.video.removeAttribute("src"); // of a file that has ended
     this.video.srcObject = this.stream;
     await this.video.play();
     let first = null;
@@ -138,8 +139,11 @@ export class VideoFile {
     this.cancel?.();
     this.video.pause();
     this.video.onended = this.video.onerror = this.video.onloadeddata = null;
-    this.video.removeAttribute("src");
-    this.video.load();
+    // At its end, the last picture stays, until another source comes.
+    if (!this.video.ended) {
+      this.video.removeAttribute("src");
+      this.video.load();
+    }
     URL.revokeObjectURL(this.address);
   }
 }
