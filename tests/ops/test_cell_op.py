@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from videorwkv.errors import UsageError
 from videorwkv.ops import native
 from videorwkv.ops.cell import KINDS, cell
 
@@ -133,6 +134,21 @@ def test_what_is_no_number_stays_none_and_what_is_held_stays_itself() -> None:
     assert memories[1:, 0, 0, :2].isnan().all()
     assert torch.equal(out.isnan(), wanted.isnan())
     assert torch.equal(memories[:, 1], inputs[4][1].detach().expand_as(memories[:, 1]))
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+@pytest.mark.parametrize(
+    ("place", "shape"),
+    [(0, (0, 2, 3, 4)), (1, (5, 1, 1, 4)), (2, (1,)), (3, (1, 2, 3, 4)), (4, (1, 3, 4))],
+)
+def test_what_would_be_read_beyond_its_end_is_refused(
+    place: int, shape: tuple[int, ...], backend: str
+) -> None:
+    inputs = [torch.zeros(5, 2, 3, 4) for _ in range(2)]
+    inputs += [torch.zeros(4), torch.zeros(5, 2, 3, 4), torch.zeros(2, 3, 4)]
+    inputs[place] = torch.zeros(shape)
+    with pytest.raises(UsageError, match=r"must be \[T, B, L, C\]"):
+        cell(*inputs, kind="gated", backend=backend)
 
 
 @needs_compiler

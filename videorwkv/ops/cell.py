@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from videorwkv.errors import UsageError
 from videorwkv.ops import build
 from videorwkv.ops.native import TYPES
 from videorwkv.ops.wkv import constant_in_graphs, resolve
@@ -105,8 +106,27 @@ def cell(
 
     Returns:
         h of all frames [T, B, L, C]; c after each [T, B, L, C], or after the last [1, B, L, C]:
-        both in the type of `memory_BLC`.
+        both in the type of `memory_BLC`, the kernels' in float64 where anything given is.
+
+    Raises:
+        UsageError: shapes that do not fit each other, or no frame.
     """
+    shape = branch_TBLC.shape
+    whole = [x.shape for x in (gate_TBLC, aside_TBLC) if x is not None]
+    # The kernels go by the shape of A alone: they would read, and write, beyond what is smaller.
+    if (
+        len(shape) != 4
+        or shape[0] == 0
+        or any(x != shape for x in whole)
+        or memory_BLC.shape != shape[1:]
+        or (rate_C is not None and rate_C.shape != shape[3:])
+    ):
+        rate = "none" if rate_C is None else list(rate_C.shape)
+        raise UsageError(
+            "cell: A and what stands beside it must be [T, B, L, C] with T > 0, the memory "
+            f"[B, L, C] and the rate [C]; got A {list(shape)}, beside it {[*map(list, whole)]}, "
+            f"memory {list(memory_BLC.shape)}, rate {rate}."
+        )
     if backend == "reference":
         return cell_reference(
             branch_TBLC, gate_TBLC, rate_C, aside_TBLC, memory_BLC, kind=kind, every=every
