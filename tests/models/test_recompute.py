@@ -65,6 +65,15 @@ def test_all_frames_at_once(changes, half, bound):
     assert kept < 0.8 * all_of_it
 
 
+@pytest.mark.parametrize("past", ["own", "below"])
+def test_second_derivatives_are_refused(past):
+    model = make_model(replace(SMALL, stem="patch", past=past, depth=1)).train()
+    model.enable_recompute()
+    loss = model.scan(make_inputs(1, 2))[0].square().mean()
+    with pytest.raises(UsageError, match="create_graph=True"):
+        torch.autograd.grad(loss, [*model.stem.parameters()], create_graph=True)
+
+
 @pytest.mark.parametrize(
     "trained", ["forget_rate", "layers.0.key_value", "layers.1.mix_out", "norm_mix", "edge_stem"]
 )

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_compiling
 
+from videorwkv.errors import UsageError
 from videorwkv.models.layer import CrossRWKVLayer
 from videorwkv.models.stems import RotaryEmbedding
 from videorwkv.ops.wkv import Prepared, gradients, no_autocast, prepare, read, resolve
@@ -46,6 +47,7 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
+        _refuse_second()
         weight, *inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[3:]
         given = [
@@ -96,6 +98,7 @@ class _Scanned(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_TBLHD: Tensor) -> Any:
+        _refuse_second()
         layer, rotary, backend = ctx.how
         *tokens, log_decay_HD, bonus_HD = ctx.saved_tensors
         given = [x.detach().requires_grad_() for x in tokens]
@@ -108,6 +111,16 @@ class _Scanned(torch.autograd.Function):
             )
         back = torch.autograd.grad((r, k, v), given, pulls)
         return None, None, *back, dlog_decay_HD, dbonus_HD
+
+
+def _refuse_second() -> None:
+    """Raises UsageError under `create_graph=True`: what is computed again hangs on nothing that
+    autograd could follow a second time, and second derivatives would be wrong without a word."""
+    if torch.is_grad_enabled():
+        raise UsageError(
+            "recompute: a gradient that is differentiated itself (create_graph=True) can't go "
+            "through layers that are computed again. Train this model without recompute."
+        )
 
 
 def _turned(
