@@ -260,7 +260,10 @@ def main() -> int:
                 for of_seed in results.values()
             ]
             row[f"{place}_seeds"] = [f"{sum(x)}/{len(x)}" for x in hits]
-            row[f"{place}_mean"] = statistics.mean(sum(x) / max(1, len(x)) for x in hits)
+            # None: that place was not asked for when the variant was trained.
+            row[f"{place}_mean"] = (
+                statistics.mean(map(statistics.mean, hits)) if all(hits) else None
+            )
         # Seeds answer the same clips: their mean has the interval of one set of clips.
         total = len([hit for fold in results[options.seeds[0]] for hit in fold.here[name]])
         row["accuracy"] = row["here_mean"]
@@ -274,9 +277,10 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         low, high = row["interval"]
+        other = row["elsewhere_mean"]
         print(
             f"| {row['words']} | {row['accuracy']:.3f} ({low:.2f} to {high:.2f}) | "
-            f"{' '.join(row['here_seeds'])} | {row['elsewhere_mean']:.3f} | "
+            f"{' '.join(row['here_seeds'])} | {'not asked' if other is None else f'{other:.3f}'} | "
             f"{row['frame_ms']:.2f} | {row['clip_ms']:.1f} | {row['parameters']:.2f} |"
         )
     return 0
