@@ -222,6 +222,7 @@ def main() -> int:
     parser.add_argument("data", help="the folder of hand-washing clips (docs/results.md)")
     parser.add_argument("--elsewhere", help="the same clips as another_place.py changes them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--folds", type=int, nargs="+", choices=range(4), default=range(4))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--out", type=Path, default=Path("runs/pareto"))
     parser.add_argument("--seconds", type=float, default=30, help="of each timing (30)")
@@ -237,7 +238,8 @@ def main() -> int:
     assert here is not None
     results: dict[int, list[Fold]] = {}
     for seed in options.seeds:
-        for number, manifest in enumerate(here):
+        for number in options.folds:
+            manifest = here[number]
             kept = options.out / f"seed{seed}-fold{number}.json"
             fold = Fold({}, {})
             if kept.is_file():
