@@ -76,7 +76,8 @@ def _updated(memory, new, kept, KIND: tl.constexpr):
         return new + kept * memory
 
 
-@triton.jit
+# A single row would be a constant, which has no `.to`.
+@triton.jit(do_not_specialize=["rows"])
 def cell_forward(branch, gate, rate, aside, memory, out, memories, frames, rows, C,
                  KIND: tl.constexpr, GATE: tl.constexpr, RATE: tl.constexpr, ASIDE: tl.constexpr,
                  EVERY: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
@@ -103,7 +104,8 @@ def cell_forward(branch, gate, rate, aside, memory, out, memories, frames, rows,
         tl.store(memories + first, c, mask=mask)
 
 
-@triton.jit
+# A single row would be a constant, which has no `.to`.
+@triton.jit(do_not_specialize=["rows"])
 def cell_backward(dout, dmemories, branch, gate, rate, aside, memory, scratch, dbranch, dgate,
                   drate, daside, dmemory, frames, rows, C, OUT: tl.constexpr, LAST: tl.constexpr,
                   KIND: tl.constexpr, GATE: tl.constexpr, RATE: tl.constexpr, ASIDE: tl.constexpr,
