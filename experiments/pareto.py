@@ -182,7 +182,7 @@ def clip(model: LCR) -> Case:
 def measured(names: Sequence[str], seconds: float) -> dict[str, dict[str, float]]:
     """CPU milliseconds of a new frame and of a clip, in turns, each model as it is trained; and
     millions of parameters beside the stem's network."""
-    recipe = Recipe(model=model_config("lcr_lite"))
+    recipe = Recipe(model=model_config("lcr_lite"), steps=1)
     models = {name: build(name, recipe).eval() for name in names}
     frames = interleaved({name: stream(models[name], 1) for name in names}, seconds=seconds)
     clips = interleaved({name: clip(models[name]) for name in names}, seconds=seconds)
@@ -205,7 +205,7 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.errorbar(
             row["frame_ms"],
             row["accuracy"],
-            yerr=[[row["accuracy"] - low], [high - row["accuracy"]]],
+            yerr=[[max(0, row["accuracy"] - low)], [max(0, high - row["accuracy"])]],  # rounding
             fmt="osD^v<>p"[number % 8],
             color=COLOURS[number % len(COLOURS)],
             capsize=3,

@@ -18,6 +18,7 @@ from numbered_video import number_of
 from videorwkv.errors import DecodeError, UsageError
 from videorwkv.video import open_video
 from videorwkv.video.live import LiveOptions
+from videorwkv.video.pipe import Pipe
 
 PIPES = LiveOptions(allow_pipes=True)
 
@@ -53,6 +54,16 @@ def test_a_fifo_is_read_until_its_writer_goes(make_video: Callable[..., Path], f
         for _ in range(2):  # the next writer
             write(fifo, content)
             assert [number_of(frame.image_HWC) for frame in video] == list(range(12))
+
+
+def test_a_fifo_that_has_ended_is_given_back_at_once(fifo: Path) -> None:
+    pipe = Pipe(fifo, "fifo")
+    write(fifo, b"abc")
+    assert pipe.read(10) == b"abc"
+    assert pipe.read(10) == b""
+    with pytest.raises(OSError, match="No such device"):  # there is no reader any more
+        os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    assert pipe.read(10) == b""
 
 
 def test_a_fifo_that_nobody_writes_can_be_closed(fifo: Path) -> None:

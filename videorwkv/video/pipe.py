@@ -66,13 +66,20 @@ class Pipe:
                 content = os.read(self._file, size)
             except BlockingIOError:  # somebody else has read it
                 continue
-            if len(self.head) < HEAD:
+            if not content:
+                # At once, not when this object goes: what the next writer of a FIFO writes while
+                # this end is open would be lost with it.
+                self._closed = True
+                os.close(self._file)
+                del self._file
+            elif len(self.head) < HEAD:
                 self.head += content[: HEAD - len(self.head)]
             return content
         return b""
 
     def close(self) -> None:
-        """End `read`. The file itself is closed with this object, as `read` may be at work."""
+        """End `read`. The file itself is closed at its end or with this object, as `read` may be at
+        work."""
         self._closed = True
 
     def _has_news(self) -> bool:
