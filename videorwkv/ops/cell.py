@@ -25,6 +25,7 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.ops import build
+from videorwkv.ops.cell_results import backward_results, gradients, results
 from videorwkv.ops.native import TYPES
 from videorwkv.ops.wkv import constant_in_graphs, resolve
 
@@ -262,35 +263,6 @@ def _native_backward(
     return dbranch, dgate, drate.sum(0) if rate is not None else drate, daside, dmemory
 
 
-def results(
-    branch: Tensor, gate: Tensor | None, rate: Tensor | None, aside: Tensor | None,
-    memory: Tensor, kind: int, every: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Room for h of all frames and for the memories that are asked for."""
-    frames = len(branch)
-    return (
-        memory.new_empty(frames, *memory.shape),
-        memory.new_empty(frames if every else 1, *memory.shape),
-    )
-
-
-def gradients(
-    branch: Tensor, gate: Tensor | None, aside: Tensor | None, memory: Tensor
-) -> list[Tensor]:
-    """Room for the gradients; of what is None, none."""
-    given = (branch, gate, aside, memory)
-    return [memory.new_empty(0) if x is None else x.new_empty(x.shape) for x in given]
-
-
-def _backward_shape(
-    dout: Tensor | None, dmemories: Tensor | None, branch: Tensor, gate: Tensor | None,
-    rate: Tensor | None, aside: Tensor | None, memory: Tensor, kind: int, every: bool,
-) -> tuple[Tensor, ...]:  # fmt: skip
-    dbranch, dgate, daside, dmemory = gradients(branch, gate, aside, memory)
-    drate = memory.new_empty(0 if rate is None else rate.shape)
-    return dbranch, dgate, drate, daside, dmemory
-
-
 def _triton(*given: Any) -> tuple[Tensor, Tensor]:
     from videorwkv.ops import triton_cell
 
@@ -324,7 +296,7 @@ def _register(name: str, forward: Any, backward: Any, key: str) -> None:
     _LIBRARY.impl(name, forward, key)
     _LIBRARY.impl(f"{name}_backward", backward, key)
     torch.library.register_fake(f"videorwkv::{name}", results, lib=_LIBRARY)
-    torch.library.register_fake(f"videorwkv::{name}_backward", _backward_shape, lib=_LIBRARY)
+    torch.library.register_fake(f"videorwkv::{name}_backward", backward_results, lib=_LIBRARY)
     operation = getattr(torch.ops.videorwkv, f"{name}_backward")
 
     def differentiate(ctx: Any, dout: Tensor | None, dmemories: Tensor | None) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from videorwkv.ops.cell import gradients, results
+from videorwkv.ops.cell_results import gradients, results
 
 GATED, PAPER = tl.constexpr(0), tl.constexpr(1)
 ROWS, BLOCK = 8, 64
