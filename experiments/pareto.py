@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import sys
 import time
@@ -44,6 +43,7 @@ from videorwkv.run.recipes import Recipe
 from videorwkv.training.learner import Learner
 from videorwkv.training.optim import learning_rate
 from videorwkv.training.setup import for_data, training_loader
+from videorwkv.utils.interval import interval
 
 HERE = Path(__file__).parent
 FRAMES = 16  # of a clip that is timed
@@ -160,14 +160,6 @@ def train_fold(
     return Fold(*found)
 
 
-def wilson(right: float, total: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927)."""
-    share, more = right / total, z * z / total
-    middle = (share + more / 2) / (1 + more)
-    half = z * math.sqrt(share * (1 - share) / total + more / (4 * total)) / (1 + more)
-    return middle - half, middle + half
-
-
 def clip(model: LCR) -> Case:
     """A clip of `FRAMES` frames."""
     inputs = make_inputs(model, 1, FRAMES)
@@ -205,7 +197,7 @@ def draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         axes.errorbar(
             row["frame_ms"],
             row["accuracy"],
-            yerr=[[max(0, row["accuracy"] - low)], [max(0, high - row["accuracy"])]],  # rounding
+            yerr=[[row["accuracy"] - low], [high - row["accuracy"]]],
             fmt="osD^v<>p"[number % 8],
             color=COLOURS[number % len(COLOURS)],
             capsize=3,
@@ -269,7 +261,7 @@ def main() -> int:
         # Seeds answer the same clips: their mean has the interval of one set of clips.
         total = len([hit for fold in results[options.seeds[0]] for hit in fold.here[name]])
         row["accuracy"] = row["here_mean"]
-        row["interval"] = wilson(row["accuracy"] * total, total)
+        row["interval"] = interval(round(row["accuracy"] * total), total)
         rows.append(row)
     (options.out / "pareto.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if options.picture:

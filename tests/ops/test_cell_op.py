@@ -157,10 +157,12 @@ def test_operators_are_well_formed() -> None:
     inputs = make("gated, held", torch.float32)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     operations = torch.ops.videorwkv
-    torch.library.opcheck(operations.cell_native.default, (*inputs, 0, True), test_utils=tests)
+    for_all = operations.cell_native.default, (*inputs, 0, True)
     plain = [x.detach() for x in inputs]
     given = (plain[0].clone(), None, *plain, 0, False)
-    torch.library.opcheck(operations.cell_native_backward.default, given, test_utils=tests)
+    for operation in (for_all, (operations.cell_native_backward.default, given)):
+        found = torch.library.opcheck(*operation, test_utils=tests)
+        assert found == dict.fromkeys(tests, "SUCCESS")
 
 
 @needs_triton

@@ -42,9 +42,7 @@ def wkv_native(
     scan: str,
 ) -> Tensor:
     """Arguments and result as in `videorwkv.ops.wkv.wkv`."""
-    stored = torch.promote_types(torch.promote_types(r_BLHD.dtype, k_BLHD.dtype), v_BLHD.dtype)
-    stored = _stored(stored)
-    real = torch.promote_types(stored, torch.float32)
+    stored, real = _types(r_BLHD, k_BLHD, v_BLHD)
     out_BLHD = torch.ops.videorwkv.scan(
         r_BLHD.to(stored),
         k_BLHD.to(stored),
@@ -61,15 +59,20 @@ def gradients_native(
     bonus_HD: Tensor, *, scan: str,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Of `wkv_native`, without its result: those of r, k, v, log_decay and bonus."""
-    stored = torch.promote_types(torch.promote_types(r_BLHD.dtype, k_BLHD.dtype), v_BLHD.dtype)
-    stored = _stored(stored)
-    real = torch.promote_types(stored, torch.float32)
+    stored, real = _types(r_BLHD, k_BLHD, v_BLHD)
     given = r_BLHD, k_BLHD, v_BLHD, log_decay_HD, bonus_HD
     tokens = (x.to(stored) for x in (grad_BLHD, *given[:3]))
     found = torch.ops.videorwkv.scan_backward(
         *tokens, *(x.to(real) for x in given[3:]), scan == "bidirectional"
     )
     return tuple(grad.to(x.dtype) for grad, x in zip(found, given, strict=True))
+
+
+def _types(r_BLHD: Tensor, k_BLHD: Tensor, v_BLHD: Tensor) -> tuple[torch.dtype, torch.dtype]:
+    """Those in which the kernel takes tokens, and in which it takes weights and adds up."""
+    common = torch.promote_types(torch.promote_types(r_BLHD.dtype, k_BLHD.dtype), v_BLHD.dtype)
+    stored = _stored(common)
+    return stored, torch.promote_types(stored, torch.float32)
 
 
 def _stored(dtype: torch.dtype) -> torch.dtype:
