@@ -11,6 +11,7 @@ weights: what a second clip adds to those of one. `--scan native` has those of a
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ FREE = (
 )
 # Operations of ours that launch more than a kernel: the sums and casts after them.
 KERNELS = {"scan_states_backward": 6, "scan_read_backward": 3, "cell_backward": 2}
+# Lists of tensors that an operation on all of them takes -> tensors of each that one kernel takes
+# (PyTorch's ATen/native/cuda/MultiTensorApply.cuh).
+TENSORS_A_KERNEL = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
 
 
 class Launches(TorchDispatchMode):
@@ -47,7 +51,11 @@ class Launches(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.split("::")[-1]
         if not (func.is_view or name.startswith(FREE)):
-            self.counts[name] += KERNELS.get(name, 1)
+            lists = [len(x) for x in args if isinstance(x, list | tuple) and x]
+            kernels = KERNELS.get(name, 1)
+            if name.startswith(("_foreach", "_fused")) and lists:
+                kernels = math.ceil(lists[0] / TENSORS_A_KERNEL[min(len(lists), 5)])
+            self.counts[name] += kernels
         return func(*args, **(kwargs or {}))
 
     @property

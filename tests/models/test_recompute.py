@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import SMALL, make_inputs, make_model
 
-from benchmarks.launches import saved_bytes
+from benchmarks.launches import Launches, saved_bytes
 from videorwkv.errors import UsageError
 from videorwkv.models import LCRConfig
 
@@ -105,3 +105,15 @@ def test_other_models_refuse():
     model = make_model(replace(SMALL, cell="lstm"))
     with pytest.raises(UsageError, match="checkpoint_frames"):
         model.enable_recompute()
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_the_weights_of_all_layers_are_lowered_by_one_operation(depth):
+    model = make_model(replace(SMALL, past="below", depth=depth)).train()
+    model.enable_recompute()
+    with torch.autocast("cpu", torch.bfloat16), Launches() as forward:
+        loss = model.scan(make_inputs(1, 2))[0].square().mean()
+    with Launches() as backward:
+        loss.backward()
+    assert (forward.counts["_foreach_copy_"], backward.counts["_foreach_copy_"]) == (1, 1)
+    assert model.layers[0].mix_in.weight.grad.dtype == torch.float32

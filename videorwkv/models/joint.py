@@ -118,6 +118,7 @@ class JointLayer(CrossRWKVLayer):
         moved_TBL2: Tensor | None = None,
         shift: SpatialShift | None = None,
         below_TBLC: Tensor | None = None,
+        little: None = None,
     ) -> tuple[Tensor, Frames, Frames, Tensor]:
         """As `CrossRWKVLayer.run`, with keys for h and values for c: [B, L, S * C] each."""
         num_frames = len(x_TBLC)

@@ -81,8 +81,6 @@ class CrossRWKVLayer(MemoryCell):
         self.drop = drop
         self.is_last = is_last
         self.compiled = ""  # torch.compile's mode; empty: not compiled
-        # Of a step, what stands in for a part of it that would keep more: recompute.py sets it.
-        self.recompute: Callable[[CrossRWKVLayer], Any] | None = None
         self.norm_gate = nn.LayerNorm(width)
         if config.is_frame_by_frame or (config.past == "below" and not is_first):
             # h starts near zero: without a norm the past would hardly change the queries.
@@ -146,6 +144,7 @@ class CrossRWKVLayer(MemoryCell):
         moved_TBL2: Tensor | None = None,
         shift: SpatialShift | None = None,
         below_TBLC: Tensor | None = None,
+        little: Any = None,
     ) -> tuple[Tensor, Frames, Frames, Tensor]:
         """All frames through this layer.
 
@@ -164,6 +163,8 @@ class CrossRWKVLayer(MemoryCell):
             shift: finds each token's neighbours; for a spatial shift.
             below_TBLC: with `past='below'`, h of the layer below at the frame before each; None:
                 there is none.
+            little: what stands in for parts of it that would keep more (recompute.py); None:
+                nothing does.
 
         Returns:
             tokens for the next layer [T, B, L, C]; the output O = h and the memory after each
@@ -173,7 +174,6 @@ class CrossRWKVLayer(MemoryCell):
         if self.config.learn_edge_strength and edge_TBLC is not None:
             edge_TBLC = edge_TBLC * self.edge_strength.to(edge_TBLC.dtype)
         # K, V and the forget gate need no hidden state: computed for all frames at once.
-        little = None if self.recompute is None else self.recompute(self)
         if rows_TBJ is not None:
             little = None
         if little is not None:

@@ -142,6 +142,7 @@ class LCR(Shared, nn.Module):
         self.is_folded = self.adjacent_pairs = False
         # Activation checkpointing: frames whose activations are kept at a time; 0: all.
         self.checkpoint_frames = 0
+        self.recompute = False
 
     def enable_compile(self, mode: str = "default") -> None:
         """Run each layer through torch.compile (C++ compiler or Triton needed).
@@ -171,7 +172,7 @@ class LCR(Shared, nn.Module):
                     "time_shift, no spatial_shift, no cell_scale, and keys from frames: leave it "
                     "out, or take checkpoint_frames, which is for every model."
                 )
-            layer.recompute = LittleKept.of
+        self.recompute = True
 
     def for_inference(self, *, half: bool = False, compiled: bool = False) -> LCR:
         """A copy that gives the same numbers in less time, and that can't be trained.
@@ -427,10 +428,14 @@ class LCR(Shared, nn.Module):
     ) -> tuple[Tensor, ...]:
         """Some frames through all layers: pooled features [T, B, E], and h, c, input of each."""
         states, below = [], None
-        for layer, kept_B11, *past_BLC in zip(self.layers, kept, *past, strict=True):
+        littles = LittleKept.of(self.layers) if self.recompute else [None] * len(self.layers)
+        for layer, kept_B11, little, *past_BLC in zip(
+            self.layers, kept, littles, *past, strict=True
+        ):
             x_TBLC, hiddens, memories, last_BLC = layer(
-                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift, below
-            )
+                x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift, below,
+                little,
+            )  # fmt: skip
             if self.config.past == "below":
                 below = torch.cat([past_BLC[0][None], cast(Tensor, hiddens)[:-1]])
             states.append((hiddens[-1], memories[-1], last_BLC))

@@ -11,13 +11,13 @@ channel mixing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import compress
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, compress
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from videorwkv.errors import UsageError
@@ -75,6 +75,29 @@ class _Recomputed(torch.autograd.Function):
         inward = iter(torch.autograd.grad(ends, wanted, pulls) if ends else ())
         back = [next(inward) if x is not None and x.requires_grad else None for x in given]
         return None, grad_weight, grad_bias, *back
+
+
+class _Lowered(torch.autograd.Function):
+    """Weights in another type, all by one operation, and so their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtypes = [x.dtype for x in weights]
+        lowered = [torch.empty_like(x, dtype=dtype) for x in weights]
+        torch._foreach_copy_(lowered, weights)
+        return tuple(lowered)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        _refuse_second()
+        back = [
+            None if x is None else torch.empty_like(x, dtype=dtype)
+            for x, dtype in zip(grads, ctx.dtypes, strict=True)
+        ]
+        wanted = [x for x in back if x is not None]
+        if wanted:
+            torch._foreach_copy_(wanted, [x for x in grads if x is not None])
+        return None, *back
 
 
 class _Scanned(torch.autograd.Function):
@@ -159,20 +182,14 @@ class LittleKept:
 
     Args:
         layer: one that `fits`.
+        weights: its own, as `_weights` gives them, in the type in which it multiplies.
     """
 
-    def __init__(self, layer: CrossRWKVLayer) -> None:
+    def __init__(self, layer: CrossRWKVLayer, weights: Sequence[Tensor]) -> None:
         self.layer = layer
-        device = layer.output.weight.device.type
-        dtype = layer.output.weight.dtype
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-        # Once for all frames, as autocast would.
-        self.dtype = dtype
-        self.key_value, self.output, self.mix_in, self.mix_out = (
-            linear.weight.to(dtype)
-            for linear in (layer.key_value, layer.output, layer.mix_in, layer.mix_out)
-        )
+        (
+            self.receptance_gate, self.key_value, self.bias, self.output, self.mix_in, self.mix_out,
+        ) = weights  # fmt: skip
 
     @staticmethod
     def fits(layer: CrossRWKVLayer) -> bool:
@@ -189,16 +206,26 @@ class LittleKept:
         )
 
     @classmethod
-    def of(cls, layer: CrossRWKVLayer) -> LittleKept | None:
-        """That of a layer that `fits`, where it is trained as it stands."""
-        applies = (
-            layer.training
-            and torch.is_grad_enabled()
+    def of(cls, layers: Iterable[nn.Module]) -> list[LittleKept | None]:
+        """That of each layer, all of which `fits`; None where it isn't trained as it stands."""
+        found = [cast(CrossRWKVLayer, layer) for layer in layers]
+        if not (found and torch.is_grad_enabled()) or is_compiling():
+            return [None] * len(found)
+        weights = [_weights(layer) for layer in found]
+        device = weights[0][0].device.type
+        if torch.is_autocast_enabled(device):
+            # At once for all layers and frames: a cast of each would be as many operations.
+            flat = _Lowered.apply(torch.get_autocast_dtype(device), *chain(*weights))
+            weights = list(zip(*[iter(flat)] * len(weights[0]), strict=True))
+        return [
             # A compiler decides itself what to keep; who looks at a module wants it to be called.
-            and not (layer.compiled or is_compiling())
+            cls(layer, own)
+            if layer.training
+            and not layer.compiled
             and not any(module._forward_hooks for module in layer.children())
-        )
-        return cls(layer) if applies else None
+            else None
+            for layer, own in zip(found, weights, strict=True)
+        ]
 
     def keys_and_values(
         self, x_TBLC: Tensor, input_BLC: Tensor, edge_TBLC: Tensor | None
@@ -207,10 +234,10 @@ class LittleKept:
         layer = self.layer
         if layer.config.key_value_source == "frame":
             edge_TBLC = None
-        norm, bias = layer.norm_gate, layer.key_value.bias
+        norm = layer.norm_gate
         found: tuple[Tensor, Tensor] = recomputed(
             _sources, x_TBLC, input_BLC, edge_TBLC, layer.shift, norm.weight, norm.bias,
-            weight=self.key_value, bias=bias.to(self.key_value.dtype),
+            weight=self.key_value, bias=self.bias,
         )  # fmt: skip
         return found
 
@@ -230,7 +257,8 @@ class LittleKept:
         """As `CrossRWKVLayer.frame`."""
         config = layer.config
         queries_BLC = layer.norm_past(hidden_BLC) + normeds_BLC[0]
-        receptance_BLC, gate_BLC = layer.receptance_gate(queries_BLC).chunk(2, dim=-1)
+        both_BLX = F.linear(queries_BLC.to(self.receptance_gate.dtype), self.receptance_gate)
+        receptance_BLC, gate_BLC = both_BLX.chunk(2, dim=-1)
         r_BLHD = receptance_BLC.view(*x_BLC.shape[:-1], config.num_heads, config.head_width)
         if rotary is not None:
             r_BLHD = rotary(r_BLHD)
@@ -261,9 +289,7 @@ class LittleKept:
         norms = [norm.weight, norm.bias]
         if past_TBLC is not None:
             norms += [layer.norm_past.weight, layer.norm_past.bias]
-        queries = recomputed(
-            _queries, x_TBLC, past_TBLC, *norms, weight=layer.receptance_gate.weight.to(self.dtype)
-        )
+        queries = recomputed(_queries, x_TBLC, past_TBLC, *norms, weight=self.receptance_gate)
         receptance_TBLC, gate_TBLC = queries.chunk(2, dim=-1)
         out_TBLHD = _Scanned.apply(
             layer, rotary, receptance_TBLC, both_TBLX, layer._log_decay(), layer.bonus
@@ -285,6 +311,15 @@ class LittleKept:
         mix_receptance_BLC, key_BLM = mixed.split_with_sizes([config.width, config.mix_width], -1)
         value_BLC = recomputed(_squared_relu, key_BLM, weight=self.mix_out)
         return a_BLC, z_BLC, mix_receptance_BLC, value_BLC
+
+
+def _weights(layer: CrossRWKVLayer) -> tuple[Tensor, ...]:
+    """What a layer multiplies by, in the order of `LittleKept`."""
+    key_value = layer.key_value
+    return (
+        layer.receptance_gate.weight, key_value.weight, key_value.bias, layer.output.weight,
+        layer.mix_in.weight, layer.mix_out.weight,
+    )  # fmt: skip
 
 
 def _sources(
