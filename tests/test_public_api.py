@@ -73,6 +73,7 @@ EXTRAS = ("pytest", "ruff", "mypy", "build", "hypothesis", "torchvision", "timm"
 # In the language of an extra; nothing imports them before they are asked for.
 KERNELS = (
     *("videorwkv.ops.triton_kernels", "videorwkv.ops.triton_cell"),
+    "videorwkv.ops.triton_short_kernels",
     "videorwkv.inference.transformers",
 )
 for name in EXTRAS:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -20,6 +22,17 @@ def test_more_frames_are_no_more_operations_where_all_go_at_once(recompute: bool
     two, five = (x["training"]["bfloat16"]["parts"] for x in found)
     assert two == five
     assert five["forward"]["cell_native"] == 1
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_kernels_of_the_triton_scan_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name alone: nothing is run, so nothing is imported."""
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    found = measure("lcr_nano", 2, 1, ["bfloat16"], past="below", **SMALL)
+    parts = found["training"]["bfloat16"]["parts"]
+    assert parts["forward"]["scan_short"] == 1
+    assert parts["backward"]["scan_short_backward"] == 3  # two kernels and a sum
+    assert found["evaluation"]["bfloat16"]["scan_short"] == 1
 
 
 def test_what_is_counted_and_what_is_kept() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_wkv import TOLERANCE, make
+from test_wkv import NAMES, TOLERANCE, make
 
 from videorwkv.errors import UsageError
-from videorwkv.ops.triton_scan import interpreted
+from videorwkv.ops.triton_short import interpreted
 from videorwkv.ops.wkv import wkv
 
 SCRIPT = Path(__file__).with_name("triton_parity.py")
@@ -35,15 +35,39 @@ def results() -> dict[str, dict]:
     return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
-@needs_triton
-def test_equal_reference(results):
-    cases = {name: errors for name, errors in results.items() if name[0].isdigit()}
+def check(results: dict[str, dict], way: str, decay_bound: int) -> None:
+    cases = {name: errors for name, errors in results.items() if name.startswith(way)}
     assert len(cases) >= 10
     for case, errors in cases.items():
-        tolerance = TOLERANCE[getattr(torch, case.split()[1])]
+        tolerance = {**TOLERANCE, torch.float16: 1e-3}[getattr(torch, case.split()[2])]
+        assert errors.keys() == {"out", *NAMES}
         for name, error in errors.items():
-            bound = {"out": 1, "log_decay": 30}.get(name, 4) * tolerance
+            bound = {"out": 1, "log_decay": decay_bound}.get(name, 4) * tolerance
             assert error < bound, (case, name)
+
+
+@needs_triton
+def test_equal_reference(results):
+    check(results, "states", 30)
+
+
+@needs_triton
+def test_short_frames_equal_reference(results):
+    # Its gradient of the decay is no difference of large sums.
+    check(results, "short", 4)
+
+
+@needs_triton
+def test_mixed_types(results):
+    assert results["types"] == {
+        "torch.float32": [pytest.approx(0, abs=3e-6), True],
+        "torch.bfloat16": [pytest.approx(0, abs=6e-3), True],
+    }
+
+
+@needs_triton
+def test_only_longer_frames_have_states(results):
+    assert results["longer"] == {"256": False, "257": True}
 
 
 @needs_triton
@@ -61,6 +85,7 @@ def test_auto_checks_a_gpu_first(results):
     found = results["failing"]
     assert found["right"] is None
     assert "computes wrong numbers" in found["wrong"]
+    assert "computes wrong numbers" in found["wrong states"]
     assert "no such instruction" in found["broken"]
 
 

@@ -9,32 +9,49 @@ import torch
 from test_wkv import NAMES, make, reference, relative
 
 from videorwkv.ops import triton_scan
-from videorwkv.ops.wkv import prepare, read, wkv
+from videorwkv.ops.wkv import prepare, read, wkv, wkv_reference
 
 # Chunks have 32 tokens: one of one, of two, a full one, one and a bit, many. The interpreter takes
 # as long for each head and chunk again: the long ones have one head.
 SHAPES = {"batch": 1, "heads": 2, "width": 20}
 ALONE = {**SHAPES, "heads": 1}
-CASES = [
+STATES = [
     (1, "float32", "bidirectional", SHAPES),
     (2, "float32", "bidirectional", SHAPES),
     (2, "bfloat16", "forward", SHAPES),
     (32, "float32", "forward", SHAPES),
     (33, "float32", "bidirectional", ALONE),
     (63, "bfloat16", "bidirectional", ALONE),
-    (65, "float32", "forward", SHAPES),
+    (65, "float32", "forward", ALONE),
     (65, "float32", "bidirectional", {**ALONE, "decay": "strongest"}),
     (65, "bfloat16", "bidirectional", {**ALONE, "decay": "none"}),
     (197, "float32", "bidirectional", {"batch": 1, "heads": 1, "width": 16}),
     (40, "float32", "bidirectional", {"batch": 2, "heads": 1, "width": 64}),
     (33, "bfloat16", "bidirectional", {**ALONE, "width": 32}),
 ]
+# Blocks have 64 tokens in bfloat16, else 32.
+NARROW = {"batch": 1, "heads": 1, "width": 32}
+WIDE = {**NARROW, "width": 64}
+SHORT = [
+    (1, "float32", "bidirectional", NARROW),
+    (7, "bfloat16", "forward", {**NARROW, "batch": 2, "heads": 2}),
+    (33, "float16", "bidirectional", {**NARROW, "decay": "strongest"}),
+    (49, "float32", "forward", {**WIDE, "decay": "strongest"}),
+    (64, "bfloat16", "bidirectional", {**WIDE, "decay": "none"}),
+    (65, "float32", "bidirectional", {**ALONE, "decay": "strongest"}),
+    (65, "bfloat16", "bidirectional", {**NARROW, "decay": "strongest"}),
+    (196, "bfloat16", "forward", NARROW),
+    (197, "bfloat16", "bidirectional", WIDE),
+    (197, "float32", "bidirectional", {**NARROW, "width": 16}),
+    (256, "bfloat16", "bidirectional", {**NARROW, "decay": "none"}),
+]
 
 
-def errors(length: int, dtype: str, scan: str, shape: dict) -> dict[str, float]:
+def errors(way: str, length: int, dtype: str, scan: str, shape: dict) -> dict[str, float]:
     """Relative error of the output and of each gradient, absolute where the gradient is zero."""
     inputs, wanted, weight, wanted_grads = reference(length, getattr(torch, dtype), scan, **shape)
-    got = wkv(*inputs, scan=scan, backend="triton")
+    with mock.patch.object(triton_scan, "SHORT", 0 if way == "states" else 256):
+        got = wkv(*inputs, scan=scan, backend="triton")
     grads = torch.autograd.grad((got * weight.to(got.dtype)).sum(), inputs)
     found = {"out": relative(got, wanted)}
     for name, grad, wanted_grad in zip(NAMES, grads, wanted_grads, strict=True):
@@ -42,6 +59,34 @@ def errors(length: int, dtype: str, scan: str, shape: dict) -> dict[str, float]:
             found[name] = float(grad.abs().max())
         else:
             found[name] = relative(grad, wanted_grad)
+    return found
+
+
+def types() -> dict[str, object]:
+    """Keys in float32 beside values in bfloat16, and queries in either: results in their types."""
+    given = [x.detach() for x in make(37, torch.float32, batch=1, heads=1)]
+    given[2] = given[2].bfloat16()
+    wanted = wkv_reference(*(x.double() for x in given))
+    found: dict[str, object] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        leaves = [x.clone().requires_grad_() for x in (given[0].to(dtype), *given[1:])]
+        got = wkv(*leaves, backend="triton")
+        grads = torch.autograd.grad(got.float().square().sum(), leaves)
+        kept = [
+            x.dtype == y.dtype for x, y in zip((got, *grads), (leaves[0], *leaves), strict=True)
+        ]
+        found[str(dtype)] = [relative(got, wanted), all(kept)]
+    return found
+
+
+def longer() -> dict[str, bool]:
+    """Which frames have states."""
+    rest = make(1, torch.float32, batch=1, heads=1)[1:]
+    found = {}
+    for length in (256, 257):
+        k, v = (x.detach().expand(-1, length, -1, -1) for x in rest[:2])
+        states = prepare(k, v, *rest[2:], backend="triton").states_BHRPDD
+        found[str(length)] = states is not None
     return found
 
 
@@ -56,7 +101,7 @@ def frames() -> dict[str, float]:
 
 
 def operators() -> dict[str, float]:
-    """torch's own checks of the four registered operations: shapes, strides, aliases, autograd."""
+    """torch's own checks of the registered operations: shapes, strides, aliases, autograd."""
     r, k, v, log_decay, bonus = make(33, torch.float32, batch=1, heads=1)
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     ops, check = torch.ops.videorwkv, torch.library.opcheck
@@ -64,27 +109,32 @@ def operators() -> dict[str, float]:
     with torch.no_grad():
         states = ops.scan_states(k, v, log_decay, True)
         plain = [x.detach() for x in (r, k, v, log_decay, bonus)]
-    for some in (states, None):
-        check(ops.scan_read.default, (r, k, v, log_decay, bonus, some, True), test_utils=tests)
-        check(ops.scan_read_backward.default, (plain[0], *plain, some, True), test_utils=tests)
+    check(ops.scan_read.default, (r, k, v, log_decay, bonus, states, True), test_utils=tests)
+    check(ops.scan_read_backward.default, (plain[0], *plain, states, True), test_utils=tests)
     check(ops.scan_states_backward.default, (states, *plain[1:4], states, True), test_utils=tests)
+    check(ops.scan_short.default, (r, k, v, log_decay, bonus, True), test_utils=tests)
+    check(ops.scan_short_backward.default, (plain[0], *plain, False), test_utils=tests)
     return {}
 
 
 def failing() -> dict[str, str | None]:
     """The check that `auto` makes on a GPU: right kernels, wrong ones, ones that do not run."""
-    failing, run = triton_scan.failing.__wrapped__, triton_scan._fused
+    failing = triton_scan.failing.__wrapped__
     found = {"right": failing("cpu")}
-    with mock.patch.object(triton_scan, "_fused", lambda *x: run(*x) * 1.01):
-        found["wrong"] = failing("cpu")
-    with mock.patch.object(triton_scan, "_fused", side_effect=RuntimeError("no such instruction")):
+    for key, name in (("wrong", "_without_states"), ("wrong states", "_with_states")):
+        run = getattr(triton_scan, name)
+        with mock.patch.object(triton_scan, name, lambda *x, run=run: run(*x) * 1.01):
+            found[key] = failing("cpu")
+    with mock.patch.object(triton_scan, name, side_effect=RuntimeError("no such instruction")):
         found["broken"] = failing("cpu")
     return found
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for case in CASES:
-        print(json.dumps([f"{case[0]} {case[1]} {case[2]}", errors(*case)]), flush=True)
-    for function in (frames, operators, failing):
+    for way, cases in (("states", STATES), ("short", SHORT)):
+        for case in cases:
+            told = " ".join([way, *map(str, case[:3]), *map(str, case[3].values())])
+            print(json.dumps([told, errors(way, *case)]), flush=True)
+    for function in (types, longer, frames, operators, failing):
         print(json.dumps([function.__name__, function()]), flush=True)

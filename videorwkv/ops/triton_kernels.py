@@ -118,8 +118,8 @@ def states_backward(k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay, states, dstat
 
 @triton.jit
 def read_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay, bonus, states,
-                 out, length, chunks, H, D, DIRECTIONS: tl.constexpr, STATES: tl.constexpr,
-                 T: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+                 out, length, chunks, H, D, DIRECTIONS: tl.constexpr, T: tl.constexpr,
+                 BLOCK: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """One program a chunk: pairs inside it, and what the states bring from outside."""
     chunk, scan = tl.program_id(0), tl.program_id(1)
     batch, head = scan // H, scan % H
@@ -145,9 +145,8 @@ def read_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay
             meant = token[:, None] < token[None, :]
         # `where`: the half that is not meant may be infinite.
         pairs = tl.where(meant, product, pairs)
-        if STATES:
-            at, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
-            result += tl.dot(scaled, _load(at, inside), input_precision=PRECISION)
+        at, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
+        result += tl.dot(scaled, _load(at, inside), input_precision=PRECISION)
     result += tl.dot(pairs, value, input_precision=PRECISION)
     at, mask = _rows(out, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
     tl.store(at, result.to(out.dtype.element_ty), mask=mask)
@@ -156,8 +155,8 @@ def read_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay
 @triton.jit
 def read_backward(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h,
                   log_decay, bonus, states, dr, dk, dv, dstates, ddecay, dbonus, length, chunks, H,
-                  D, DIRECTIONS: tl.constexpr, STATES: tl.constexpr, T: tl.constexpr,
-                  BLOCK: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+                  D, DIRECTIONS: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
+                  PRECISION: tl.constexpr):  # fmt: skip
     """One program a chunk; ddecay and dbonus [B, H, P, D] are to be added up over the chunks."""
     chunk, scan = tl.program_id(0), tl.program_id(1)
     batch, head = scan // H, scan % H
@@ -191,11 +190,10 @@ def read_backward(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_
         dproduct = tl.where(meant, dpairs, 0.0)
         dscaled = tl.dot(dproduct, scaled_key, input_precision=PRECISION)
         dscaled_key = tl.dot(tl.trans(dproduct), scaled, input_precision=PRECISION)
-        if STATES:
-            at, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
-            dscaled += tl.dot(dout, tl.trans(_load(at, inside)), input_precision=PRECISION)
-            at, inside = _square(dstates, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
-            tl.store(at, tl.dot(tl.trans(scaled), dout, input_precision=PRECISION), mask=inside)
+        at, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
+        dscaled += tl.dot(dout, tl.trans(_load(at, inside)), input_precision=PRECISION)
+        at, inside = _square(dstates, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
+        tl.store(at, tl.dot(tl.trans(scaled), dout, input_precision=PRECISION), mask=inside)
         dreceptance += dscaled * scale
         dkey += dscaled_key * key_scale
         decay_sum += tl.sum(steps * scaled * dscaled + key_steps * scaled_key * dscaled_key, 0)

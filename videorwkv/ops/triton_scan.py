@@ -1,4 +1,5 @@
 """The scan as fused kernels for a GPU: torch's side of triton_kernels.py, which is imported late.
+Frames of at most SHORT tokens go through those of triton_short.py, which need no states.
 
 B batch, L tokens, H heads, D head width, R directions, P chunks of CHUNK tokens.
 """
@@ -7,15 +8,18 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from videorwkv.ops.chunked import prepare_chunked, read_chunked
+from videorwkv.ops.triton_short import SHORT, interpreted, last_dense
 
 CHUNK = 32
+# Tokens with which `failing` asks: three chunks, two blocks of triton_short.py's larger kind.
+CHECKED = 69
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -27,7 +31,8 @@ class TritonPrepared(NamedTuple):
         value_BLHD: values.
         log_decay_HD: as in `wkv`, float32.
         bonus_HD: as in `wkv`, float32.
-        states_BHRPDD: sums of keys times values over the chunks before, and after; None for one.
+        states_BHRPDD: sums of keys times values over the chunks before, and after; None where
+            a frame is short.
         bidirectional: or forward.
     """
 
@@ -63,39 +68,38 @@ def prepare_triton(
     bidirectional = scan == "bidirectional"
     log_decay_HD, bonus_HD = log_decay_HD.float(), bonus_HD.float()
     states = None
-    if k_BLHD.shape[1] > CHUNK:
+    if k_BLHD.shape[1] > SHORT:
         states = torch.ops.videorwkv.scan_states(k_BLHD, v_BLHD, log_decay_HD, bidirectional)
     return TritonPrepared(k_BLHD, v_BLHD, log_decay_HD, bonus_HD, states, bidirectional)
 
 
 def read_triton(r_BLHD: Tensor, prepared: TritonPrepared) -> Tensor:
     """What each token's receptance reads from the prepared keys and values: [B, L, H, D]."""
-    key, value, log_decay, bonus, states, bidirectional = prepared
-    return torch.ops.videorwkv.scan_read(
-        r_BLHD, key, value, log_decay, bonus, states, bidirectional
-    )
+    *given, states, bidirectional = prepared
+    if states is None:
+        return torch.ops.videorwkv.scan_short(r_BLHD, *given, bidirectional)
+    return torch.ops.videorwkv.scan_read(r_BLHD, *given, states, bidirectional)
 
 
 def gradients_triton(
     grad_BLHD: Tensor, r_BLHD: Tensor, k_BLHD: Tensor, v_BLHD: Tensor, log_decay_HD: Tensor,
     bonus_HD: Tensor, *, scan: str,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Of r, k, v, log_decay and bonus, from states that are made again: as many as the tokens have
-    numbers, and half a kernel of work."""
+    """Of r, k, v, log_decay and bonus. States of longer frames are made again: as many as the
+    tokens have numbers, and half a kernel of work."""
     operations, keys = torch.ops.videorwkv, (k_BLHD, v_BLHD)
-    decay_HD, *_, states, both = prepare_triton(*keys, log_decay_HD, bonus_HD, scan=scan)[2:]
-    given = *keys, decay_HD, bonus_HD.float(), states, both
-    dr, dk, dv, ddecay, dbonus, dstates = operations.scan_read_backward(grad_BLHD, r_BLHD, *given)
-    if states is not None:
+    decay_HD, _, states, both = prepare_triton(*keys, log_decay_HD, bonus_HD, scan=scan)[2:]
+    given = r_BLHD, *keys, decay_HD, bonus_HD.float()
+    if states is None:
+        dr, dk, dv, sums = operations.scan_short_backward(grad_BLHD, *given, both)
+        ddecay, dbonus = sums.unbind(0)
+    else:
+        read_backward = operations.scan_read_backward
+        dr, dk, dv, ddecay, dbonus, dstates = read_backward(grad_BLHD, *given, states, both)
         backward = operations.scan_states_backward
         more = backward(dstates, *keys, decay_HD, states, both)
         dk, dv, ddecay = dk + more[0], dv + more[1], ddecay + more[2]
     return dr, dk, dv, ddecay.to(log_decay_HD.dtype), dbonus.to(bonus_HD.dtype)
-
-
-def interpreted() -> bool:
-    """Whether triton runs its kernels in Python, on CPU tensors (set before triton's import)."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def missing(device_type: str, dtype: torch.dtype = torch.float32) -> str | None:
@@ -118,7 +122,7 @@ def missing(device_type: str, dtype: torch.dtype = torch.float32) -> str | None:
 @functools.cache
 def failing(device_type: str) -> str | None:
     """What goes wrong on this device, against `chunked`, forward and backward, in the types and
-    with the widths of heads that models have; None if nothing.
+    with the widths of heads that models have, with states and without; None if nothing.
 
     A kernel meets GPUs, drivers and versions of triton that nobody has tried.
     """
@@ -130,25 +134,28 @@ def _failing(device_type: str, dtype: torch.dtype, width: int, tolerance: float)
     from triton.errors import TritonError
 
     generator = torch.Generator().manual_seed(0)
-    shape = (1, 2 * CHUNK + 5, 1, width)
+    shape = (1, CHECKED, 1, width)
     inputs = [torch.randn(shape, generator=generator).to(dtype) for _ in range(3)]
     inputs += [-torch.rand(shape[2:], generator=generator), torch.ones(shape[2:])]
-    results = []
+
+    def results(run: Callable[..., Tensor]) -> list[Tensor]:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device_type, enabled=False),
+        ):
+            leaves = [x.to(device_type, copy=True).requires_grad_() for x in inputs]
+            out = run(*leaves)
+            return [out, *torch.autograd.grad(out.float().square().sum(), leaves)]
+
     try:
-        for run in (_chunked, _fused):
-            with (
-                torch.inference_mode(False),
-                torch.enable_grad(),
-                torch.autocast(device_type, enabled=False),
-            ):
-                leaves = [x.to(device_type, copy=True).requires_grad_() for x in inputs]
-                out = run(*leaves)
-                results.append([out, *torch.autograd.grad(out.float().square().sum(), leaves)])
+        wanted, *found = [results(run) for run in (_chunked, _without_states, _with_states)]
     except (RuntimeError, TritonError) as error:
         return f"The scan backend 'triton' fails on this GPU: {' '.join(str(error).split())[:300]}"
-    for wanted, got in zip(*results, strict=True):
-        if not (wanted.float() - got.float()).norm() <= tolerance * wanted.float().norm():
-            return f"The scan backend 'triton' computes wrong numbers in {dtype} on this GPU."
+    for got in found:
+        for x, y in zip(wanted, got, strict=True):
+            if not (x.float() - y.float()).norm() <= tolerance * x.float().norm():
+                return f"The scan backend 'triton' computes wrong numbers in {dtype} on this GPU."
     return None
 
 
@@ -156,12 +163,14 @@ def _chunked(r: Tensor, *rest: Tensor) -> Tensor:
     return read_chunked(r, prepare_chunked(*rest))
 
 
-def _fused(r: Tensor, *rest: Tensor) -> Tensor:
+def _without_states(r: Tensor, *rest: Tensor) -> Tensor:
     return read_triton(r, prepare_triton(*rest, scan="bidirectional"))
 
 
-def _rows(x: Tensor) -> Tensor:
-    return x if x.stride(3) == 1 else x.contiguous()
+def _with_states(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor) -> Tensor:
+    """The way of longer frames."""
+    states = torch.ops.videorwkv.scan_states(k, v, log_decay, True)
+    return read_triton(r, TritonPrepared(k, v, log_decay, bonus, states, True))
 
 
 def _sizes(k: Tensor, bidirectional: bool) -> tuple[int, int, dict[str, Any]]:
@@ -184,7 +193,7 @@ def _sizes(k: Tensor, bidirectional: bool) -> tuple[int, int, dict[str, Any]]:
 def _states(k: Tensor, v: Tensor, log_decay: Tensor, bidirectional: bool) -> Tensor:
     from videorwkv.ops import triton_kernels
 
-    k, v, log_decay = _rows(k), _rows(v), log_decay.contiguous()
+    k, v, log_decay = last_dense(k), last_dense(v), log_decay.contiguous()
     batch, length, heads, width = k.shape
     chunks, directions, constants = _sizes(k, bidirectional)
     states = log_decay.new_empty(batch, heads, directions, chunks, width, width)
@@ -201,7 +210,7 @@ def _states_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from videorwkv.ops import triton_kernels
 
-    k, v, log_decay = _rows(k), _rows(v), log_decay.contiguous()
+    k, v, log_decay = last_dense(k), last_dense(v), log_decay.contiguous()
     batch, length, heads, width = k.shape
     chunks, directions, constants = _sizes(k, bidirectional)
     dk, dv = (log_decay.new_empty(directions, *k.shape) for _ in range(2))
@@ -220,20 +229,19 @@ def _read(
     v: Tensor,
     log_decay: Tensor,
     bonus: Tensor,
-    states: Tensor | None,
+    states: Tensor,
     bidirectional: bool,
 ) -> Tensor:
     from videorwkv.ops import triton_kernels
 
-    r, k, v = _rows(r), _rows(k), _rows(v)
+    r, k, v = last_dense(r), last_dense(k), last_dense(v)
     log_decay, bonus = log_decay.contiguous(), bonus.contiguous()
     batch, length, heads, width = k.shape
     chunks, _, constants = _sizes(k, bidirectional)
     out = torch.empty(r.shape, dtype=r.dtype, device=r.device)
     triton_kernels.read_forward[(chunks, batch * heads)](
         *(r, *r.stride()[:3], k, *k.stride()[:3], v, *v.stride()[:3], log_decay, bonus),
-        *(out if states is None else states.contiguous(), out, length, chunks, heads, width),
-        STATES=states is not None,
+        *(states.contiguous(), out, length, chunks, heads, width),
         **constants,
     )
     return out
@@ -246,24 +254,22 @@ def _read_backward(
     v: Tensor,
     log_decay: Tensor,
     bonus: Tensor,
-    states: Tensor | None,
+    states: Tensor,
     bidirectional: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     from videorwkv.ops import triton_kernels
 
-    grad, r, k, v = _rows(grad), _rows(r), _rows(k), _rows(v)
+    grad, r, k, v = last_dense(grad), last_dense(r), last_dense(k), last_dense(v)
     log_decay, bonus = log_decay.contiguous(), bonus.contiguous()
     batch, length, heads, width = k.shape
     chunks, directions, constants = _sizes(k, bidirectional)
     dr, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (r, k, v))
     ddecay, dbonus = log_decay.new_empty(2, batch, heads, chunks, width).unbind(0)
-    shape = (batch, heads, directions, chunks, width, width) if states is not None else (0,)
-    dstates = log_decay.new_empty(shape)
+    dstates = log_decay.new_empty(batch, heads, directions, chunks, width, width)
     triton_kernels.read_backward[(chunks, batch * heads)](
         *(grad, *grad.stride()[:3], r, *r.stride()[:3], k, *k.stride()[:3], v, *v.stride()[:3]),
-        *(log_decay, bonus, dstates if states is None else states.contiguous(), dr, dk, dv),
+        *(log_decay, bonus, states.contiguous(), dr, dk, dv),
         *(dstates, ddecay, dbonus, length, chunks, heads, width),
-        STATES=states is not None,
         **constants,
     )
     return dr, dk, dv, ddecay.sum((0, 2)), dbonus.sum((0, 2)), dstates
@@ -292,11 +298,10 @@ def _read_backward_shape(
     v: Tensor,
     log_decay: Tensor,
     bonus: Tensor,
-    states: Tensor | None,
+    states: Tensor,
     bidirectional: bool,
 ) -> tuple[Tensor, ...]:
-    dstates = log_decay.new_empty((0,) if states is None else states.shape)
-    return (*(x.new_empty(x.shape) for x in (r, k, v, log_decay, bonus)), dstates)
+    return tuple(x.new_empty(x.shape) for x in (r, k, v, log_decay, bonus, states))
 
 
 def _save_states(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -316,13 +321,12 @@ def _save_read(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_read(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     backward = torch.ops.videorwkv.scan_read_backward
-    *grads, dstates = backward(grad, *ctx.saved_tensors, ctx.bidirectional)
-    return (*grads, dstates if ctx.saved_tensors[5] is not None else None, None)
+    return (*backward(grad, *ctx.saved_tensors, ctx.bidirectional), None)
 
 
 _LIBRARY = torch.library.Library("videorwkv", "FRAGMENT")
 _STATES = "Tensor k, Tensor v, Tensor log_decay"
-_READ = "Tensor r, Tensor k, Tensor v, Tensor log_decay, Tensor bonus, Tensor? states"
+_READ = "Tensor r, Tensor k, Tensor v, Tensor log_decay, Tensor bonus, Tensor states"
 
 
 def _register(name: str, schema: str, run: Any, shape: Any) -> None:
