@@ -37,7 +37,7 @@ FREE = (
 # Operations of ours that launch more than a kernel: the sums and casts after them.
 KERNELS = {
     **{"scan_states_backward": 6, "scan_read_backward": 3, "scan_short_backward": 3},
-    "cell_backward": 2,
+    **{"scan_gated_backward": 3, "cell_backward": 2},
 }
 # Lists of tensors that an operation on all of them takes -> tensors of each that one kernel takes
 # (PyTorch's ATen/native/cuda/MultiTensorApply.cuh).

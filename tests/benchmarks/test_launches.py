@@ -28,11 +28,12 @@ def test_more_frames_are_no_more_operations_where_all_go_at_once(recompute: bool
 def test_kernels_of_the_triton_scan_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """By name alone: nothing is run, so nothing is imported."""
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    found = measure("lcr_nano", 2, 1, ["bfloat16"], past="below", **SMALL)
-    parts = found["training"]["bfloat16"]["parts"]
-    assert parts["forward"]["scan_short"] == 1
-    assert parts["backward"]["scan_short_backward"] == 3  # two kernels and a sum
-    assert found["evaluation"]["bfloat16"]["scan_short"] == 1
+    for past, name, number in (("below", "scan_gated", 1), ("own", "scan_short", 2)):
+        found = measure("lcr_nano", 2, 1, ["bfloat16"], past=past, **SMALL)
+        parts = found["training"]["bfloat16"]["parts"]
+        assert parts["forward"][name] == number  # of two frames
+        assert parts["backward"][f"{name}_backward"] == 3 * number  # two kernels and a sum
+        assert found["evaluation"]["bfloat16"][name] == number
 
 
 def test_what_is_counted_and_what_is_kept() -> None:

@@ -32,9 +32,18 @@ from videorwkv.models.config import LCRConfig
 from videorwkv.models.masking import Share, put, take
 from videorwkv.models.shift import PartedLinear, SpatialShift
 from videorwkv.models.stems import RotaryEmbedding
-from videorwkv.ops.wkv import MIN_LOG_DECAY, Prepared, no_autocast, prepare, read
+from videorwkv.ops.wkv import (
+    MIN_LOG_DECAY,
+    Prepared,
+    gated,
+    is_gated_fused,
+    no_autocast,
+    prepare,
+    read,
+)
 
-KeyValue = Prepared | tuple[Tensor, Tensor]
+# One tensor: both side by side, as they are, for the scan that makes all of the gate.
+KeyValue = Prepared | tuple[Tensor, Tensor] | Tensor
 # A tensor of each frame, [B, L, C]: a list where they come one after the other, else one tensor.
 Frames = Sequence[Tensor] | Tensor
 # What has an input of its own under a spatial shift.
@@ -185,7 +194,9 @@ class CrossRWKVLayer(MemoryCell):
         else:
             normed_TBLC = self.norm_gate(x_TBLC)
             before_TBLC, input_BLC = _before(normed_TBLC, input_BLC, rows_TBJ)
-            key_value = self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary, shift)
+            both_TBLX = self._both(normed_TBLC, before_TBLC, edge_TBLC, shift)
+            is_fused = self._is_fused(both_TBLX, rotary)
+            key_value = both_TBLX if is_fused else self._prepared(both_TBLX, rotary)
         run = self._frame_by_frame if self.config.is_frame_by_frame else self._at_once
         ready = _Ready(
             x_TBLC, normed_TBLC, key_value, edge_TBLC, moved_TBL2, rotary, kept_B11, rows_TBJ,
@@ -342,10 +353,40 @@ class CrossRWKVLayer(MemoryCell):
         if past_BLC is not None:
             past_BLC = self.norm_past(past_BLC)
             queries_BLC = [past_BLC + x for x in normeds_BLC]
-        receptance_BLC, gate_BLC = self.receptance_gate(*queries_BLC).chunk(2, dim=-1)
-        read_BLC = self._read(receptance_BLC, key_value, rotary)
-        a_BLC: Tensor = self.output(F.silu(gate_BLC) * read_BLC)
+        both_BLX = self.receptance_gate(*queries_BLC)
+        if isinstance(key_value, Tensor):
+            gated_BLC = self._gated(both_BLX, key_value, rotary)
+        else:
+            receptance_BLC, gate_BLC = both_BLX.chunk(2, dim=-1)
+            gated_BLC = F.silu(gate_BLC) * self._read(receptance_BLC, key_value, rotary)
+        a_BLC: Tensor = self.output(gated_BLC)
         return a_BLC
+
+    def _is_fused(self, both_TBLX: Tensor, rotary: RotaryEmbedding | None) -> bool:
+        """Whether `_gated` can read keys and values, side by side."""
+        config = self.config
+        if config.is_frame_by_frame or config.mixer != "wkv" or config.scan_affine:
+            return False
+        # Tables of each clip or frame, or of complex numbers, are none of its.
+        if rotary is not None and (
+            rotary.rotation is not None or rotary.cos.shape[:-3].numel() > 1
+        ):
+            return False
+        device, length = both_TBLX.device.type, both_TBLX.shape[-2]
+        return is_gated_fused(device, both_TBLX.dtype, length, config.head_width)
+
+    def _gated(
+        self, queries_BLX: Tensor, both_BLX: Tensor, rotary: RotaryEmbedding | None
+    ) -> Tensor:
+        """concat_heads(SiLU(G) * LN(R . BiWKV(K, V))) from R and G, and K and V, side by side."""
+        tables_LD = None
+        if rotary is not None:
+            length, _, width = rotary.cos.shape[-3:]
+            tables_LD = rotary.cos.view(length, width), rotary.sin.view(length, width)
+        rg_BLX, kv_BLX = queries_BLX.flatten(0, -3), both_BLX.flatten(0, -3)
+        scan = self.config.scan
+        gated_BLC = gated(rg_BLX, kv_BLX, self._log_decay(), self.bonus, tables_LD, scan=scan)
+        return gated_BLC.view(*queries_BLX.shape[:-1], self.config.width)
 
     def _channel_mixing(self, z_BLC: Tensor, shift: SpatialShift | None) -> Tensor:
         """A = sigmoid(R') * V', with V' from a squared-ReLU key."""
@@ -363,9 +404,18 @@ class CrossRWKVLayer(MemoryCell):
         before_TBLC: Tensor,
         edge_TBLC: Tensor | None,
         rotary: RotaryEmbedding | None,
-        shift: SpatialShift | None = None,
     ) -> KeyValue:
         """K and V of all frames, in the form that the mixer reads."""
+        return self._prepared(self._both(normed_TBLC, before_TBLC, edge_TBLC), rotary)
+
+    def _both(
+        self,
+        normed_TBLC: Tensor,
+        before_TBLC: Tensor,
+        edge_TBLC: Tensor | None,
+        shift: SpatialShift | None = None,
+    ) -> Tensor:
+        """K and V of all frames side by side, [T, B, L, 2 C]."""
         config = self.config
         source_TBLC = normed_TBLC
         if config.key_value_source == "edges":
@@ -376,10 +426,11 @@ class CrossRWKVLayer(MemoryCell):
         sources_TBLC = self._near(source_TBLC, shift, "key", "value")
         if config.key_value_source == "edges+frame":
             sources_TBLC = [x + not_none(edge_TBLC) for x in sources_TBLC]
-        return self._prepared(self.key_value(*sources_TBLC), rotary)
+        both_TBLX: Tensor = self.key_value(*sources_TBLC)
+        return both_TBLX
 
     def _prepared(self, both_TBLX: Tensor, rotary: RotaryEmbedding | None) -> KeyValue:
-        """The same of both side by side, [T, B, L, 2 C]."""
+        """K and V, side by side, in the form that the mixer reads."""
         config = self.config
         key, value = (
             x.view(*x.shape[:-1], config.num_heads, config.head_width)

@@ -264,7 +264,8 @@ class LittleKept:
             r_BLHD = rotary(r_BLHD)
         with no_autocast(x_BLC.device.type):
             out_BLHD = read(r_BLHD, key_value)
-        a_BLC, z_BLC, mix_receptance_BLC, value_BLC = self._mixed(x_BLC, gate_BLC, out_BLHD)
+        a_BLC = self._read(gate_BLC, out_BLHD)
+        z_BLC, mix_receptance_BLC, value_BLC = self._mixed(x_BLC, a_BLC)
         branch_BLC, memory_BLC, out_BLC = recomputed(
             _cell, value_BLC, mix_receptance_BLC, forget_BLC, memory_BLC
         )
@@ -290,27 +291,36 @@ class LittleKept:
         if past_TBLC is not None:
             norms += [layer.norm_past.weight, layer.norm_past.bias]
         queries = recomputed(_queries, x_TBLC, past_TBLC, *norms, weight=self.receptance_gate)
-        receptance_TBLC, gate_TBLC = queries.chunk(2, dim=-1)
-        out_TBLHD = _Scanned.apply(
-            layer, rotary, receptance_TBLC, both_TBLX, layer._log_decay(), layer.bonus
-        )
-        a_TBLC, z_TBLC, mix_receptance_TBLC, value_TBLC = self._mixed(x_TBLC, gate_TBLC, out_TBLHD)
+        if layer._is_fused(both_TBLX, rotary):
+            gated_TBLC = layer._gated(queries, both_TBLX, rotary)
+            a_TBLC = F.linear(gated_TBLC.to(self.output.dtype), self.output)
+        else:
+            receptance_TBLC, gate_TBLC = queries.chunk(2, dim=-1)
+            out_TBLHD = _Scanned.apply(
+                layer, rotary, receptance_TBLC, both_TBLX, layer._log_decay(), layer.bonus
+            )
+            a_TBLC = self._read(gate_TBLC, out_TBLHD)
+        z_TBLC, mix_receptance_TBLC, value_TBLC = self._mixed(x_TBLC, a_TBLC)
         return a_TBLC, z_TBLC, recomputed(_opened, value_TBLC, mix_receptance_TBLC)
 
-    def _mixed(
-        self, x_BLC: Tensor, gate_BLC: Tensor, out_BLHD: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """From what the scan reads: a, the residual path after it, and R', V' of the mixing."""
-        layer, norm = self.layer, self.layer.norm_mix
-        config = layer.config
-        scale = (layer.scan_weight, layer.scan_bias) if config.scan_affine else (None, None)
-        a_BLC = recomputed(_gated, gate_BLC, out_BLHD, layer.one_D, *scale, weight=self.output)
+    def _read(self, gate_BLC: Tensor, out_BLHD: Tensor) -> Tensor:
+        """From what the scan reads: a."""
+        layer = self.layer
+        scale = (layer.scan_weight, layer.scan_bias) if layer.config.scan_affine else (None, None)
+        a_BLC: Tensor = recomputed(
+            _gated, gate_BLC, out_BLHD, layer.one_D, *scale, weight=self.output
+        )
+        return a_BLC
+
+    def _mixed(self, x_BLC: Tensor, a_BLC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The residual path after the gate, and R', V' of the mixing."""
+        config, norm = self.layer.config, self.layer.norm_mix
         mixed, z_BLC = recomputed(
             _normed_sum, x_BLC, a_BLC, norm.weight, norm.bias, weight=self.mix_in
         )
         mix_receptance_BLC, key_BLM = mixed.split_with_sizes([config.width, config.mix_width], -1)
         value_BLC = recomputed(_squared_relu, key_BLM, weight=self.mix_out)
-        return a_BLC, z_BLC, mix_receptance_BLC, value_BLC
+        return z_BLC, mix_receptance_BLC, value_BLC
 
 
 def _weights(layer: CrossRWKVLayer) -> tuple[Tensor, ...]:

@@ -102,6 +102,22 @@ def gradients_triton(
     return dr, dk, dv, ddecay.to(log_decay_HD.dtype), dbonus.to(bonus_HD.dtype)
 
 
+def fits_gated(length: int, head_width: int) -> bool:
+    """Whether frames and heads of a size can go through `gated_triton`."""
+    return length <= SHORT and head_width in (16, 32, 64, 128)
+
+
+def gated_triton(
+    rg_BLX: Tensor, kv_BLX: Tensor, log_decay_HD: Tensor, bonus_HD: Tensor,
+    tables_LD: tuple[Tensor, Tensor] | None, *, scan: str,
+) -> Tensor:  # fmt: skip
+    """As `videorwkv.ops.wkv.gated`."""
+    cos_LD, sin_LD = (None, None) if tables_LD is None else tables_LD
+    decay_HD, bonus_HD = log_decay_HD.float(), bonus_HD.float()
+    both = scan == "bidirectional"
+    return torch.ops.videorwkv.scan_gated(rg_BLX, kv_BLX, decay_HD, bonus_HD, cos_LD, sin_LD, both)
+
+
 def missing(device_type: str, dtype: torch.dtype = torch.float32) -> str | None:
     """Why this backend can't run on a device; None if it can."""
     if importlib.util.find_spec("triton") is None:
@@ -149,13 +165,15 @@ def _failing(device_type: str, dtype: torch.dtype, width: int, tolerance: float)
             return [out, *torch.autograd.grad(out.float().square().sum(), leaves)]
 
     try:
-        wanted, *found = [results(run) for run in (_chunked, _without_states, _with_states)]
+        plain, gated = results(_chunked), results(_chunked_and_gated)
+        pairs = [*zip(plain, results(_without_states), strict=True)]
+        pairs += zip(plain, results(_with_states), strict=True)
+        pairs += zip(gated, results(_gated), strict=True)
     except (RuntimeError, TritonError) as error:
         return f"The scan backend 'triton' fails on this GPU: {' '.join(str(error).split())[:300]}"
-    for got in found:
-        for x, y in zip(wanted, got, strict=True):
-            if not (x.float() - y.float()).norm() <= tolerance * x.float().norm():
-                return f"The scan backend 'triton' computes wrong numbers in {dtype} on this GPU."
+    for wanted, got in pairs:
+        if not (wanted.float() - got.float()).norm() <= tolerance * wanted.float().norm():
+            return f"The scan backend 'triton' computes wrong numbers in {dtype} on this GPU."
     return None
 
 
@@ -171,6 +189,29 @@ def _with_states(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tens
     """The way of longer frames."""
     states = torch.ops.videorwkv.scan_states(k, v, log_decay, True)
     return read_triton(r, TritonPrepared(k, v, log_decay, bonus, states, True))
+
+
+def _gated(r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, bonus: Tensor) -> Tensor:
+    """With the values for a gate, too."""
+    rg, kv = (torch.stack([x, v], 2).flatten(2) for x in (r, k))
+    return gated_triton(rg, kv, log_decay, bonus, _tables(r), scan="bidirectional")
+
+
+def _chunked_and_gated(r: Tensor, k: Tensor, v: Tensor, *rest: Tensor) -> Tensor:
+    """The same in float32, by operations of PyTorch."""
+    (cos, sin), half, width = _tables(r), r.shape[3] // 2, r.shape[3:]
+    turned = (x * cos[:, None] + x.roll(half, 3) * sin[:, None] for x in (r.float(), k.float()))
+    found = _chunked(next(turned), next(turned), v.float(), *rest)
+    normed = torch.nn.functional.layer_norm(found, width)
+    return (torch.nn.functional.silu(v.float()) * normed).flatten(2).to(r.dtype)
+
+
+def _tables(r: Tensor) -> tuple[Tensor, Tensor]:
+    """Some angles of each token and pair of channels, as cosine and sine, [L, D]."""
+    length, _, width = r.shape[1:]
+    angles = torch.arange(length * width // 2, device=r.device).view(length, -1) * 0.1
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 
 def _sizes(k: Tensor, bidirectional: bool) -> tuple[int, int, dict[str, Any]]:

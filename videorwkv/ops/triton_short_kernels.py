@@ -63,8 +63,49 @@ def _load(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T: tl.
 
 
 @triton.jit
-def _store(x, batch, head, block, length, H, D, value, T: tl.constexpr, BLOCK: tl.constexpr):
-    pointers, mask = _rows(x, length * H * D, H * D, D, batch, head, block, length, D, T, BLOCK)
+def _angles(cos, sin, block, length, D, T: tl.constexpr, BLOCK: tl.constexpr):
+    """Cosine and sine of a block's tokens, [T, BLOCK], from what the second half of the channels
+    has: that of the first is the same, and minus that."""
+    token, channel = block * T + tl.arange(0, T), tl.arange(0, BLOCK)
+    at = token[:, None] * D + BLOCK // 2 + (channel % (BLOCK // 2))[None, :]
+    mask = (token < length)[:, None] & (channel >= 0)[None, :]
+    c = tl.load(cos + at, mask=mask, other=0.0).to(tl.float32)
+    s = tl.load(sin + at, mask=mask, other=0.0).to(tl.float32)
+    return c, tl.where(channel[None, :] < BLOCK // 2, -s, s)
+
+
+@triton.jit
+def _turned(x, stride_b, stride_l, stride_h, batch, head, block, length, D, cos, sin,
+            TURN: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """A block's rows under their rotary embedding; with it, D is BLOCK."""
+    pointers, mask = _rows(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T, BLOCK)
+    rows = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+    if TURN:
+        c, s = _angles(cos, sin, block, length, D, T, BLOCK)
+        channel = tl.arange(0, BLOCK)[None, :]
+        # The other channel of each pair.
+        pointers += tl.where(channel < BLOCK // 2, BLOCK // 2, -(BLOCK // 2))
+        rows = rows * c + tl.load(pointers, mask=mask, other=0.0).to(tl.float32) * s
+    return rows
+
+
+@triton.jit
+def _turned_back(grad, block, length, D, cos, sin, TURN: tl.constexpr, T: tl.constexpr,
+                 BLOCK: tl.constexpr):  # fmt: skip
+    """The gradient of rows from that of them turned."""
+    if TURN:
+        c, s = _angles(cos, sin, block, length, D, T, BLOCK)
+        halves = tl.permute(tl.reshape(grad, (T, 2, BLOCK // 2)), (0, 2, 1))
+        first, second = tl.split(halves)
+        other = tl.reshape(tl.permute(tl.join(second, first), (0, 2, 1)), (T, BLOCK))
+        grad = grad * c - other * s
+    return grad
+
+
+@triton.jit
+def _store(x, batch, head, block, length, S, D, value, T: tl.constexpr, BLOCK: tl.constexpr):
+    """Into dense tokens of S numbers."""
+    pointers, mask = _rows(x, length * S, S, D, batch, head, block, length, D, T, BLOCK)
     tl.store(pointers, value.to(x.dtype.element_ty), mask=mask)
 
 
@@ -93,18 +134,12 @@ def _inside(decay, DOWN: tl.constexpr, T: tl.constexpr):
 
 
 @triton.jit
-def short_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay, bonus, out,
-                  length, blocks, H, D, BOTH: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
-                  OPERANDS: tl.constexpr):  # fmt: skip
-    """One program a block of queries."""
-    block, scan = tl.program_id(0) % blocks, tl.program_id(0) // blocks
-    batch, head = scan // H, scan % H
+def _scanned(receptance, key, value, k, k_b, k_l, k_h, v, v_b, v_l, v_h, cos, sin, decay, u, batch,
+             head, block, length, blocks, D, BOTH: tl.constexpr, TURN: tl.constexpr,
+             T: tl.constexpr, BLOCK: tl.constexpr, OPERANDS: tl.constexpr):  # fmt: skip
+    """What a block of queries reads from all tokens; key and value are those of its own block."""
     token = tl.arange(0, T)
-    decay, u = _channels(log_decay, head, D, BLOCK), _channels(bonus, head, D, BLOCK)
     between = tl.exp(decay * T)
-    receptance = _load(r, r_b, r_l, r_h, batch, head, block, length, D, T, BLOCK)
-    key = _load(k, k_b, k_l, k_h, batch, head, block, length, D, T, BLOCK)
-    value = _load(v, v_b, v_l, v_h, batch, head, block, length, D, T, BLOCK)
     own = tl.sum(receptance * u * key, 1)
     pairs = tl.where(token[:, None] == token[None, :], own[:, None], 0.0)
     r_scale, k_scale = _inside(decay, False, T)
@@ -120,27 +155,67 @@ def short_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_deca
     scaled = receptance * near
     for n in range(block):
         other = block - 1 - n
-        key = _load(k, k_b, k_l, k_h, batch, head, other, length, D, T, BLOCK) * far
+        key = _turned(k, k_b, k_l, k_h, batch, head, other, length, D, cos, sin, TURN, T, BLOCK)
         value = _load(v, v_b, v_l, v_h, batch, head, other, length, D, T, BLOCK)
-        result += _dot(_dot(scaled, tl.trans(key), OPERANDS), value, OPERANDS)
+        result += _dot(_dot(scaled, tl.trans(key * far), OPERANDS), value, OPERANDS)
         scaled *= between
     if BOTH:
         scaled = receptance * far
         for n in range(blocks - 1 - block):
             other = block + 1 + n
-            key = _load(k, k_b, k_l, k_h, batch, head, other, length, D, T, BLOCK) * near
+            key = _turned(k, k_b, k_l, k_h, batch, head, other, length, D, cos, sin, TURN, T, BLOCK)
             value = _load(v, v_b, v_l, v_h, batch, head, other, length, D, T, BLOCK)
-            result += _dot(_dot(scaled, tl.trans(key), OPERANDS), value, OPERANDS)
+            result += _dot(_dot(scaled, tl.trans(key * near), OPERANDS), value, OPERANDS)
             scaled *= between
-    _store(out, batch, head, block, length, H, D, result, T, BLOCK)
+    return result
+
+
+@triton.jit
+def _normed(result, D, EPSILON: tl.constexpr):
+    """Each row over its channels, and by what it was divided; D is BLOCK."""
+    centred = result - (tl.sum(result, 1) / D)[:, None]
+    scale = 1 / tl.sqrt(tl.sum(centred * centred, 1) / D + EPSILON)
+    return centred * scale[:, None], scale[:, None]
+
+
+@triton.jit
+def _sigmoid(x):
+    return 1 / (1 + tl.exp(-x))
+
+
+@triton.jit
+def short_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, gate, gate_b, gate_l,
+                  gate_h, cos, sin, log_decay, bonus, out, length, blocks, H, D,
+                  BOTH: tl.constexpr, GATED: tl.constexpr, TURN: tl.constexpr, T: tl.constexpr,
+                  BLOCK: tl.constexpr, OPERANDS: tl.constexpr, EPSILON: tl.constexpr):  # fmt: skip
+    """One program a block of queries. `TURN`: r and k get their rotary embedding. `GATED`: the
+    result is normed over each head and multiplied by SiLU(gate)."""
+    block, scan = tl.program_id(0) % blocks, tl.program_id(0) // blocks
+    batch, head = scan // H, scan % H
+    decay, u = _channels(log_decay, head, D, BLOCK), _channels(bonus, head, D, BLOCK)
+    receptance = _turned(r, r_b, r_l, r_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
+    key = _turned(k, k_b, k_l, k_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
+    value = _load(v, v_b, v_l, v_h, batch, head, block, length, D, T, BLOCK)
+    result = _scanned(
+        receptance, key, value, k, k_b, k_l, k_h, v, v_b, v_l, v_h, cos, sin, decay, u, batch,
+        head, block, length, blocks, D, BOTH, TURN, T, BLOCK, OPERANDS,
+    )  # fmt: skip
+    if GATED:
+        g = _load(gate, gate_b, gate_l, gate_h, batch, head, block, length, D, T, BLOCK)
+        normed, _scale = _normed(result, D, EPSILON)
+        result = normed * g * _sigmoid(g)
+    _store(out, batch, head, block, length, H * D, D, result, T, BLOCK)
 
 
 @triton.jit
 def short_backward_r(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h,
-                     log_decay, bonus, dr, sums, length, blocks, H, D, B, BOTH: tl.constexpr,
-                     T: tl.constexpr, BLOCK: tl.constexpr, OPERANDS: tl.constexpr):  # fmt: skip
-    """One program a block of queries. `sums` [2, B, H, blocks, D]: what this block's queries add to
-    the gradients of decay and bonus."""
+                     gate, gate_b, gate_l, gate_h, cos, sin, log_decay, bonus, dr, dgate, pull,
+                     sums, length, blocks, H, D, S, BOTH: tl.constexpr, GATED: tl.constexpr,
+                     TURN: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr,
+                     OPERANDS: tl.constexpr, EPSILON: tl.constexpr):  # fmt: skip
+    """One program a block of queries. `dr` and `dgate` have S numbers a token. `pull`: the gradient
+    of what the scan alone reads, where it is `GATED`. `sums` [2, B, H, blocks, D]: what this
+    block's queries add to the gradients of decay and bonus."""
     block, scan = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     batch, head = scan // H, scan % H
     channel, token = tl.arange(0, BLOCK), tl.arange(0, T)
@@ -148,8 +223,28 @@ def short_backward_r(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v,
     steps = (token[:, None] - token[None, :] - 1).to(tl.float32)
     decay, u = _channels(log_decay, head, D, BLOCK), _channels(bonus, head, D, BLOCK)
     dout = _load(grad, g_b, g_l, g_h, batch, head, block, length, D, T, BLOCK)
-    receptance = _load(r, r_b, r_l, r_h, batch, head, block, length, D, T, BLOCK)
-    key = _load(k, k_b, k_l, k_h, batch, head, block, length, D, T, BLOCK)
+    if GATED:
+        receptance = _turned(
+            r, r_b, r_l, r_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK
+        )
+        key = _turned(k, k_b, k_l, k_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
+        value = _load(v, v_b, v_l, v_h, batch, head, block, length, D, T, BLOCK)
+        result = _scanned(
+            receptance, key, value, k, k_b, k_l, k_h, v, v_b, v_l, v_h, cos, sin, decay, u, batch,
+            head, block, length, blocks, D, BOTH, TURN, T, BLOCK, OPERANDS,
+        )  # fmt: skip
+        g = _load(gate, gate_b, gate_l, gate_h, batch, head, block, length, D, T, BLOCK)
+        normed, scale = _normed(result, D, EPSILON)
+        opened = _sigmoid(g)
+        into = dout * normed * opened * (1 + g * (1 - opened))
+        _store(dgate, batch, head, block, length, S, D, into, T, BLOCK)
+        dout *= g * opened
+        along = (tl.sum(dout * normed, 1) / D)[:, None]
+        dout = scale * (dout - (tl.sum(dout, 1) / D)[:, None] - normed * along)
+        _store(pull, batch, head, block, length, H * D, D, dout, T, BLOCK)
+    # Loaded again: registers are short.
+    receptance = _turned(r, r_b, r_l, r_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
+    key = _turned(k, k_b, k_l, k_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
     value = _load(v, v_b, v_l, v_h, batch, head, block, length, D, T, BLOCK)
     same = tl.sum(dout * value, 1)[:, None]
     dreceptance = same * u * key
@@ -174,7 +269,8 @@ def short_backward_r(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v,
     counted_total = tl.zeros((T, BLOCK), tl.float32)
     for n in range(block):
         other = block - 1 - n
-        key = _load(k, k_b, k_l, k_h, batch, head, other, length, D, T, BLOCK) * far
+        key = _turned(k, k_b, k_l, k_h, batch, head, other, length, D, cos, sin, TURN, T, BLOCK)
+        key *= far
         value = _load(v, v_b, v_l, v_h, batch, head, other, length, D, T, BLOCK)
         dpairs = _dot(dout, tl.trans(value), OPERANDS)
         between = tl.exp(decay * (T * n))
@@ -187,7 +283,8 @@ def short_backward_r(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v,
         counted_total = tl.zeros((T, BLOCK), tl.float32)
         for n in range(blocks - 1 - block):
             other = block + 1 + n
-            key = _load(k, k_b, k_l, k_h, batch, head, other, length, D, T, BLOCK) * near
+            key = _turned(k, k_b, k_l, k_h, batch, head, other, length, D, cos, sin, TURN, T, BLOCK)
+            key *= near
             value = _load(v, v_b, v_l, v_h, batch, head, other, length, D, T, BLOCK)
             dpairs = _dot(dout, tl.trans(value), OPERANDS)
             between = tl.exp(decay * (T * n))
@@ -196,25 +293,28 @@ def short_backward_r(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v,
             counted_total += _dot(counted, key, OPERANDS) * between
         dreceptance += total * far
         ddecay += tl.sum(receptance * far * counted_total, 0)
-    _store(dr, batch, head, block, length, H, D, dreceptance, T, BLOCK)
+    dreceptance = _turned_back(dreceptance, block, length, D, cos, sin, TURN, T, BLOCK)
+    _store(dr, batch, head, block, length, S, D, dreceptance, T, BLOCK)
     to = sums + (scan.to(tl.int64) * blocks + block) * D + channel
     tl.store(to, ddecay, mask=channel < D)
-    tl.store(to + B.to(tl.int64) * H * blocks * D, dbonus, mask=channel < D)
+    tl.store(to + tl.num_programs(0).to(tl.int64) * D, dbonus, mask=channel < D)
 
 
 @triton.jit
 def short_backward_kv(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h,
-                      log_decay, bonus, dk, dv, length, blocks, H, D, BOTH: tl.constexpr,
-                      T: tl.constexpr, BLOCK: tl.constexpr, OPERANDS: tl.constexpr):  # fmt: skip
-    """One program a block of keys. Pairs stand here as (key, query)."""
+                      cos, sin, log_decay, bonus, dk, dv, length, blocks, H, D, S,
+                      BOTH: tl.constexpr, TURN: tl.constexpr, T: tl.constexpr,
+                      BLOCK: tl.constexpr, OPERANDS: tl.constexpr):  # fmt: skip
+    """One program a block of keys. Pairs stand here as (key, query); `grad` is that of what the
+    scan alone reads; `dk` and `dv` have S numbers a token."""
     block, scan = tl.program_id(0) % blocks, tl.program_id(0) // blocks
     batch, head = scan // H, scan % H
     token = tl.arange(0, T)
     decay, u = _channels(log_decay, head, D, BLOCK), _channels(bonus, head, D, BLOCK)
     whole = tl.exp(decay * T)
     dout = _load(grad, g_b, g_l, g_h, batch, head, block, length, D, T, BLOCK)
-    receptance = _load(r, r_b, r_l, r_h, batch, head, block, length, D, T, BLOCK)
-    key = _load(k, k_b, k_l, k_h, batch, head, block, length, D, T, BLOCK)
+    receptance = _turned(r, r_b, r_l, r_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
+    key = _turned(k, k_b, k_l, k_h, batch, head, block, length, D, cos, sin, TURN, T, BLOCK)
     value = _load(v, v_b, v_l, v_h, batch, head, block, length, D, T, BLOCK)
     own = tl.sum(receptance * u * key, 1)
     pairs = tl.where(token[:, None] == token[None, :], own[:, None], 0.0)
@@ -240,7 +340,8 @@ def short_backward_kv(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v
     scaled_key = key * far
     for n in range(blocks - 1 - block):
         other = block + 1 + n
-        scaled = _load(r, r_b, r_l, r_h, batch, head, other, length, D, T, BLOCK) * near
+        scaled = _turned(r, r_b, r_l, r_h, batch, head, other, length, D, cos, sin, TURN, T, BLOCK)
+        scaled *= near
         dout = _load(grad, g_b, g_l, g_h, batch, head, other, length, D, T, BLOCK)
         dvalue += _dot(_dot(scaled_key, tl.trans(scaled), OPERANDS), dout, OPERANDS)
         dpairs = _dot(value, tl.trans(dout), OPERANDS)
@@ -252,12 +353,16 @@ def short_backward_kv(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v
         scaled_key = key * near
         for n in range(block):
             other = block - 1 - n
-            scaled = _load(r, r_b, r_l, r_h, batch, head, other, length, D, T, BLOCK) * far
+            scaled = _turned(
+                r, r_b, r_l, r_h, batch, head, other, length, D, cos, sin, TURN, T, BLOCK
+            )
+            scaled *= far
             dout = _load(grad, g_b, g_l, g_h, batch, head, other, length, D, T, BLOCK)
             dvalue += _dot(_dot(scaled_key, tl.trans(scaled), OPERANDS), dout, OPERANDS)
             dpairs = _dot(value, tl.trans(dout), OPERANDS)
             total += _dot(dpairs, scaled, OPERANDS) * tl.exp(decay * (T * n))
             scaled_key *= whole
         dkey += total * near
-    _store(dk, batch, head, block, length, H, D, dkey, T, BLOCK)
-    _store(dv, batch, head, block, length, H, D, dvalue, T, BLOCK)
+    dkey = _turned_back(dkey, block, length, D, cos, sin, TURN, T, BLOCK)
+    _store(dk, batch, head, block, length, S, D, dkey, T, BLOCK)
+    _store(dv, batch, head, block, length, S, D, dvalue, T, BLOCK)

@@ -21,6 +21,8 @@ from videorwkv.ops.native import gradients_native, wkv_native
 from videorwkv.ops.reference import wkv_reference as wkv_reference
 from videorwkv.ops.triton_scan import (
     TritonPrepared,
+    fits_gated,
+    gated_triton,
     gradients_triton,
     prepare_triton,
     read_triton,
@@ -165,6 +167,38 @@ def gradients(
     with torch.enable_grad():
         out_BLHD = read(leaves[0], prepare(*leaves[1:], scan=scan, backend=backend))
     return torch.autograd.grad(out_BLHD, leaves, grad_BLHD)
+
+
+def gated(
+    rg_BLX: Tensor,
+    kv_BLX: Tensor,
+    log_decay_HD: Tensor,
+    bonus_HD: Tensor,
+    tables_LD: tuple[Tensor, Tensor] | None = None,
+    *,
+    scan: str,
+) -> Tensor:
+    """SiLU(g) * norm(r . BiWKV(k, v)) in one operation each way, where `is_gated_fused`.
+
+    Args:
+        rg_BLX: receptance and gate side by side, [B, L, 2 H D].
+        kv_BLX: keys and values side by side, [B, L, 2 H D].
+        log_decay_HD: as in `wkv`.
+        bonus_HD: as in `wkv`.
+        tables_LD: cosine and sine of the rotary embedding that r and k get here, the same for all
+            frames, with the channels of a pair D / 2 apart (`RotaryEmbedding`); None: none.
+        scan: `bidirectional` or `forward`.
+
+    Returns:
+        [B, L, H D] in the type of `rg_BLX`; the norm is that of a layer norm of each head, without
+        weights.
+    """
+    return gated_triton(rg_BLX, kv_BLX, log_decay_HD, bonus_HD, tables_LD, scan=scan)
+
+
+def is_gated_fused(device_type: str, dtype: torch.dtype, length: int, head_width: int) -> bool:
+    """Whether what `auto` takes here has `gated` for frames of `length` tokens."""
+    return fits_gated(length, head_width) and resolve("auto", device_type, dtype) == "triton"
 
 
 def no_autocast(device_type: str) -> AbstractContextManager[Any]:
