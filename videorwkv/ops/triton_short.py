@@ -60,7 +60,7 @@ class _Problem:
         operands = kernels.FULL if torch.float32 in types else kernels.TF32
         if self.half:
             operands = kernels.ROUNDED if interpreted() else kernels.HALF
-        tokens = 64 if self.half and block <= 64 else 32
+        tokens = 64 if self.half and block <= 64 and _has_large_products(r.device) else 32
         blocks = -(-length // tokens)
         self.programs = (blocks * batch * heads,)
         self.sizes = (length, blocks, heads, width)
@@ -75,8 +75,10 @@ class _Problem:
             "TURN": tables is not None,
             "T": tokens,
             "BLOCK": block,
-            "OPERANDS": operands,
+            "OPERANDS": operands.value,
             "num_warps": 8 if block >= 64 else 4,
+            # With 3, the tables take more shared memory than GPUs without large products have.
+            "num_stages": 2,
         }
         self.norm = {"GATED": gate is not None, "EPSILON": EPSILON}
 
@@ -110,6 +112,12 @@ class _Problem:
             *(*_strided(pull), *tokens, *rest, dk, dv, *sizes), **self.constants
         )
         return sums.sum((1, 3))
+
+
+def _has_large_products(device: torch.device) -> bool:
+    """Whether a product of 64 rows is one instruction (sm_90, sm_100); elsewhere the registers of
+    blocks of 64 tokens spill."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] in (9, 10)
 
 
 def _strided(*tensors: Tensor) -> list[Any]:

@@ -1,8 +1,8 @@
 """Kernels of the scan over short frames for a GPU, without a state (equations: ../README.md).
 Importing this needs triton.
 
-Checked in triton's interpreter, and compiled for NVIDIA's sm_80 and sm_90. No GPU has run them yet:
-no constant here is tuned.
+Checked in triton's interpreter, and compiled for NVIDIA's sm_80, sm_89 and sm_90. No GPU has run
+them yet: no constant here is tuned.
 
 L tokens, H heads, D head width, in blocks of T tokens. All pairs of tokens are computed, one block
 of queries against one of keys at a time. Of a pair (i, j) with j before i in another block, r
