@@ -368,9 +368,9 @@ class CrossRWKVLayer(MemoryCell):
         if config.is_frame_by_frame or config.mixer != "wkv" or config.scan_affine:
             return False
         # Tables of each clip or frame, or of complex numbers, are none of its.
-        if rotary is not None and (
-            rotary.rotation is not None or rotary.cos.shape[:-3].numel() > 1
-        ):
+        if rotary is not None and rotary.rotation is not None:
+            return False
+        if rotary is not None and (rotary.cos.ndim > 4 or len(rotary.cos) > 1):
             return False
         device, length = both_TBLX.device.type, both_TBLX.shape[-2]
         return is_gated_fused(device, both_TBLX.dtype, length, config.head_width)
