@@ -33,6 +33,7 @@ _NO_CONTENT = (
     "workers",
     "clip_timeout",
     "compile",
+    "edges_on",
     "recompute",
     "checkpoint_frames",
     "eval_every",

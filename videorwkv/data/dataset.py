@@ -94,6 +94,8 @@ class ClipDataset(torch.utils.data.Dataset):
         repeats: how often an epoch shows each clip, drawn again each time: few and long clips need
             more than one window an epoch.
         frame_fit: how a frame becomes a square, as in `fit_box`.
+        edges_later: leave the edges of training clips to `videorwkv.preprocess.inputs.completed`,
+            which makes them where the model is.
 
     Raises:
         ConfigError: a number is out of range, there are no such views, or torchvision is wanted
@@ -114,6 +116,7 @@ class ClipDataset(torch.utils.data.Dataset):
         cache: FrameCache | None = None,
         repeats: int = 1,
         frame_fit: FrameFit = "crop",
+        edges_later: bool = False,
     ) -> None:
         check_views(views, frame_fit, "ClipDataset")
         if augmentation is not None and views != (1, 1):
@@ -137,6 +140,7 @@ class ClipDataset(torch.utils.data.Dataset):
         self.cache = cache
         self.repeats = repeats
         self.frame_fit = frame_fit
+        self.edges_later = edges_later
 
     def __len__(self) -> int:
         return len(self.manifest.rows) * self.repeats
@@ -216,10 +220,17 @@ class ClipDataset(torch.utils.data.Dataset):
     def finished(
         self, frames_THWC: NDArray[np.uint8], draw: Draw
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Cropped frames of a training clip with all that is drawn for it, and their edges."""
+        """Cropped frames of a training clip with all that is drawn for it, and their edges; or,
+        with `edges_later`, whole frames and what is to be erased, as `completed` takes them."""
         frames_THWC = draw.finish(frames_THWC)
         if draw.negative is not None:
             frames_THWC = negative(frames_THWC, draw.negative)
+        if self.edges_later:
+            marks_THW = np.zeros(frames_THWC.shape[:3], np.uint8)
+            if draw.erased is not None:
+                top, left, bottom, right = draw.erased
+                marks_THW[:, top:bottom, left:right] = 255
+            return frames_THWC, marks_THW
         edges_THW = edge_map(frames_THWC, self.edges, self.edge_options)
         if draw.erased is not None:
             erase(frames_THWC, edges_THW, draw.erased)

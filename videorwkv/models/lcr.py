@@ -188,11 +188,12 @@ class LCR(Shared, nn.Module):
         """
         return for_inference(self, half=half, compiled=compiled)
 
-    def preprocess(self, clip: Clip | Frame | NDArray) -> Inputs:
+    def preprocess(self, clip: Clip | Frame | NDArray | Tensor) -> Inputs:
         """Frames as decoded -> a batch of one at the model's size, with edge maps.
 
         Args:
-            clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3].
+            clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3], as an array or as a
+                tensor, which stays on its device.
 
         Raises:
             UsageError: anything else, or no frame.
@@ -436,7 +437,7 @@ class LCR(Shared, nn.Module):
                 x_TBLC, edge_TBLC, rotary, *past_BLC, kept_B11, rows_TBJ, moved_TBL2, shift, below,
                 little,
             )  # fmt: skip
-            if self.config.past == "below":
+            if self.config.asks_below:
                 below = torch.cat([past_BLC[0][None], cast(Tensor, hiddens)[:-1]])
             states.append((hiddens[-1], memories[-1], last_BLC))
         sources: list[Frames] = [hiddens, memories]

@@ -183,7 +183,8 @@ def magnitude(dx_HW: NDArray[np.int16], dy_HW: NDArray[np.int16], norm: str) -> 
     """|dx| + |dy| for `l1`, the Euclidean length for `l2`; float32 [H, W]."""
     dx_HW, dy_HW = dx_HW.astype(np.float32), dy_HW.astype(np.float32)
     if norm == "l2":
-        return cv2.magnitude(dx_HW, dy_HW)
+        # Not cv2.magnitude, whose square root is rounded by one processor so, by another so.
+        return np.sqrt(dx_HW * dx_HW + dy_HW * dy_HW)
     return np.abs(dx_HW) + np.abs(dy_HW)
 
 

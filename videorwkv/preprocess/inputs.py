@@ -15,6 +15,7 @@ from torch import Tensor
 
 from videorwkv.errors import UsageError
 from videorwkv.preprocess.edges import EdgeOptions, check_frames, edge_map
+from videorwkv.preprocess.on_device import ON_DEVICE, edge_map_on_device, resize_on_device
 
 # How a frame becomes a square: its largest centred square, or the whole frame, which then loses its
 # proportions.
@@ -87,8 +88,9 @@ def preprocess(
     """Frames as decoded -> a batch of one of `size` x `size`, with edge maps.
 
     Args:
-        clip: has its frames as `frames_THWC` (a `Clip`) or `image_HWC` (a `Frame`), or is an array:
-            RGB, uint8, [T, H, W, 3] or [H, W, 3].
+        clip: has its frames as `frames_THWC` (a `Clip`) or `image_HWC` (a `Frame`), or is an array
+            or a tensor: RGB, uint8, [T, H, W, 3] or [H, W, 3]. A tensor of a GPU stays on it, and
+            becomes the same numbers.
         size: the side in pixels.
         edges, edge_options: as in `edge_map`.
         frame_fit: as in `fit_box`.
@@ -97,6 +99,10 @@ def preprocess(
         UsageError: anything else, or no frame.
     """
     frames = getattr(clip, "frames_THWC", getattr(clip, "image_HWC", clip))
+    if isinstance(frames, Tensor):
+        if frames.device.type != "cpu":
+            return _preprocess_there(frames, size, edges, edge_options, frame_fit)
+        frames = frames.detach().numpy()
     check_frames(frames, "preprocess")
     if not len(frames):
         raise UsageError("preprocess: got a clip of 0 frames; wanted: one frame or more.")
@@ -105,8 +111,30 @@ def preprocess(
     return Inputs(torch.from_numpy(square_THWC)[None], torch.from_numpy(edges_THW)[None])
 
 
+def _preprocess_there(
+    frames: Tensor, size: int, edges: str, edge_options: EdgeOptions, frame_fit: FrameFit
+) -> Inputs:
+    """`preprocess` of a tensor, on its device."""
+    if (
+        frames.dtype != torch.uint8
+        or frames.ndim not in (3, 4)
+        or frames.shape[-1] != 3
+        or 0 in frames.shape
+    ):
+        raise UsageError(
+            f"preprocess: got {frames.dtype} {list(frames.shape)}; wanted: RGB frames, uint8 "
+            "[T, H, W, 3] or [H, W, 3]; permute planes to the end."
+        )
+    frames_THWC = frames if frames.ndim == 4 else frames[None]
+    height, width = frames_THWC.shape[1:3]
+    box = fit_box(height, width, frame_fit)
+    square_THWC = resize_on_device(frames_THWC[:, box.top : box.bottom, box.left : box.right], size)
+    return with_edges(square_THWC[None], edges, edge_options)
+
+
 def with_edges(frames_BTHWC: Tensor, edges: str, edge_options: EdgeOptions) -> Inputs:
-    """Frames that already have the size of the model, and their edge maps, made on the CPU.
+    """Frames that already have the size of the model, and their edge maps, made where the frames
+    are; those of a method that is no tensor's are made on the CPU.
 
     Args:
         frames_BTHWC: RGB, uint8, [B, T, H, W, 3], on any device, where the edge maps go as well.
@@ -121,9 +149,38 @@ def with_edges(frames_BTHWC: Tensor, edges: str, edge_options: EdgeOptions) -> I
             "frames as they are decoded, uint8 [B, T, H, W, 3], not scaled and not normalised. "
             "model.preprocess makes them of a clip of any size."
         )
+    if frames_BTHWC.device.type != "cpu" and edges in ON_DEVICE and frames_BTHWC.numel():
+        return _with_edges_there(frames_BTHWC, edges, edge_options)
     clips = [edge_map(clip.numpy(), edges, edge_options) for clip in frames_BTHWC.cpu()]
     maps = np.stack(clips) if clips else np.zeros(frames_BTHWC.shape[:4], np.uint8)
     return Inputs(frames_BTHWC, torch.from_numpy(maps).to(frames_BTHWC.device))
+
+
+def _with_edges_there(frames_BTHWC: Tensor, edges: str, edge_options: EdgeOptions) -> Inputs:
+    """As `with_edges`, by operations on the frames' device; `edges` is one of `ON_DEVICE`."""
+    edges_FHW = edge_map_on_device(frames_BTHWC.flatten(0, 1), edges, edge_options)
+    return Inputs(frames_BTHWC, edges_FHW.unflatten(0, frames_BTHWC.shape[:2]))
+
+
+def completed(marked: Inputs, edges: str, edge_options: EdgeOptions) -> Inputs:
+    """Training clips whose edges were left for later, on their device.
+
+    Args:
+        marked: whole frames; in place of edges, what is to be erased of them: 0 nothing.
+        edges, edge_options: as in `edge_map`; one of `ON_DEVICE`.
+
+    Returns:
+        what `videorwkv.data.transforms.erase` makes of frames and edges, to the pixel.
+    """
+    frames_BTHWC, erased_BTHW = marked
+    edges_BTHW = _with_edges_there(frames_BTHWC, edges, edge_options).edges_BTHW
+    # In float64, which holds the sum of any frame.
+    mean_BTC = frames_BTHWC.sum((2, 3)).double() / frames_BTHWC[0, 0, ..., 0].numel()
+    mean_BT11C = mean_BTC.round().byte()[:, :, None, None]
+    return Inputs(
+        torch.where(erased_BTHW[..., None] > 0, mean_BT11C, frames_BTHWC),
+        edges_BTHW.masked_fill(erased_BTHW > 0, 0),
+    )
 
 
 def fit(

@@ -12,6 +12,7 @@ from videorwkv.data.mixing import Mixing
 from videorwkv.data.transforms import Augmentation, check_views
 from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.models import LCRConfig
+from videorwkv.preprocess.on_device import ON_DEVICE
 from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict
 from videorwkv.video.base import Sampling
 
@@ -60,6 +61,9 @@ class Recipe:
         layer_decay: factor on the learning rate from each layer to the one below it, with the
             classifier at the full rate and the stem at the lowest; 1: one rate for all.
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
+        edges_on: where edge maps of training clips are made: `cpu`, by the workers that decode;
+            `device`, where the model is, to the pixel the same (canny, sobel and laplacian); or
+            `auto`: on a GPU where it can, so that decoding has the CPU.
         compile: let PyTorch compile the model's frame.
         recompute: keep less of a step in memory, and compute what is cheap again on its way back;
             the same numbers. Not with `compile`.
@@ -112,6 +116,7 @@ class Recipe:
     freeze: tuple[str, ...] = ()
     layer_decay: float = 1.0
     ema: float = 0.0
+    edges_on: Literal["auto", "cpu", "device"] = "auto"
     compile: bool = False
     recompute: bool = False
     checkpoint_frames: int = 0
@@ -169,6 +174,11 @@ class Recipe:
                 f"Recipe: repeats_together needs a batch_size ({self.batch_size}) of twice repeats "
                 f"({self.repeats}) or a higher multiple."
             )
+        if self.edges_on == "device" and self.model.edges not in ON_DEVICE:
+            raise ConfigError(
+                f"Recipe: edges_on='device' makes the edges of {', '.join(ON_DEVICE)}; got "
+                f"model.edges={self.model.edges!r}: choose edges_on='cpu', or such edges."
+            )
         if self.compile and self.recompute:
             raise ConfigError(
                 "Recipe: recompute=true has no effect with compile=true, which decides itself what "
@@ -185,6 +195,7 @@ class Recipe:
             ("precision", ("float32", "bfloat16", "float16", "auto")),
             ("clip_sampling", ("all", "balanced")),
             ("loss_frames", ("last", "all")),
+            ("edges_on", ("auto", "cpu", "device")),
             (
                 "best_by",
                 (
@@ -226,6 +237,12 @@ class Recipe:
                     f"Recipe: {name} ({value}) is for clips with one label; with timeline=true, "
                     f"which is of the frames of whole files, it must be {allowed}."
                 )
+
+    def makes_edges_on(self, device: str) -> bool:
+        """Whether the edges of training clips are made on a device of this type, and not by those
+        who decode."""
+        wanted = self.edges_on == "device" or (self.edges_on == "auto" and device == "cuda")
+        return wanted and self.model.edges in ON_DEVICE
 
     def can_learn_from(self, num_clips: int, num_frames: int) -> bool:
         """Whether so many clips of so many frames make a step: a batch norm needs two frames."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import cast
@@ -86,9 +86,13 @@ class DiagnosticsMonitor:
     Args:
         num_classes: K.
         total_steps: of the run.
+        on_device: brings inputs of training clips to where the model is.
     """
 
-    def __init__(self, num_classes: int, total_steps: int) -> None:
+    def __init__(
+        self, num_classes: int, total_steps: int, on_device: Callable[[Inputs], Inputs]
+    ) -> None:
+        self._on_device = on_device
         self.num_classes = num_classes
         self.total_steps = total_steps
         self._batch: tuple[Inputs, Tensor] | None = None
@@ -114,7 +118,7 @@ class DiagnosticsMonitor:
         inputs, labels = batch
         device = next(model.parameters()).device
         try:
-            signs = examine(model, inputs.to(device), labels.to(device))
+            signs = examine(model, self._on_device(inputs), labels.to(device))
         except torch.OutOfMemoryError:
             if "no_memory" not in self._told:
                 monitor.say("note: no memory is left to look for signs of a failing training.")

@@ -24,6 +24,7 @@ from videorwkv.models.cell import at_least_float32
 from videorwkv.models.masking import Share
 from videorwkv.models.nonfinite import first_bad_module
 from videorwkv.models.scores import loss, named_right
+from videorwkv.preprocess.inputs import completed
 from videorwkv.run.recipes import Recipe
 from videorwkv.training.distributed import (
     Synchroniser,
@@ -173,7 +174,7 @@ class Learner:
         if self.processes.size > 1:
             share = Share(sum(counts_P[: self.processes.rank]), sum(counts_P))
         if batch.inputs is not None:
-            inputs, labels = batch.inputs.to(self.device), batch.labels.to(self.device)
+            inputs, labels = self.on_device(batch.inputs), batch.labels.to(self.device)
             others = None
             if batch.mix is not None:
                 inputs = mixed(inputs, batch.mix)
@@ -191,6 +192,14 @@ class Learner:
         if self.recipe.model.multilabel:
             labels = torch.zeros(1, self.recipe.model.num_classes, device=self.device)
         return _Task(inputs, labels, seed, Share(0, sum(counts_P)), 0)
+
+    def on_device(self, inputs: Inputs) -> Inputs:
+        """Inputs of training clips where the model is, with their edges if they are made there."""
+        inputs = inputs.to(self.device)
+        if not self.recipe.makes_edges_on(self.device.type):
+            return inputs
+        config = self.model.config
+        return completed(inputs, config.edges, config.edge_options)
 
     @contextmanager
     def _together(self, *, last: bool) -> Iterator[None]:

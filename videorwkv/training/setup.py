@@ -44,6 +44,7 @@ _FREE_ON_RESUME = frozenset(
             "workers",
             "clip_timeout",
             "compile",
+            "edges_on",
             "recompute",
             "checkpoint_frames",
             "checkpoint_minutes",
@@ -431,6 +432,7 @@ def training_loader(
         )
     options: dict[str, Any] = {"cache": cache, "augmentation": recipe.augmentation}
     options |= {"seed": recipe.seed, "repeats": recipe.repeats}
+    options["edges_later"] = recipe.makes_edges_on(device.type)
     dataset: ClipDataset
     if recipe.timeline:
         # Segments without a label stay: nothing is known of their frames.

@@ -100,7 +100,9 @@ class Trainer:
             if recipe.augmentation.negatives:  # no row is of that class, but some clips are
                 weights_K[list(background_places(manifest.labels))] = 1.0
         self.learner = Learner(model, recipe, device, processes, weights_K)
-        self.diagnostics = DiagnosticsMonitor(recipe.model.num_classes, self.total_steps)
+        self.diagnostics = DiagnosticsMonitor(
+            recipe.model.num_classes, self.total_steps, self.learner.on_device
+        )
         self.step = 0
         self.evaluated_at = 0
         self.best: list[float] = []  # accuracy and minus the loss, which breaks ties
