@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,6 +34,9 @@ from videorwkv.models import LCR, Inputs, create_model
 from videorwkv.models import lcr as lcr_file
 from videorwkv.ops import triton_scan
 from videorwkv.ops.wkv import wkv
+from videorwkv.preprocess.edges import EdgeOptions, edge_map
+from videorwkv.preprocess.inputs import fit
+from videorwkv.preprocess.on_device import ON_DEVICE, edge_map_on_device, resize_on_device
 from videorwkv.run.environment import environment
 from videorwkv.training.optim import make_optimizer
 
@@ -353,6 +358,32 @@ def streams(bench: Bench) -> None:
                 )  # fmt: skip
 
 
+def edges(bench: Bench) -> None:
+    """Frames that are resized and marked where they are: the same as on a CPU? How fast?"""
+    rng = np.random.default_rng(0)
+    number, size = (2, 32) if bench.dry else (64, 224)
+    shape = (45, 60) if bench.dry else (270, 360)
+    # Soft, and with noise: edges of every length.
+    small = rng.integers(0, 256, (number, 9, 12, 3), dtype=np.uint8)
+    frames = np.stack([cv2.resize(x, shape[::-1], interpolation=cv2.INTER_CUBIC) for x in small])
+    there = torch.from_numpy(frames).to(bench.device)
+    for method in ON_DEVICE:
+
+        def run(method: str = method) -> Tensor:
+            square = resize_on_device(there[:, :, : shape[0]], size)
+            return edge_map_on_device(square, method, EdgeOptions())
+
+        def measure(method: str = method, run: Callable[[], Tensor] = run) -> dict[str, Any]:
+            start = time.perf_counter()
+            wanted = edge_map(fit(frames[:, :, : shape[0]], size), method)
+            on_cpu = time.perf_counter() - start
+            same = bool(np.array_equal(run().cpu().numpy(), wanted))
+            found = bench.time(run, 1.0)
+            return {**found, "same": same, "cpu_ms": 1e3 * on_cpu, **bench.kernels(run)}
+
+        bench.attempt("edges", {"method": method, "frames": number}, measure)
+
+
 def curves(bench: Bench) -> None:
     """Twenty training steps on the same batches: does a GPU learn what a CPU learns?"""
     found = {}
@@ -387,7 +418,8 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], int]] = {
     "clips": (clips, 90),
     "scan_fast": (scan_fast, 60),
     "streams": (streams, 50),
-    "curves": (curves, 60),
+    "edges": (edges, 10),
+    "curves": (curves, 50),
 }
 
 

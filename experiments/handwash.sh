@@ -23,6 +23,7 @@ one_fold() {  # VARIANT FOLD
   local run=$out/$1/fold$2 options=() recipe=(--recipe handwash)
   [ "$1" = chosen ] && recipe=(--model lcr_pico --workers 1)
   [ "$1" = lite ] && recipe=(--model lcr_lite --workers 1)
+  [ -z "${PAST:-}" ] || options+=(--set "model.past=$PAST")
   for option in ${variants[$1]}; do options+=(--set "model.$option"); done
   [ -f "$run/evaluation-test/predictions.csv" ] && return
   local resume=(); [ -f "$run/state.pt" ] && resume=(--resume)

@@ -18,6 +18,8 @@ def test_every_section_runs_dry(section: str, tmp_path: Path) -> None:
     assert not [row for row in found if "error" in row]
     if section == "scan_right":
         assert max(max(row["errors"]) for row in found) < 1e-4
+    if section == "edges":
+        assert [row["same"] for row in found] == [True] * 3
     if section == "training":
         assert {row["way"] for row in found} == {"eager", "recompute", "graph"}
         assert all(row["clips_s"] > 0 for row in found)

@@ -86,7 +86,8 @@ class LCRConfig:
         past: whose output h of the frame before the queries (receptance and gate) of a layer ask:
             its `own` (published), so that a clip goes through it frame by frame; that of the layer
             `below` (the first layer has none there), so that all frames go through a layer at once
-            and the element-wise cell alone runs in time; or nobody's (`none`).
+            and the element-wise cell alone runs in time; or nobody's (`none`). Without a cell
+            there is no h to ask.
         cell_scale: whether the memory starts without influence on the tokens: what the cell adds
             to the residual path is multiplied by a factor learned per channel, which starts at
             zero, and so does the weight of the past in the queries. A clip starts as single
@@ -267,11 +268,6 @@ class LCRConfig:
                 f"since the frame before; got cell={self.cell!r}, stem_frames={self.stem_frames}: "
                 "choose cell='gated' and stem_frames=2, or memory_clock='frames'."
             )
-        if self.past == "below" and self.cell == "none":
-            raise ConfigError(
-                "LCRConfig: past='below' asks for what the cell of the layer below has made; "
-                "cell='none' makes nothing: choose cell='gated', or past='own'."
-            )
         if self.cell == "convlstm" and (self.readout == "cls" or self.tube_mask_ratio):
             raise ConfigError(
                 "LCRConfig: cell='convlstm' looks at neighbours on the whole grid of patches, so "
@@ -317,6 +313,11 @@ class LCRConfig:
     def is_frame_by_frame(self) -> bool:
         """Whether a layer's tokens at a frame wait for its own output at the frame before."""
         return self.past == "own" and self.cell != "none"
+
+    @property
+    def asks_below(self) -> bool:
+        """Whether a layer's queries ask the layer below for its output at the frame before."""
+        return self.past == "below" and self.cell != "none"
 
     def reads_hidden(self, layer: int) -> bool:
         """Whether the output h of a layer is read at the next frame, by its cell or by queries."""

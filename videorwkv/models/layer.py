@@ -91,7 +91,7 @@ class CrossRWKVLayer(MemoryCell):
         self.is_last = is_last
         self.compiled = ""  # torch.compile's mode; empty: not compiled
         self.norm_gate = nn.LayerNorm(width)
-        if config.is_frame_by_frame or (config.past == "below" and not is_first):
+        if config.is_frame_by_frame or (config.asks_below and not is_first):
             # h starts near zero: without a norm the past would hardly change the queries.
             self.norm_past = nn.LayerNorm(width)
             if config.cell_scale:

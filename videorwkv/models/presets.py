@@ -119,6 +119,7 @@ def lcr_tiny() -> LCRConfig:
         depth=11,
         head_width=64,
         channel_mix_ratio=2.0,
+        past="below",
     )
 
 
@@ -136,6 +137,7 @@ def lcr_pico() -> LCRConfig:
         stem_picture=False,
         key_value_source="frame",
         memory_clock="change",
+        past="below",
         readout="cells",
         position="none",
         edges="none",
@@ -159,6 +161,7 @@ def lcr_nano() -> LCRConfig:
         depth=4,
         head_width=32,
         channel_mix_ratio=2.0,
+        past="below",
         position="none",
     )
 
