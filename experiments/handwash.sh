@@ -20,7 +20,8 @@ declare -A variants=(
 )
 
 one_fold() {  # VARIANT FOLD
-  local run=$out/$1/fold$2 options=() recipe=(--recipe handwash)
+  # The figures are of bfloat16; `auto`, as the recipe has it, takes float32 on a CPU.
+  local run=$out/$1/fold$2 options=() recipe=(--recipe handwash --precision bfloat16)
   [ "$1" = chosen ] && recipe=(--model lcr_pico --workers 1)
   [ "$1" = lite ] && recipe=(--model lcr_lite --workers 1)
   [ -z "${PAST:-}" ] || options+=(--set "model.past=$PAST")

@@ -88,7 +88,7 @@ def test_no_compiler(monkeypatch):
 def test_a_compiler_that_fails(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CC", "false")
-    assert "can't compile scan.c: exit code 1" in str(native.missing())
+    assert "can't compile scan.c and cell.c: exit code 1" in str(native.missing())
     assert choose_backend("cpu")[0] == "chunked"
 
 

@@ -183,7 +183,8 @@ def _compile(cc: list[str], variant: str, target: Path, machines: Sequence[Seque
             return
     words = " ".join(done.stderr.split())[:300]
     raise UsageError(
-        f"The scan backend 'native': {cc[0]} can't compile {SOURCES[0].name}: "
+        f"The scan backend 'native': {cc[0]} can't compile "
+        f"{' and '.join(file.name for file in SOURCES)}: "
         f"{words or f'exit code {done.returncode}'}. Set CC to another compiler, or choose "
         "backend='chunked'."
     )

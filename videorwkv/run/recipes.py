@@ -93,7 +93,7 @@ def handwash() -> Recipe:
         betas=(0.9, 0.999),
         warmup=0.08,
         loss_frames="all",
-        precision="bfloat16",
+        precision="auto",
         eval_every=100,
         views=(8, 1),
         workers=0,
