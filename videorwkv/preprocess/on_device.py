@@ -15,8 +15,10 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from videorwkv.preprocess.edges import LAPLACIAN_SCALE, SOBEL_SCALE, EdgeOptions
@@ -150,27 +152,34 @@ def _otsu_high(magnitude_FHW: Tensor) -> Tensor:
     binned_FX = _bytes(magnitude_FHW, scale_F[:, None, None]).flatten(1).long()
     counts_FN = torch.zeros(len(binned_FX), BINS, dtype=torch.int64, device=binned_FX.device)
     counts_FN.scatter_add_(1, binned_FX, torch.ones_like(binned_FX))
-    found = torch.cat([counts_FN.double(), top_F[:, None]], 1).cpu()
-    counts_FN, top_F = found[:, :BINS], found[:, BINS]
-    scale = 1 / binned_FX.shape[1]
-    mean_F = (counts_FN * torch.arange(BINS)).sum(1) * scale
-    mean1_F, share1_F, best_F, split_F = (torch.zeros_like(top_F) for _ in range(4))
-    least = torch.finfo(torch.float32).eps
-    for i, count_F in enumerate(counts_FN.unbind(1)):
-        share_F = count_F * scale
-        mean1_F = mean1_F * share1_F
-        share1_F = share1_F + share_F
-        share2_F = 1 - share1_F
-        both_F = torch.stack([share1_F, share2_F])
-        # Where one side is empty nothing is divided, and the mean so far stays as it is.
-        counts_F = (both_F.amin(0) >= least) & (both_F.amax(0) <= 1 - least)
-        mean1_F = torch.where(counts_F, (mean1_F + i * share_F) / share1_F, mean1_F)
-        apart_F = mean1_F - (mean_F - share1_F * mean1_F) / share2_F
-        between_F = share1_F * share2_F * apart_F * apart_F
-        better_F = counts_F & (between_F > best_F)
-        best_F = torch.where(better_F, between_F, best_F)
-        split_F = torch.where(better_F, float(i), split_F)
-    return split_F * top_F / 255
+    found_NF = torch.cat([counts_FN.double(), top_F[:, None]], 1).cpu().numpy().T
+    split_F = _otsu_split(found_NF[:BINS], binned_FX.shape[1])
+    return torch.from_numpy(split_F * found_NF[BINS] / 255)
+
+
+def _otsu_split(counts_NF: NDArray[np.float64], pixels: int) -> NDArray[np.float64]:
+    """The bin that Otsu's method splits each frame at, 0 where there is none: OpenCV's sums, in its
+    order, of all frames at a time."""
+    bins_N1 = np.arange(BINS)[:, None]
+    shares_NF = counts_NF * (1 / pixels)
+    mean_F = (counts_NF * bins_N1).sum(0) * (1 / pixels)
+    below_NF = shares_NF.cumsum(0)
+    above_NF = 1 - below_NF
+    least = np.finfo(np.float32).eps
+    both = np.minimum(below_NF, above_NF), np.maximum(below_NF, above_NF)
+    # Where one side is empty nothing is divided.
+    counts = (both[0] >= least) & (both[1] <= 1 - least)
+    mean1_NF, mean1_F = np.empty_like(shares_NF), np.zeros_like(mean_F)
+    before_NF = np.concatenate([np.zeros_like(mean_F)[None], below_NF[:-1]])
+    weighted_NF, divisors_NF = bins_N1 * shares_NF, np.where(counts, below_NF, 1)
+    for i in range(BINS):
+        mean1_F = mean1_F * before_NF[i]
+        mean1_F = np.where(counts[i], (mean1_F + weighted_NF[i]) / divisors_NF[i], mean1_F)
+        mean1_NF[i] = mean1_F
+    mean2_NF = (mean_F - below_NF * mean1_NF) / np.where(counts, above_NF, 1)
+    apart_NF = mean1_NF - mean2_NF
+    between_NF = np.where(counts, below_NF * above_NF * apart_NF * apart_NF, 0)
+    return between_NF.argmax(0).astype(np.float64)
 
 
 def _canny(grey_FHW: Tensor, options: EdgeOptions) -> Tensor:
