@@ -178,7 +178,7 @@ def main() -> int:
     made.add_argument("--frames", type=int, default=16, help="of a clip (16)")
     made.add_argument("--batch", type=int, default=8, help="clips of an evaluation (8)")
     made.add_argument("--recompute", action="store_true", help="with the option of training")
-    made.add_argument("--past", default="own", help="option of the model: own, below, none (own)")
+    made.add_argument("--past", help="own, below or none (as the preset is)")
     made.add_argument("--scan", default="triton", help="backend of the scan (triton)")
     made.add_argument("--precision", default="float32,bfloat16", help="(float32,bfloat16)")
     made.add_argument("--most", type=int, default=0, help="also the N most frequent operations (0)")
@@ -187,7 +187,7 @@ def main() -> int:
         options.model, options.frames, options.batch, options.precision.split(","),
         recompute=options.recompute,
         scan=options.scan,
-        past=options.past,
+        **({} if options.past is None else {"past": options.past}),
     )  # fmt: skip
     print(f"{options.model}, {options.frames} frames\n")
     print(markdown_table(HEADER, list(rows(found, options.batch)), words=HEADER[:2]))
