@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 out=${OUT:-runs/scenes}
 export OMP_NUM_THREADS=1
 [ -f "$out/best.safetensors" ] && resume=(--resume) || resume=()
-videorwkv train scenes --recipe pretrain_scenes --out "$out" --no-baselines "${resume[@]}"
+# shellcheck disable=SC2206  # two words, or none
+past=(${PAST:+--set model.past=$PAST})
+videorwkv train scenes --recipe pretrain_scenes "${past[@]}" --out "$out" --no-baselines "${resume[@]}"
 videorwkv evaluate "$out" scenes --split test
 python experiments/ship.py "$out" scenes
