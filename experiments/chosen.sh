@@ -6,8 +6,6 @@ cd "$(dirname "$0")/.."
 out=${OUT:-runs/chosen} seeds=${SEEDS:-0} clips=${CLIPS:-100}
 export OMP_NUM_THREADS=1
 data=$out/gestures-$clips
-# shellcheck disable=SC2206  # two words, or none
-past=(${PAST:+--set model.past=$PAST})
 [ -d "$data" ] || { python experiments/as_folder.py "gestures:train=$clips,validation=0,test=200" "$data.part"; mv "$data.part" "$data"; }
 
 declare -A variants=(
@@ -23,7 +21,7 @@ declare -A variants=(
   [no-augmentation]="--init none --set augmentation.scale=1,1 --set augmentation.ratio=1,1 --set augmentation.brightness=0 --set augmentation.contrast=0
     --set augmentation.saturation=0 --set augmentation.tint=0 --set augmentation.grey_probability=0 --set augmentation.rotate=0"
   [half-the-steps]="--init none --steps 300"
-  [own]="--init none --set model.past=own" # as the preset was until December 2026
+  [below]="--init none --set model.past=below"
   [rglru]="--init none --set model.cell=rglru --set model.memory_clock=frames"
   [loss-in-half-of-the-frames]="--init none --set loss_frames=all"
 )
@@ -35,7 +33,7 @@ for variant in "${@:-chosen}"; do
     [ -f "$run/evaluation-test/predictions.csv" ] && continue
     resume=(); [ -f "$run/state.pt" ] && resume=(--resume)
     # shellcheck disable=SC2086  # several words
-    videorwkv train "$data" --out "$run" --cache "$out/cache" --seed "$seed" --quiet "${past[@]}" ${variants[$variant]} "${resume[@]}"
+    videorwkv train "$data" --out "$run" --cache "$out/cache" --seed "$seed" --quiet ${variants[$variant]} "${resume[@]}"
     videorwkv evaluate "$run/last" "$data" --split test --cache "$out/cache" --baselines > "$run/evaluation.txt"
     echo "$variant seed $seed: $(grep -E '^top-1' "$run/evaluation.txt")"
   done

@@ -5,9 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/gestures} seeds=${SEEDS:-0} data=${DATA:-gestures:validation=0}
 export OMP_NUM_THREADS=1
-# shellcheck disable=SC2206  # two words, or none
-past=(${PAST:+--set model.past=$PAST})
-small=("${past[@]}" --recipe default --model lcr_nano --steps "${STEPS:-300}" --batch-size 16 --lr 2e-3 --precision float32 --workers 1
+small=(--recipe default --model lcr_nano --steps "${STEPS:-300}" --batch-size 16 --lr 2e-3 --precision float32 --workers 1
   --set sampling.num_frames=24 --set model.image_size=64 --set model.patch_size=8 --set model.width=64
   --set model.head_width=32 --set model.depth=2 --set model.position=none
   --set augmentation.scale=0.6,1 --set augmentation.erase_probability=0)

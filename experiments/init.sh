@@ -8,11 +8,9 @@ data=${DATA:?the folder of HandWash, as in: DATA=handwash experiments/init.sh} o
 export OMP_NUM_THREADS=1
 folds=(--fold-by 'HandWash_(\d+)_' --folds 001+002,003+004,005+006,007+008 --fold 3)
 
-# shellcheck disable=SC2206  # two words, or none
-past=(${PAST:+--set model.past=$PAST})
 [ -f "$out/motion/best.safetensors" ] ||
   videorwkv train motion --model lcr_pico --lr 2e-3 --steps 600 --set ema=0.98 --seed 0 --quiet \
-    --no-baselines --workers 1 "${past[@]}" --out "$out/motion"
+    --no-baselines --workers 1 --out "$out/motion"
 
 for steps in 100 200 400; do
   for seed in 0 1 2; do
@@ -22,7 +20,7 @@ for steps in 100 200 400; do
       options=(--model lcr_pico --lr 2e-3 --set ema=0.98)
       [ "$start" = motion ] && options=(--init "$out/motion")
       ${SLOT:-} videorwkv train "$data" "${folds[@]}" "${options[@]}" --steps "$steps" --seed "$seed" --workers 1 \
-        --flips experiments/handwash_flips.csv --cache "$out/cache" --no-baselines --quiet "${past[@]}" --out "$run"
+        --flips experiments/handwash_flips.csv --cache "$out/cache" --no-baselines --quiet --out "$run"
       ${SLOT:-} videorwkv evaluate "$run" "$data" --split test "${folds[@]}" --workers 0 > "$run/evaluation.txt"
       echo "$start $steps steps, seed $seed: $(head -1 "$run/evaluation.txt")"
     done

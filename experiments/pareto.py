@@ -49,8 +49,7 @@ HERE = Path(__file__).parent
 FRAMES = 16  # of a clip that is timed
 SESSIONS = r"HandWash_(\d+)_", "001+002,003+004,005+006,007+008"
 CPU = torch.device("cpu")
-# Of the peers: they forget by the frame, and ask nobody else.
-FORGETS = {"memory_clock": "frames", "past": "own"}
+FORGETS = {"memory_clock": "frames"}
 
 
 class Variant(NamedTuple):
@@ -62,8 +61,8 @@ class Variant(NamedTuple):
 
 
 VARIANTS = {
-    "lcr": Variant("LCR, as lcr_lite is"),
-    "own": Variant("LCR, queries ask the own past", {"past": "own"}),
+    "lcr": Variant("LCR, as chosen"),
+    "below": Variant("LCR, queries ask the layer below", {"past": "below"}),
     "edges": Variant("LCR with edges", {"edges": "canny", "key_value_source": "edges+frame"}),
     "softmax": Variant("LCR, softmax attention for the scan", {"mixer": "softmax"}),
     "rglru": Variant("RG-LRU for the cell", {"cell": "rglru", **FORGETS}),

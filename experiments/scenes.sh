@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The weights that come with the package as `scenes`: training, test, and the folder that is shipped. One CPU core and one for
-# its clips; about 35 minutes. Usage: experiments/scenes.sh
+# its clips; about 35 minutes. Usage: [PAST=below] experiments/scenes.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-runs/scenes}

@@ -8,8 +8,6 @@ out=${OUT:-runs/start} data=${DATA:-runs/chosen/gestures-100}
 export OMP_NUM_THREADS=1
 [ -d "$data" ] || { python experiments/as_folder.py gestures:train=100,validation=0,test=200 "$data.part"; mv "$data.part" "$data"; }
 
-# shellcheck disable=SC2206  # two words, or none
-past=(${PAST:+--set model.past=$PAST})
 for steps in ${STEPS:-100 200 600}; do
   for seed in ${SEEDS:-0 1}; do
     for init in none scenes; do
@@ -17,7 +15,7 @@ for steps in ${STEPS:-100 200 600}; do
       [ -f "$run/evaluation-test/predictions.csv" ] && continue
       resume=(); [ -f "$run/state.pt" ] && resume=(--resume)
       videorwkv train "$data" --init "$init" --steps "$steps" --seed "$seed" --out "$run" --cache "$out/cache" --workers 1 \
-        --no-baselines --quiet "${past[@]}" "${resume[@]}"
+        --no-baselines --quiet "${resume[@]}"
       videorwkv evaluate "$run/last" "$data" --split test --cache "$out/cache" --workers 0 > "$run/evaluation.txt"
       echo "$init, $steps steps, seed $seed: $(grep -E '^top-1' "$run/evaluation.txt")"
     done

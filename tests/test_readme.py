@@ -133,7 +133,7 @@ def test_scripts_exist() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_variants_exist(page: str) -> None:
-    variants = re.findall(r"`(?:PAST=own )?experiments/handwash\.sh ([a-z-]+)`", PAGES[page])
+    variants = re.findall(r"`experiments/handwash\.sh ([a-z-]+)`", PAGES[page])
     assert len(variants) >= 5
     for variant in variants:
         assert f"[{variant}]=" in (ROOT / "experiments/handwash.sh").read_text(), variant

@@ -71,10 +71,10 @@ PARTS = (
         about="40 % of the patches are dropped in training; the default drops none.",
     ),
     Variant(
-        "own past",
-        changes=("model.past=own",),
-        about="As published: a layer's queries ask its own output at the frame before, so that a "
-        "clip goes through it frame by frame; the default asks the layer below.",
+        "past of the layer below",
+        changes=("model.past=below",),
+        about="A layer's queries ask the layer below for the frame before, and not themselves, so "
+        "that a clip goes through a layer at once.",
     ),
     Variant("forward scan", changes=("model.scan=forward",)),
     Variant("[CLS] read-out", changes=("model.readout=cls",)),

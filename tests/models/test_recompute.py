@@ -9,6 +9,7 @@ from tiny_models import SMALL, make_inputs, make_model
 from benchmarks.launches import Launches, saved_bytes
 from videorwkv.errors import UsageError
 from videorwkv.models import LCRConfig
+from videorwkv.models.recompute import LittleKept
 
 VARIANTS = {
     "default": {},
@@ -117,3 +118,17 @@ def test_the_weights_of_all_layers_are_lowered_by_one_operation(depth):
         loss.backward()
     assert (forward.counts["_foreach_copy_"], backward.counts["_foreach_copy_"]) == (1, 1)
     assert model.layers[0].mix_in.weight.grad.dtype == torch.float32
+
+
+def test_frozen_layers_need_no_gradient_in_the_lower_type_either():
+    model = make_model(replace(SMALL, past="below")).train()
+    model.layers[0].requires_grad_(False)
+    model.enable_recompute()
+    with torch.autocast("cpu", torch.bfloat16):
+        frozen, learnt = LittleKept.of(model.layers)
+        assert not frozen.mix_in.requires_grad
+        assert learnt.mix_in.requires_grad
+        loss = model.scan(make_inputs(1, 2))[0].square().mean()
+    loss.backward()
+    assert model.layers[0].mix_in.weight.grad is None
+    assert model.layers[1].mix_in.weight.grad.abs().sum() > 0

@@ -11,6 +11,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
+from videorwkv.data.transforms import Augmentation
 from videorwkv.errors import ConfigError
 
 
@@ -27,11 +28,25 @@ def test_the_same_run_wherever_edges_are_made(tmp_path, edges):
     assert signs[0] == signs[1] != []
 
 
+def test_the_same_with_negatives(tmp_path):
+    augmentation = Augmentation(negatives=0.3)
+    weights = [
+        load_file(
+            tiny.trained(tmp_path / where, augmentation=augmentation, edges_on=where)
+            / "last.safetensors"
+        )
+        for where in ("cpu", "device")
+    ]
+    assert all(torch.equal(x, weights[1][name]) for name, x in weights[0].items())
+
+
 def test_a_gpu_makes_them_where_it_can():
     recipe = tiny.recipe()
     assert recipe.makes_edges_on("cuda")
     assert not recipe.makes_edges_on("cpu")
     assert not replace(recipe, edges_on="cpu").makes_edges_on("cuda")
+    # Apple's GPUs have no float64.
+    assert not replace(recipe, edges_on="device").makes_edges_on("mps")
     none = replace(recipe, model=replace(recipe.model, edges="scattered"))
     assert not none.makes_edges_on("cuda")
     with pytest.raises(ConfigError, match=r"got model.edges='scattered': choose edges_on='cpu'"):

@@ -129,11 +129,12 @@ class ExportedModel(nn.Module):
         """
         return open_clip(self.file, self.threads)
 
-    def preprocess(self, clip: Clip | Frame | NDArray[np.uint8]) -> Inputs:
+    def preprocess(self, clip: Clip | Frame | NDArray[np.uint8] | Tensor) -> Inputs:
         """Frames as decoded -> a batch of one at the file's size, with edge maps.
 
         Args:
-            clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3].
+            clip: a Clip, a Frame, or RGB uint8 of [T, H, W, 3] or [H, W, 3], as an array or a
+                tensor.
 
         Raises:
             UsageError: anything else, or no frame.

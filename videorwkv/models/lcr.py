@@ -293,8 +293,7 @@ class LCR(Shared, nn.Module):
 
         Args:
             inputs: as of `scan`; or the frames alone, uint8 [B, T, H, W, 3]: their edge maps are
-                then made here, on the CPU, which a data loader's workers do at the same time as
-                training.
+                then made here; a data loader's workers make them at the same time as training.
             share: as of `scan`.
         """
         if isinstance(inputs, Tensor):

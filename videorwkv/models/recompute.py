@@ -85,6 +85,11 @@ class _Lowered(torch.autograd.Function):
         ctx.dtypes = [x.dtype for x in weights]
         lowered = [torch.empty_like(x, dtype=dtype) for x in weights]
         torch._foreach_copy_(lowered, weights)
+        # What is frozen needs no gradient in the other type either.
+        ctx.mark_non_differentiable(
+            *(x for x, needed in zip(lowered, ctx.needs_input_grad[1:], strict=True) if not needed)
+        )
+        ctx.set_materialize_grads(False)
         return tuple(lowered)
 
     @staticmethod
@@ -94,9 +99,9 @@ class _Lowered(torch.autograd.Function):
             None if x is None else torch.empty_like(x, dtype=dtype)
             for x, dtype in zip(grads, ctx.dtypes, strict=True)
         ]
-        wanted = [x for x in back if x is not None]
-        if wanted:
-            torch._foreach_copy_(wanted, [x for x in grads if x is not None])
+        torch._foreach_copy_(
+            [x for x in back if x is not None], [x for x in grads if x is not None]
+        )
         return None, *back
 
 
@@ -209,7 +214,7 @@ class LittleKept:
     def of(cls, layers: Iterable[nn.Module]) -> list[LittleKept | None]:
         """That of each layer, all of which `fits`; None where it isn't trained as it stands."""
         found = [cast(CrossRWKVLayer, layer) for layer in layers]
-        if not (found and torch.is_grad_enabled()) or is_compiling():
+        if not (found and found[0].training and torch.is_grad_enabled()) or is_compiling():
             return [None] * len(found)
         weights = [_weights(layer) for layer in found]
         device = weights[0][0].device.type

@@ -19,7 +19,6 @@ together, four for all of them. So four blocks have 1.5 times that arithmetic, a
 reading states, which are four times keys and values in bfloat16. Beyond, the arithmetic grows, and
 what is saved does not."""
 
-
 EPSILON = 1e-5
 """Of the norm over each head, as PyTorch's layer norm has it."""
 

@@ -20,6 +20,9 @@ from videorwkv.preprocess.on_device import ON_DEVICE, edge_map_on_device, resize
 # How a frame becomes a square: its largest centred square, or the whole frame, which then loses its
 # proportions.
 FrameFit = Literal["crop", "stretch"]
+# Devices, beside the CPU, on which frames are resized and marked: others, such as Apple's, have no
+# float64, which exact edges need.
+HAS_FLOAT64 = ("cuda", "meta")
 
 
 class Box(NamedTuple):
@@ -90,7 +93,7 @@ def preprocess(
     Args:
         clip: has its frames as `frames_THWC` (a `Clip`) or `image_HWC` (a `Frame`), or is an array
             or a tensor: RGB, uint8, [T, H, W, 3] or [H, W, 3]. A tensor of a GPU stays on it, and
-            becomes the same numbers.
+            becomes the same numbers; one of another device comes to the CPU and back.
         size: the side in pixels.
         edges, edge_options: as in `edge_map`.
         frame_fit: as in `fit_box`.
@@ -100,9 +103,15 @@ def preprocess(
     """
     frames = getattr(clip, "frames_THWC", getattr(clip, "image_HWC", clip))
     if isinstance(frames, Tensor):
-        if frames.device.type != "cpu":
+        _check_tensor(frames)
+        if frames.device.type in HAS_FLOAT64:
             return _preprocess_there(frames, size, edges, edge_options, frame_fit)
-        frames = frames.detach().numpy()
+        device = frames.device
+        frames = frames.cpu().numpy()
+        found = preprocess(
+            frames, size=size, edges=edges, edge_options=edge_options, frame_fit=frame_fit
+        )
+        return found.to(device)
     check_frames(frames, "preprocess")
     if not len(frames):
         raise UsageError("preprocess: got a clip of 0 frames; wanted: one frame or more.")
@@ -111,20 +120,19 @@ def preprocess(
     return Inputs(torch.from_numpy(square_THWC)[None], torch.from_numpy(edges_THW)[None])
 
 
+def _check_tensor(frames: Tensor) -> None:
+    shape = frames.shape
+    if frames.dtype != torch.uint8 or len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape:
+        raise UsageError(
+            f"preprocess: got {frames.dtype} {list(shape)}; wanted: RGB frames, uint8 "
+            "[T, H, W, 3] or [H, W, 3]; permute planes to the end."
+        )
+
+
 def _preprocess_there(
     frames: Tensor, size: int, edges: str, edge_options: EdgeOptions, frame_fit: FrameFit
 ) -> Inputs:
     """`preprocess` of a tensor, on its device."""
-    if (
-        frames.dtype != torch.uint8
-        or frames.ndim not in (3, 4)
-        or frames.shape[-1] != 3
-        or 0 in frames.shape
-    ):
-        raise UsageError(
-            f"preprocess: got {frames.dtype} {list(frames.shape)}; wanted: RGB frames, uint8 "
-            "[T, H, W, 3] or [H, W, 3]; permute planes to the end."
-        )
     frames_THWC = frames if frames.ndim == 4 else frames[None]
     height, width = frames_THWC.shape[1:3]
     box = fit_box(height, width, frame_fit)
@@ -149,7 +157,10 @@ def with_edges(frames_BTHWC: Tensor, edges: str, edge_options: EdgeOptions) -> I
             "frames as they are decoded, uint8 [B, T, H, W, 3], not scaled and not normalised. "
             "model.preprocess makes them of a clip of any size."
         )
-    if frames_BTHWC.device.type != "cpu" and edges in ON_DEVICE and frames_BTHWC.numel():
+    if edges == "none":
+        return Inputs(frames_BTHWC, frames_BTHWC.new_zeros(frames_BTHWC.shape[:4]))
+    there = frames_BTHWC.device.type in HAS_FLOAT64 and edges in ON_DEVICE
+    if there and frames_BTHWC.numel():
         return _with_edges_there(frames_BTHWC, edges, edge_options)
     clips = [edge_map(clip.numpy(), edges, edge_options) for clip in frames_BTHWC.cpu()]
     maps = np.stack(clips) if clips else np.zeros(frames_BTHWC.shape[:4], np.uint8)

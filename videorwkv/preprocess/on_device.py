@@ -276,7 +276,7 @@ class _Taps(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def _area_taps(length: int, size: int) -> _Taps:
+def _area_taps(length: int, size: int, device: torch.device) -> _Taps:
     """Every pixel counts by how much of it lies in the new one; float32."""
     scale = length / size
     taps = []
@@ -295,13 +295,14 @@ def _area_taps(length: int, size: int) -> _Taps:
     most = max(map(len, taps))
     filled = [own + [(own[-1][0], 0.0)] * (most - len(own)) for own in taps]
     table_SK2 = torch.tensor(filled, dtype=torch.float64)
-    return _Taps(table_SK2[..., 0].long(), table_SK2[..., 1].float())
+    return _Taps(table_SK2[..., 0].long().to(device), table_SK2[..., 1].float().to(device))
 
 
 def _area(frames_FHWC: Tensor, size: int) -> Tensor:
     """INTER_AREA, first along rows, then along columns."""
-    across_FHSC = _tapped(frames_FHWC.float(), _area_taps(frames_FHWC.shape[2], size), dim=2)
-    both_FSSC = _tapped(across_FHSC, _area_taps(frames_FHWC.shape[1], size), dim=1)
+    (height, width), device = frames_FHWC.shape[1:3], frames_FHWC.device
+    across_FHSC = _tapped(frames_FHWC.float(), _area_taps(width, size, device), dim=2)
+    both_FSSC = _tapped(across_FHSC, _area_taps(height, size, device), dim=1)
     return both_FSSC.round().byte()
 
 
@@ -310,15 +311,14 @@ def _tapped(x_FHWC: Tensor, taps: _Taps, dim: int) -> Tensor:
     shape = [1, -1, 1, 1] if dim == 1 else [1, 1, -1, 1]
     total: Tensor | None = None
     for places_S, weights_S in zip(taps.places_SK.T, taps.weights_SK.T, strict=True):
-        part = x_FHWC.index_select(dim, places_S.to(x_FHWC.device))
-        part = part * weights_S.to(x_FHWC.device).view(shape)
+        part = x_FHWC.index_select(dim, places_S) * weights_S.view(shape)
         total = part if total is None else total + part
     assert total is not None
     return total
 
 
 @functools.lru_cache(maxsize=64)
-def _linear_taps(length: int, size: int, is_across: bool) -> _Taps:
+def _linear_taps(length: int, size: int, is_across: bool, device: torch.device) -> _Taps:
     """Two neighbours, weights in 1/2048, int32. At the border OpenCV gives a column one weight of
     1, and a row two that make 1."""
     # In float32, as OpenCV.
@@ -329,17 +329,17 @@ def _linear_taps(length: int, size: int, is_across: bool) -> _Taps:
         rest_S = torch.where((near_S < 0) | (near_S >= length - 1), 0.0, rest_S)
     weights_SK = (torch.stack([1 - rest_S, rest_S], 1) * 2048).round().int()
     places_SK = torch.stack([near_S, near_S + 1], 1).clamp(0, length - 1).long()
-    return _Taps(places_SK, weights_SK)
+    return _Taps(places_SK.to(device), weights_SK.to(device))
 
 
 def _linear(frames_FHWC: Tensor, size: int) -> Tensor:
     """INTER_LINEAR, in OpenCV's fixed point."""
-    across = _linear_taps(frames_FHWC.shape[2], size, True)
+    (height, width), device = frames_FHWC.shape[1:3], frames_FHWC.device
+    across = _linear_taps(width, size, True, device)
     rows_FHSC = _tapped(frames_FHWC.int(), across, dim=2) >> 4
-    down = _linear_taps(frames_FHWC.shape[1], size, False)
-    device = frames_FHWC.device
+    down = _linear_taps(height, size, False, device)
     parts = [
-        (rows_FHSC.index_select(1, places_S.to(device)) * weights_S.to(device)[:, None, None]) >> 16
+        (rows_FHSC.index_select(1, places_S) * weights_S[:, None, None]) >> 16
         for places_S, weights_S in zip(down.places_SK.T, down.weights_SK.T, strict=True)
     ]
     return ((parts[0] + parts[1] + 2) >> 2).clamp(0, 255).byte()

@@ -12,6 +12,7 @@ from videorwkv.data.mixing import Mixing
 from videorwkv.data.transforms import Augmentation, check_views
 from videorwkv.errors import ConfigError, did_you_mean
 from videorwkv.models import LCRConfig
+from videorwkv.preprocess.inputs import HAS_FLOAT64
 from videorwkv.preprocess.on_device import ON_DEVICE
 from videorwkv.utils.options import dataclass_from_dict, dataclass_to_dict
 from videorwkv.video.base import Sampling
@@ -63,7 +64,7 @@ class Recipe:
         ema: decay of the moving average of the weights that is evaluated and kept; 0 is off.
         edges_on: where edge maps of training clips are made: `cpu`, by the workers that decode;
             `device`, where the model is, to the pixel the same (canny, sobel and laplacian); or
-            `auto`: on a GPU where it can, so that decoding has the CPU.
+            `auto`: on a GPU of CUDA where it can, so that decoding has the CPU.
         compile: let PyTorch compile the model's frame.
         recompute: keep less of a step in memory, and compute what is cheap again on its way back;
             the same numbers. Not with `compile`.
@@ -242,7 +243,7 @@ class Recipe:
         """Whether the edges of training clips are made on a device of this type, and not by those
         who decode."""
         wanted = self.edges_on == "device" or (self.edges_on == "auto" and device == "cuda")
-        return wanted and self.model.edges in ON_DEVICE
+        return wanted and self.model.edges in ON_DEVICE and device in ("cpu", *HAS_FLOAT64)
 
     def can_learn_from(self, num_clips: int, num_frames: int) -> bool:
         """Whether so many clips of so many frames make a step: a batch norm needs two frames."""
