@@ -1,6 +1,6 @@
 """A clip through exported files: its frames one by one, some at a time, and VideoMAE-Ti.
 
-    python -m benchmarks.clip --models lcr_tiny,lcr_nano --frames 4,16 [--set past=below]
+    python -m benchmarks.clip --models lcr_tiny,lcr_nano --frames 4,16 [--set past=own]
 
 Random weights, one clip of 16 frames, OpenVINO, all in one process in turns. VideoMAE-Ti sees
 224 px. Each model also runs without its scan, to say what that costs, and with the options of

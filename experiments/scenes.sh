@@ -10,4 +10,4 @@ export OMP_NUM_THREADS=1
 past=(${PAST:+--set model.past=$PAST})
 videorwkv train scenes --recipe pretrain_scenes "${past[@]}" --out "$out" --no-baselines "${resume[@]}"
 videorwkv evaluate "$out" scenes --split test
-python experiments/ship.py "$out" scenes
+[ -n "${PAST:-}" ] || python experiments/ship.py "$out" scenes
