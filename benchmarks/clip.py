@@ -76,7 +76,9 @@ def clip_through(
     pieces = []
     for t in range(0, NUM_FRAMES, count):
         frames, edges = (x[:, 0] if count == 1 else x for x in inputs.at(t, t + count))
-        pieces.append({"frame": frames.numpy(), "edges": edges.numpy()})
+        given = {"frame": frames.numpy(), "edges": edges.numpy()}
+        # A model without edges has no such input.
+        pieces.append({x.name: given[x.name] for x in step.frame_ports if x.name in given})
 
     def run() -> None:
         state = begin
