@@ -17,7 +17,7 @@ import triton.language as tl
 
 
 @triton.jit
-def _rows(x, stride_b, stride_l, stride_h, batch, head, chunk, length, D, T: tl.constexpr,
+def rows(x, stride_b, stride_l, stride_h, batch, head, chunk, length, D, T: tl.constexpr,
           BLOCK: tl.constexpr):  # fmt: skip
     """Pointers and mask of one chunk's rows, [T, BLOCK]."""
     token = chunk * T + tl.arange(0, T)
@@ -69,9 +69,9 @@ def states_forward(k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay, states, length
         chunk = tl.where(direction == 0, q, chunks - 1 - q)
         to, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
         tl.store(to, state, mask=inside)
-        at, mask = _rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
+        at, mask = rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
         key = _load(at, mask) * scale
-        at, mask = _rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
+        at, mask = rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
         value = _load(at, mask)
         state += tl.dot(tl.trans(key), value, input_precision=PRECISION)
         state *= between
@@ -97,14 +97,14 @@ def states_backward(k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay, states, dstat
     row = direction * B + batch
     for q in range(chunks):
         chunk = tl.where(direction == 0, chunks - 1 - q, q)
-        at, mask = _rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
+        at, mask = rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
         key = _load(at, mask) * scale
-        at, mask = _rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
+        at, mask = rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
         value = _load(at, mask)
         dkey = tl.dot(value, tl.trans(grad), input_precision=PRECISION)
-        at, mask = _rows(dk, length * H * D, H * D, D, row, head, chunk, length, D, T, BLOCK)
+        at, mask = rows(dk, length * H * D, H * D, D, row, head, chunk, length, D, T, BLOCK)
         tl.store(at, dkey * scale, mask=mask)
-        at, mask = _rows(dv, length * H * D, H * D, D, row, head, chunk, length, D, T, BLOCK)
+        at, mask = rows(dv, length * H * D, H * D, D, row, head, chunk, length, D, T, BLOCK)
         tl.store(at, tl.dot(key, grad, input_precision=PRECISION), mask=mask)
         total += tl.sum(steps * key * dkey, 0)
         at, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
@@ -126,11 +126,11 @@ def read_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay
     channel, token = tl.arange(0, BLOCK), tl.arange(0, T)
     decay = tl.load(log_decay + head * D + channel, mask=channel < D, other=0.0).to(tl.float32)
     u = tl.load(bonus + head * D + channel, mask=channel < D, other=0.0).to(tl.float32)
-    at, mask = _rows(r, r_b, r_l, r_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(r, r_b, r_l, r_h, batch, head, chunk, length, D, T, BLOCK)
     receptance = _load(at, mask)
-    at, mask = _rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
     key = _load(at, mask)
-    at, mask = _rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
     value = _load(at, mask)
     own = tl.sum(receptance * u[None, :] * key, 1)
     pairs = tl.where(token[:, None] == token[None, :], own[:, None], 0.0)
@@ -148,7 +148,7 @@ def read_forward(r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_b, v_l, v_h, log_decay
         at, inside = _square(states, scan, direction, DIRECTIONS, chunk, chunks, D, BLOCK)
         result += tl.dot(scaled, _load(at, inside), input_precision=PRECISION)
     result += tl.dot(pairs, value, input_precision=PRECISION)
-    at, mask = _rows(out, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(out, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
     tl.store(at, result.to(out.dtype.element_ty), mask=mask)
 
 
@@ -163,13 +163,13 @@ def read_backward(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_
     channel, token = tl.arange(0, BLOCK), tl.arange(0, T)
     decay = tl.load(log_decay + head * D + channel, mask=channel < D, other=0.0).to(tl.float32)
     u = tl.load(bonus + head * D + channel, mask=channel < D, other=0.0).to(tl.float32)
-    at, mask = _rows(grad, g_b, g_l, g_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(grad, g_b, g_l, g_h, batch, head, chunk, length, D, T, BLOCK)
     dout = _load(at, mask)
-    at, mask = _rows(r, r_b, r_l, r_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(r, r_b, r_l, r_h, batch, head, chunk, length, D, T, BLOCK)
     receptance = _load(at, mask)
-    at, mask = _rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(k, k_b, k_l, k_h, batch, head, chunk, length, D, T, BLOCK)
     key = _load(at, mask)
-    at, mask = _rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(v, v_b, v_l, v_h, batch, head, chunk, length, D, T, BLOCK)
     value = _load(at, mask)
     same = tl.sum(dout * value, 1)[:, None]
     own = tl.sum(receptance * u[None, :] * key, 1)
@@ -197,11 +197,11 @@ def read_backward(grad, g_b, g_l, g_h, r, r_b, r_l, r_h, k, k_b, k_l, k_h, v, v_
         dreceptance += dscaled * scale
         dkey += dscaled_key * key_scale
         decay_sum += tl.sum(steps * scaled * dscaled + key_steps * scaled_key * dscaled_key, 0)
-    at, mask = _rows(dr, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(dr, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
     tl.store(at, dreceptance.to(dr.dtype.element_ty), mask=mask)
-    at, mask = _rows(dk, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(dk, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
     tl.store(at, dkey.to(dk.dtype.element_ty), mask=mask)
-    at, mask = _rows(dv, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
+    at, mask = rows(dv, length * H * D, H * D, D, batch, head, chunk, length, D, T, BLOCK)
     dvalue = tl.dot(tl.trans(pairs), dout, input_precision=PRECISION)
     tl.store(at, dvalue.to(dv.dtype.element_ty), mask=mask)
     to = (scan.to(tl.int64) * chunks + chunk) * D + channel

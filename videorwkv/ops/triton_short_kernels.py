@@ -17,6 +17,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from videorwkv.ops.triton_kernels import rows
+
 # What a product's operands are: float32 in three parts or one of tf32, bfloat16, and bfloat16 in
 # triton's interpreter, which multiplies the bits as integers otherwise.
 FULL, TF32, HALF, ROUNDED = (tl.constexpr(i) for i in range(4))
@@ -45,20 +47,9 @@ def _dot(a, b, OPERANDS: tl.constexpr):
 
 
 @triton.jit
-def _rows(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T: tl.constexpr,
-          BLOCK: tl.constexpr):  # fmt: skip
-    """Pointers and mask of one block's rows, [T, BLOCK]."""
-    token = block * T + tl.arange(0, T)
-    channel = tl.arange(0, BLOCK)
-    base = x + batch.to(tl.int64) * stride_b + head * stride_h
-    pointers = base + token[:, None].to(tl.int64) * stride_l + channel[None, :]
-    return pointers, (token[:, None] < length) & (channel[None, :] < D)
-
-
-@triton.jit
 def _load(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T: tl.constexpr,
           BLOCK: tl.constexpr):  # fmt: skip
-    pointers, mask = _rows(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T, BLOCK)
+    pointers, mask = rows(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T, BLOCK)
     return tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
 
 
@@ -78,15 +69,15 @@ def _angles(cos, sin, block, length, D, T: tl.constexpr, BLOCK: tl.constexpr):
 def _turned(x, stride_b, stride_l, stride_h, batch, head, block, length, D, cos, sin,
             TURN: tl.constexpr, T: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """A block's rows under their rotary embedding; with it, D is BLOCK."""
-    pointers, mask = _rows(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T, BLOCK)
-    rows = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
+    pointers, mask = rows(x, stride_b, stride_l, stride_h, batch, head, block, length, D, T, BLOCK)
+    found = tl.load(pointers, mask=mask, other=0.0).to(tl.float32)
     if TURN:
         c, s = _angles(cos, sin, block, length, D, T, BLOCK)
         channel = tl.arange(0, BLOCK)[None, :]
         # The other channel of each pair.
         pointers += tl.where(channel < BLOCK // 2, BLOCK // 2, -(BLOCK // 2))
-        rows = rows * c + tl.load(pointers, mask=mask, other=0.0).to(tl.float32) * s
-    return rows
+        found = found * c + tl.load(pointers, mask=mask, other=0.0).to(tl.float32) * s
+    return found
 
 
 @triton.jit
@@ -105,7 +96,7 @@ def _turned_back(grad, block, length, D, cos, sin, TURN: tl.constexpr, T: tl.con
 @triton.jit
 def _store(x, batch, head, block, length, S, D, value, T: tl.constexpr, BLOCK: tl.constexpr):
     """Into dense tokens of S numbers."""
-    pointers, mask = _rows(x, length * S, S, D, batch, head, block, length, D, T, BLOCK)
+    pointers, mask = rows(x, length * S, S, D, batch, head, block, length, D, T, BLOCK)
     tl.store(pointers, value.to(x.dtype.element_ty), mask=mask)
 
 
