@@ -128,7 +128,7 @@ class JointLayer(CrossRWKVLayer):
         before_TBLC = torch.cat([input_BLC[None].to(normed_TBLC.dtype), normed_TBLC[:-1]])
         key_value = cast(
             tuple[Tensor, Tensor],
-            self._keys_and_values(normed_TBLC, before_TBLC, edge_TBLC, rotary),
+            self._prepared(self._both(normed_TBLC, before_TBLC, edge_TBLC), rotary),
         )
         keys_BSLHD, values_BSLHD = (
             torch.cat([_by_frame(past_BLX, *new_TBLHD.shape[3:]), new_TBLHD.transpose(0, 1)], 1)

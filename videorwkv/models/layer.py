@@ -398,16 +398,6 @@ class CrossRWKVLayer(MemoryCell):
         value_BLC: Tensor = self.mix_out(torch.square(F.relu(key_BLM)))
         return value_BLC * torch.sigmoid(receptance_BLC)
 
-    def _keys_and_values(
-        self,
-        normed_TBLC: Tensor,
-        before_TBLC: Tensor,
-        edge_TBLC: Tensor | None,
-        rotary: RotaryEmbedding | None,
-    ) -> KeyValue:
-        """K and V of all frames, in the form that the mixer reads."""
-        return self._prepared(self._both(normed_TBLC, before_TBLC, edge_TBLC), rotary)
-
     def _both(
         self,
         normed_TBLC: Tensor,
