@@ -84,6 +84,7 @@ def test_frames_elsewhere_get_their_edges_there(monkeypatch):
         seen.append((method, tuple(frames_FHWC.shape), frames_FHWC.device.type))
         return frames_FHWC[..., 0]
 
+    monkeypatch.setattr(inputs_module, "HAS_FLOAT64", ("meta",))
     monkeypatch.setattr(inputs_module, "edge_map_on_device", made)
     assert with_edges(frames, "canny", EdgeOptions()).edges_BTHW.shape == (2, 3, 16, 16)
     assert seen == [("canny", (6, 16, 16, 3), "meta")]

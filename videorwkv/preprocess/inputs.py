@@ -22,7 +22,7 @@ from videorwkv.preprocess.on_device import ON_DEVICE, edge_map_on_device, resize
 FrameFit = Literal["crop", "stretch"]
 # Devices, beside the CPU, on which frames are resized and marked: others, such as Apple's, have no
 # float64, which exact edges need.
-HAS_FLOAT64 = ("cuda", "meta")
+HAS_FLOAT64 = ("cuda",)
 
 
 class Box(NamedTuple):
