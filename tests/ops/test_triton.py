@@ -36,33 +36,37 @@ def results() -> dict[str, dict]:
     return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
-def check(
+def beyond(
     results: dict[str, dict], way: str, decay_bound: int, names: Sequence[str] = NAMES
-) -> None:
+) -> list[tuple[str, str]]:
+    """The cases of a way, and what of each, whose error reaches its bound."""
     cases = {name: errors for name, errors in results.items() if name.startswith(way)}
     assert len(cases) >= 7
+    found = []
     for case, errors in cases.items():
         tolerance = {**TOLERANCE, torch.float16: 1e-3}[getattr(torch, case.split()[2])]
         assert errors.keys() == {"out", *names}
         for name, error in errors.items():
             bound = {"out": 1, "log_decay": decay_bound}.get(name, 4) * tolerance
-            assert error < bound, (case, name)
+            if not error < bound:
+                found.append((case, name))
+    return found
 
 
 @needs_triton
 def test_equal_reference(results):
-    check(results, "states", 30)
+    assert beyond(results, "states", 30) == []
 
 
 @needs_triton
 def test_short_frames_equal_reference(results):
     # Its gradient of the decay is no difference of large sums.
-    check(results, "short", 4)
+    assert beyond(results, "short", 4) == []
 
 
 @needs_triton
 def test_rotary_norm_and_gate_in_the_scan(results):
-    check(results, "gated", 4, ("rg", "kv", "log_decay", "bonus"))
+    assert beyond(results, "gated", 4, ("rg", "kv", "log_decay", "bonus")) == []
 
 
 @needs_triton
